@@ -1,0 +1,136 @@
+//! What the core says no to, and why.
+
+use crate::execution::Attempt;
+use crate::id::{OperationId, StepIndex};
+use crate::resource::{ResourceKey, ResourceStatus};
+
+/// A value that breaks a rule of its field.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {rule}")]
+pub struct Invalid {
+    /// The field, as the caller wrote it.
+    pub field: &'static str,
+    /// The rule it breaks. Never contains the value: values come from strangers.
+    pub rule: String,
+}
+
+impl Invalid {
+    /// `field` breaks `rule`.
+    pub fn new(field: &'static str, rule: impl Into<String>) -> Self {
+        Self { field, rule: rule.into() }
+    }
+}
+
+/// A plan that cannot be accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// The plan has no steps.
+    #[error("plan: has no steps")]
+    Empty,
+    /// Too many steps.
+    #[error("plan: has {steps} steps, the limit is {}", crate::limits::STEPS_MAX)]
+    TooManySteps {
+        /// How many there are.
+        steps: usize,
+    },
+    /// Names, literals and edges together are too large.
+    #[error("plan: takes {bytes} bytes, the limit is {}", crate::limits::PLAN_BYTES_MAX)]
+    TooLarge {
+        /// How many bytes it takes.
+        bytes: usize,
+    },
+    /// A step refers to itself, to a later step or to one that is not there.
+    #[error("plan: step {step} depends on step {on}, which does not come before it")]
+    BadReference {
+        /// The step that refers.
+        step: usize,
+        /// What it refers to.
+        on: usize,
+    },
+    /// An input expression is nested too deeply.
+    #[error("plan: an input is nested deeper than {}", crate::limits::SOURCE_DEPTH_MAX)]
+    TooDeep,
+    /// The response or a resource is made of several values.
+    #[error("plan: the response and each resource must be the output of one step, or one literal")]
+    CompoundResult,
+    /// A limit or policy of the plan is out of range.
+    #[error("plan: {0}")]
+    Policy(Invalid),
+    /// Too many resources.
+    #[error("plan: names {claims} resources, the limit is {}", crate::limits::CLAIMS_MAX)]
+    TooManyClaims {
+        /// How many there are.
+        claims: usize,
+    },
+    /// The rows kept with the operation are too large.
+    #[error("plan: its resources take {bytes} bytes, the limit is {}", crate::limits::CLAIM_BYTES_MAX)]
+    ClaimsTooLarge {
+        /// How many bytes they take.
+        bytes: usize,
+    },
+    /// The same resource twice.
+    #[error("plan: names {0} twice")]
+    RepeatedClaim(ResourceKey),
+    /// A resource that the plan creates exists, or one that it changes does not.
+    #[error("plan: {0}")]
+    Claim(Invalid),
+    /// The move of a resource's status is not in the table.
+    #[error(transparent)]
+    Status(#[from] IllegalStatusMove),
+}
+
+/// A move of a resource's status that is not in the table of design section 5.2 (C21).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a resource cannot go from {} to {}", name(*.from), name(*.to))]
+pub struct IllegalStatusMove {
+    /// Where it is; `None` is "does not exist".
+    pub from: Option<ResourceStatus>,
+    /// Where it was to go.
+    pub to: Option<ResourceStatus>,
+}
+
+fn name(status: Option<ResourceStatus>) -> &'static str {
+    status.map_or("nothing", ResourceStatus::name)
+}
+
+/// Why an operation did not take a command. The operation is unchanged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// A report about a run that is over: the step has moved on, or never started.
+    #[error("the report about step {step}, attempt {attempt}, came too late")]
+    Stale {
+        /// The step.
+        step: StepIndex,
+        /// The attempt that the report is about.
+        attempt: Attempt,
+    },
+    /// No such step in the plan.
+    #[error("step {0} is not in the plan")]
+    NoSuchStep(StepIndex),
+    /// The operation is done, and done is final.
+    #[error("operation {0} is done")]
+    Done(OperationId),
+    /// The verb is for an operation whose undo keeps failing; nothing of this one has failed to be undone.
+    #[error("operation {0} has no failing undo to take over")]
+    NotBlocked(OperationId),
+    /// The operator's words break a rule.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+}
+
+/// Stored facts that contradict each other. The operation is held, not guessed at.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the record of the operation is inconsistent: {what}")]
+pub struct Inconsistent {
+    /// What does not fit.
+    pub what: String,
+}
+
+impl Inconsistent {
+    /// `what` does not fit.
+    pub fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into() }
+    }
+}

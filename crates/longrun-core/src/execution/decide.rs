@@ -1,0 +1,286 @@
+//! Deciding: a command and the time give events, or a refusal that changes nothing.
+//!
+//! Whatever a command was about, it ends with [`Execution::advance`]: what can start is started in the same
+//! turn, and what is complete is finished. That is why an operation of S steps takes S+1 commits.
+
+use std::time::Duration;
+
+use super::{
+    Applied, Attempt, Command, Event, Execution, Intervention, Step, StepReport, StepState, Verb, Work,
+};
+use crate::error::{Inconsistent, Invalid, Refusal};
+use crate::id::{Caller, OperationId, StepIndex};
+use crate::limits::{INTERRUPTIONS_FREE, INTERRUPTIONS_MAX, INTERVENTIONS_MAX, REASON_BYTES_MAX};
+use crate::payload::Payload;
+use crate::status::{Code, Status};
+use crate::time::Timestamp;
+
+impl Execution {
+    /// Takes a command at the time `now` and appends the events that follow. After `Err` nothing has changed.
+    pub fn handle(
+        &mut self,
+        command: &Command,
+        now: Timestamp,
+        events: &mut Vec<Event>,
+    ) -> Result<(), Refusal> {
+        match command {
+            Command::Adopt => self.adopt(now, events),
+            Command::Resume => {}
+            Command::Report { step, attempt, report } => self.report(*step, *attempt, report, now, events)?,
+            Command::Checkpoint { step, attempt, checkpoint, progress } => {
+                self.running_step(*step, *attempt)?;
+                let (step, checkpoint, progress) = (*step, checkpoint.clone(), *progress);
+                self.record(Event::Checkpoint { step, checkpoint, progress }, events);
+                // Nothing can have become ready, and a checkpoint alone in its entry replaces the one before.
+                return Ok(());
+            }
+            Command::UndoReport { step, failures, result } => {
+                self.undo_report(*step, *failures, result, now, events)?;
+            }
+            Command::Cancel { by } => self.cancel(by, events),
+            Command::Intervene { by, verb, reason } => self.intervene(by, *verb, reason, now, events)?,
+        }
+        self.advance(now, events);
+        debug_assert_eq!(self.check(), Ok(()));
+        Ok(())
+    }
+
+    /// Applies an event and keeps it. The only way from here to the state.
+    fn record(&mut self, event: Event, events: &mut Vec<Event>) {
+        self.apply(&event);
+        events.push(event);
+    }
+
+    /// Starts what can start, gives up what is past its deadline, finishes what is complete.
+    fn advance(&mut self, now: Timestamp, events: &mut Vec<Event>) {
+        let late = self.header.deadline.is_some_and(|deadline| deadline <= now);
+        let Some(work) = self.work() else { return };
+        if late && work.rollback.is_none() && !work.is_past_no_return() && work.sets.remaining > 0 {
+            let cause = Status::new(Code::DeadlineExceeded, "the operation was not done by its deadline");
+            self.record(Event::RollbackDecided { cause, step: None }, events);
+        }
+        while let Some(event) = self.work().and_then(|work| work.next_event(&self.header, now)) {
+            self.record(event, events);
+        }
+    }
+
+    fn adopt(&mut self, now: Timestamp, events: &mut Vec<Event>) {
+        let Some(work) = self.work() else { return };
+        let rolling_back = work.rollback.is_some();
+        let running: Vec<StepIndex> = work.sets.running.iter().copied().collect();
+        for step in running {
+            let Some(work) = self.work() else { return };
+            let interruptions = work.steps[step.place()].interruptions + 1;
+            let error = Status::new(Code::Unavailable, "the process ended while the step ran");
+            let gives_up = interruptions > INTERRUPTIONS_MAX && !work.is_past_no_return();
+            let event = if rolling_back || gives_up {
+                Event::StepFailed { step, may_have_run: true, error: error.clone() }
+            } else {
+                let wait = work.crash_wait(step, interruptions, self.header.id);
+                Event::StepInterrupted { step, again_at: now.saturating_add(wait) }
+            };
+            self.record(event, events);
+            if gives_up && !self.is_rolling_back() {
+                self.record(Event::RollbackDecided { cause: error, step: Some(step) }, events);
+            }
+        }
+        if rolling_back {
+            self.adopt_undos(now, events);
+        }
+    }
+
+    /// Whether an undo had begun when the process ended is not on record. Those that were free to begin count as
+    /// interrupted, so that an undo which kills its process does not do so in a tight loop.
+    fn adopt_undos(&mut self, now: Timestamp, events: &mut Vec<Event>) {
+        let Some(work) = self.work() else { return };
+        let mut interrupted = Vec::new();
+        for &step in &work.sets.undoing {
+            let undo = &work.steps[step.place()].undo;
+            if undo.again_at.is_none_or(|at| at <= now) {
+                let wait = work.crash_wait(step, undo.interruptions + 1, self.header.id);
+                interrupted.push(Event::UndoInterrupted { step, again_at: now.saturating_add(wait) });
+            }
+        }
+        for event in interrupted {
+            self.record(event, events);
+        }
+    }
+
+    fn is_rolling_back(&self) -> bool {
+        self.work().is_some_and(|work| work.rollback.is_some())
+    }
+
+    /// The step, if `attempt` is its run that is still on.
+    fn running_step(&self, step: StepIndex, attempt: Attempt) -> Result<(&Work, &Step), Refusal> {
+        let stale = Refusal::Stale { step, attempt };
+        let Some(work) = self.work() else { return Err(stale) };
+        match work.steps.get(step.place()) {
+            None => Err(Refusal::NoSuchStep(step)),
+            Some(state) if state.state == StepState::Running && state.attempt == attempt => Ok((work, state)),
+            Some(_) => Err(stale),
+        }
+    }
+
+    fn report(
+        &mut self,
+        step: StepIndex,
+        attempt: Attempt,
+        report: &StepReport,
+        now: Timestamp,
+        events: &mut Vec<Event>,
+    ) -> Result<(), Refusal> {
+        let (work, state) = self.running_step(step, attempt)?;
+        let (error, applied, retryable) = match report {
+            StepReport::Done(output) => {
+                self.record(Event::StepDone { step, output: output.clone() }, events);
+                return Ok(());
+            }
+            StepReport::Failed { error, applied, retryable } => (error.clone(), *applied, *retryable),
+        };
+        let may_have_run = applied == Applied::Unknown;
+        let rolling_back = work.rollback.is_some();
+        let policy = work.plan.policy(step);
+        let failures = state.failures + 1;
+        // Past the point of no return there is no way but forward: run it again, for ever and in sight.
+        let again = (retryable && failures < policy.runs_max) || work.is_past_no_return();
+        if again && !rolling_back {
+            let again_at = now.saturating_add(policy.backoff.delay(failures, seed(self.header.id, step)));
+            self.record(Event::StepFailedForNow { step, may_have_run, error, again_at }, events);
+            return Ok(());
+        }
+        self.record(Event::StepFailed { step, may_have_run, error: error.clone() }, events);
+        if !rolling_back {
+            self.record(Event::RollbackDecided { cause: error, step: Some(step) }, events);
+        }
+        Ok(())
+    }
+
+    fn undo_report(
+        &mut self,
+        step: StepIndex,
+        failures: u32,
+        result: &Result<(), Status>,
+        now: Timestamp,
+        events: &mut Vec<Event>,
+    ) -> Result<(), Refusal> {
+        let stale = Refusal::Stale { step, attempt: Attempt(failures) };
+        let Some(work) = self.work() else { return Err(stale) };
+        let state = work.steps.get(step.place()).ok_or(Refusal::NoSuchStep(step))?;
+        if !work.sets.undoing.contains(&step) || state.undo.failures != failures {
+            return Err(stale);
+        }
+        let event = match result {
+            Ok(()) => Event::Undone { step },
+            Err(error) => {
+                let backoff = work.plan.policy(step).undo_backoff;
+                let wait = backoff.delay(failures + 1, seed(self.header.id, step));
+                Event::UndoFailed { step, error: error.clone(), again_at: now.saturating_add(wait) }
+            }
+        };
+        self.record(event, events);
+        Ok(())
+    }
+
+    /// Cancel never refuses: it shows the operation as it is (C13). It changes nothing when the operation is
+    /// done, rolling back already, or past its point of no return.
+    fn cancel(&mut self, by: &Caller, events: &mut Vec<Event>) {
+        let Some(work) = self.work() else { return };
+        if work.rollback.is_none() && !work.is_past_no_return() {
+            let cause = Status::new(Code::Cancelled, format!("cancelled by {by}"));
+            self.record(Event::RollbackDecided { cause, step: None }, events);
+        }
+    }
+
+    fn intervene(
+        &mut self,
+        by: &Caller,
+        verb: Verb,
+        reason: &str,
+        now: Timestamp,
+        events: &mut Vec<Event>,
+    ) -> Result<(), Refusal> {
+        let id = self.header.id;
+        let work = self.work().ok_or(Refusal::Done(id))?;
+        if reason.len() > REASON_BYTES_MAX {
+            return Err(Invalid::new("reason", format!("must be at most {REASON_BYTES_MAX} bytes")).into());
+        }
+        if reason.is_empty() && verb != Verb::RetryNow {
+            return Err(Invalid::new("reason", "must be given").into());
+        }
+        if work.interventions.len() >= INTERVENTIONS_MAX && verb != Verb::Abandon {
+            return Err(Invalid::new(
+                "verb",
+                format!("{INTERVENTIONS_MAX} are on record, only abandon is left"),
+            )
+            .into());
+        }
+        let fails = |step: &StepIndex| work.steps[step.place()].undo.failures > 0;
+        match verb {
+            Verb::RetryNow => {}
+            Verb::MarkUndone(step) | Verb::SkipUndo(step) => {
+                if work.steps.get(step.place()).is_none() {
+                    return Err(Refusal::NoSuchStep(step));
+                }
+                if !work.sets.undoing.contains(&step) || !fails(&step) {
+                    return Err(Refusal::NotBlocked(id));
+                }
+            }
+            Verb::Abandon => {
+                if !work.sets.undoing.iter().any(fails) {
+                    return Err(Refusal::NotBlocked(id));
+                }
+            }
+        }
+        let intervention = Intervention { at: now, by: by.clone(), verb, reason: reason.to_owned() };
+        self.record(Event::Intervened(intervention), events);
+        Ok(())
+    }
+}
+
+impl Work {
+    /// The next thing that follows from the state itself and from the time.
+    fn next_event(&self, header: &super::Header, now: Timestamp) -> Option<Event> {
+        if self.rollback.is_some() {
+            return (self.sets.remaining == 0).then_some(Event::RolledBack);
+        }
+        if self.sets.remaining == 0 {
+            return Some(match self.response(header) {
+                Ok(response) => Event::Succeeded { response },
+                // Every step is done, so its value is there: a plan whose output cannot be had is not accepted.
+                Err(Inconsistent { what }) => {
+                    Event::RollbackDecided { cause: Status::new(Code::Internal, what), step: None }
+                }
+            });
+        }
+        if self.sets.running.len() >= usize::from(self.plan.parallel()) {
+            return None;
+        }
+        let due = |step: &&StepIndex| match self.steps[step.place()].state {
+            StepState::Again(at) => at <= now,
+            _ => false,
+        };
+        let step = *self.sets.waiting_again.iter().find(due).or_else(|| self.sets.ready.first())?;
+        let Attempt(attempt) = self.steps[step.place()].attempt;
+        Some(Event::StepStarted { step, attempt: Attempt(attempt + 1) })
+    }
+
+    fn response(&self, header: &super::Header) -> Result<Payload, Inconsistent> {
+        let json = self.resolve(self.plan.output())?;
+        Payload::new(std::sync::Arc::clone(&header.response_type), json)
+            .map_err(|error| Inconsistent::new(error.to_string()))
+    }
+
+    /// How long to wait after the process died `interruptions` times in a row during one step.
+    fn crash_wait(&self, step: StepIndex, interruptions: u32, id: OperationId) -> Duration {
+        match interruptions.checked_sub(INTERRUPTIONS_FREE) {
+            None | Some(0) => Duration::ZERO,
+            Some(waits) => self.plan.policy(step).undo_backoff.delay(waits, seed(id, step)),
+        }
+    }
+}
+
+/// Tells apart operations that failed together, without asking for randomness: FNV-1a of the id.
+fn seed(id: OperationId, step: StepIndex) -> u64 {
+    let start = 0xcbf2_9ce4_8422_2325 ^ u64::from(step.0);
+    id.as_bytes().iter().fold(start, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}

@@ -1,0 +1,107 @@
+//! Turns: everything that one commit has to store.
+
+use super::{Event, Execution, Sealed, State, Tail};
+use crate::error::Inconsistent;
+use crate::id::{Revision, StepIndex};
+use crate::operation::Outcome;
+use crate::plan::Source;
+use crate::resource::{RowContext, RowWrite, Stage};
+use crate::time::Timestamp;
+
+/// The events of one commit, as the journal keeps them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The first revision that the entry stands for. Less than `revision` when it took the place of earlier
+    /// entries, which then are gone.
+    pub first: Revision,
+    /// The revision that it makes.
+    pub revision: Revision,
+    /// When.
+    pub at: Timestamp,
+    /// What happened, in order.
+    pub events: Vec<Event>,
+}
+
+/// What a turn changes. All of it goes into one commit, or none (C7).
+#[derive(Clone, Debug)]
+pub struct Turn {
+    /// The journal entry.
+    pub entry: Entry,
+    /// The resource rows to write.
+    pub rows: Vec<RowWrite>,
+    /// When the engine was to look at the operation before the turn; `None` before it was accepted.
+    pub was_due_at: Option<Timestamp>,
+    /// When it is to look at it now; `None` when it is done.
+    pub due_at: Option<Timestamp>,
+}
+
+impl Execution {
+    /// Ends a turn: raises the revision and gives what has to be stored.
+    ///
+    /// `modified_at` becomes `now`, or stays when the clock has gone back (C16).
+    pub fn seal(&mut self, events: Vec<Event>, now: Timestamp) -> Result<Turn, Inconsistent> {
+        let revision = self.revision.next();
+        let at = now.max(self.modified_at);
+        let first = self.entry_first(revision, &events);
+        let rows = self.rows(at)?;
+        let was_due_at = self.sealed.due_at;
+        self.revision = revision;
+        self.modified_at = at;
+        self.sealed = Sealed { stage: Some(self.stage()), due_at: self.due_at() };
+        if let State::Done(_, work) = &mut self.state {
+            *work = None;
+        }
+        Ok(Turn {
+            entry: Entry { first, revision, at, events },
+            rows,
+            was_due_at,
+            due_at: self.sealed.due_at,
+        })
+    }
+
+    /// The first revision that the entry stands for; remembers it for the next turn.
+    fn entry_first(&mut self, revision: Revision, events: &[Event]) -> Revision {
+        let State::Active(work) = &mut self.state else { return revision };
+        let only_checkpoint_of = checkpoint_alone(events);
+        let replaces = only_checkpoint_of.is_some() && work.tail.only_checkpoint_of == only_checkpoint_of;
+        let first = if replaces { work.tail.first } else { revision };
+        work.tail = Tail { first, only_checkpoint_of };
+        first
+    }
+
+    /// The rows that change with the turn.
+    fn rows(&self, now: Timestamp) -> Result<Vec<RowWrite>, Inconsistent> {
+        let (State::Active(work) | State::Done(_, Some(work))) = &self.state else {
+            return Ok(Vec::new());
+        };
+        let resolve = |source: &Source| work.resolve(source);
+        let context = RowContext {
+            operation: self.header.id,
+            created_at: self.header.created_at,
+            now,
+            resolve: &resolve,
+        };
+        let (from, to) = (self.sealed.stage, self.stage());
+        let claims = work.plan.claims().iter();
+        claims.filter_map(|claim| claim.write(from, to, &context).transpose()).collect()
+    }
+
+    pub(super) fn stage(&self) -> Stage {
+        match &self.state {
+            State::Active(work) => work.stage(),
+            State::Done(finished, _) => match finished.outcome {
+                Outcome::Response(_) => Stage::Succeeded,
+                Outcome::Error(_) => Stage::RolledBack,
+                Outcome::Abandoned(_) => Stage::Abandoned,
+            },
+        }
+    }
+}
+
+/// The step, when a checkpoint of it is all that happened.
+pub(super) fn checkpoint_alone(events: &[Event]) -> Option<StepIndex> {
+    match events {
+        [Event::Checkpoint { step, .. }] => Some(*step),
+        _ => None,
+    }
+}

@@ -1,0 +1,3 @@
+//! Under construction.
+mod kv;
+pub use kv::*;
