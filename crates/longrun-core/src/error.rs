@@ -48,12 +48,6 @@ pub enum PlanError {
         /// What it refers to.
         on: usize,
     },
-    /// An input expression is nested too deeply.
-    #[error("plan: an input is nested deeper than {}", crate::limits::SOURCE_DEPTH_MAX)]
-    TooDeep,
-    /// The response or a resource is made of several values.
-    #[error("plan: the response and each resource must be the output of one step, or one literal")]
-    CompoundResult,
     /// A limit or policy of the plan is out of range.
     #[error("plan: {0}")]
     Policy(Invalid),

@@ -153,6 +153,8 @@ struct Work {
     interventions: Vec<Intervention>,
     /// The last entry that was sealed, as far as the next one may take its place.
     tail: Tail,
+    /// The first revisions of the journal entries that are stored beside the head record.
+    journal: Vec<Revision>,
     // What follows is derived from the above and kept so that a turn costs the same in a plan of 3 steps
     // and in one of 1,000. `check` computes it anew and compares.
     sets: Sets,
@@ -494,6 +496,7 @@ impl Work {
             rollback: None,
             interventions: Vec::new(),
             tail: Tail { first: Revision::FIRST, only_checkpoint_of: None },
+            journal: Vec::new(),
             sets: Sets::default(),
         };
         work.sets = work.derive_sets();
@@ -509,7 +512,7 @@ impl Work {
     }
 
     fn resolve(&self, source: &Source) -> Result<Json, Inconsistent> {
-        source.resolve(&|step| self.output(step))
+        source.resolve(&|step| self.output(step)).cloned()
     }
 
     /// True once the step that cannot be undone has started.

@@ -42,7 +42,7 @@ pub use id::{
 };
 pub use operation::{Operation, Outcome, Phase};
 pub use payload::{Json, Payload, Progress, ProgressUnit};
-pub use plan::{Plan, PlanParts, Source, StepSpec};
+pub use plan::{Input, Plan, PlanParts, Source, StepSpec};
 pub use resource::{Claim, Intent, ResourceKey, ResourceStatus, Row, RowWrite};
 pub use retry::{Backoff, StepPolicy};
 pub use status::{Code, Status};

@@ -35,8 +35,6 @@ pub const STATUS_DETAILS_BYTES_MAX: usize = 8 * 1024;
 pub const STEPS_MAX: usize = 1024;
 /// Bytes of a plan: names, literal inputs and edges.
 pub const PLAN_BYTES_MAX: usize = 64 * 1024;
-/// Nesting of a step's input expression.
-pub const SOURCE_DEPTH_MAX: usize = 4;
 /// Steps of one operation that run at the same time, unless the plan says less.
 pub const PARALLEL_STEPS_MAX: u16 = 64;
 /// Steps of one operation that run at the same time when the plan says nothing.

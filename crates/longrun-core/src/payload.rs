@@ -39,7 +39,7 @@ impl Json {
 
     /// Several values as one JSON array: the input of a step. Each part is within the limit, the array may be
     /// larger; it is never stored.
-    pub fn array(parts: &[Self]) -> Self {
+    pub fn array(parts: Vec<&Self>) -> Self {
         let mut text = Vec::with_capacity(2 + parts.iter().map(|part| part.0.len() + 1).sum::<usize>());
         text.push(b'[');
         for (place, part) in parts.iter().enumerate() {
@@ -215,6 +215,6 @@ mod tests {
     #[test]
     fn parts_join_to_an_array() {
         let parts = [Json::encode("a", &1).unwrap(), Json::encode("b", "x").unwrap()];
-        assert_eq!(Json::array(&parts).decode::<(u8, String)>().unwrap(), (1, "x".to_owned()));
+        assert_eq!(Json::array(parts.iter().collect()).decode::<(u8, String)>().unwrap(), (1, "x".to_owned()));
     }
 }

@@ -8,9 +8,7 @@ use std::collections::BTreeSet;
 
 use crate::error::{Inconsistent, PlanError};
 use crate::id::{StepIndex, StepName};
-use crate::limits::{
-    CLAIM_BYTES_MAX, CLAIMS_MAX, PARALLEL_STEPS_MAX, PLAN_BYTES_MAX, SOURCE_DEPTH_MAX, STEPS_MAX,
-};
+use crate::limits::{CLAIM_BYTES_MAX, CLAIMS_MAX, PARALLEL_STEPS_MAX, PLAN_BYTES_MAX, STEPS_MAX};
 use crate::payload::Json;
 use crate::resource::{Claim, Intent};
 use crate::retry::StepPolicy;
@@ -22,53 +20,67 @@ pub enum Source {
     Literal(Json),
     /// It is the output of a step.
     Output(StepIndex),
-    /// It is several values, as one array.
-    Tuple(Vec<Self>),
 }
 
 impl Source {
-    /// Adds the steps whose output the value needs.
-    pub fn collect_steps(&self, into: &mut BTreeSet<StepIndex>) {
+    /// The step whose output it is.
+    pub const fn step(&self) -> Option<StepIndex> {
         match self {
-            Self::Literal(_) => {}
-            Self::Output(step) => {
-                into.insert(*step);
-            }
-            Self::Tuple(parts) => parts.iter().for_each(|part| part.collect_steps(into)),
+            Self::Literal(_) => None,
+            Self::Output(step) => Some(*step),
         }
     }
 
     /// The value, given the outputs of the steps.
     pub(crate) fn resolve<'a>(
-        &self,
+        &'a self,
         output: &dyn Fn(StepIndex) -> Option<&'a Json>,
-    ) -> Result<Json, Inconsistent> {
+    ) -> Result<&'a Json, Inconsistent> {
         match self {
-            Self::Literal(json) => Ok(json.clone()),
+            Self::Literal(json) => Ok(json),
             Self::Output(step) => output(*step)
-                .cloned()
                 .ok_or_else(|| Inconsistent::new(format!("the output of step {step} is needed and missing"))),
-            Self::Tuple(parts) => {
-                let parts: Vec<Json> =
-                    parts.iter().map(|part| part.resolve(output)).collect::<Result<_, _>>()?;
-                Ok(Json::array(&parts))
-            }
         }
     }
 
-    /// Bytes that the expression takes, nearly.
+    /// Bytes that it takes, nearly.
     pub fn byte_len(&self) -> usize {
         match self {
             Self::Literal(json) => 4 + json.bytes().len(),
             Self::Output(_) => 3,
-            Self::Tuple(parts) => 2 + parts.iter().map(Self::byte_len).sum::<usize>(),
+        }
+    }
+}
+
+/// What a step gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// One value.
+    One(Source),
+    /// Several, as one array.
+    Tuple(Vec<Source>),
+}
+
+impl Input {
+    /// Its values.
+    pub fn sources(&self) -> &[Source] {
+        match self {
+            Self::One(source) => std::slice::from_ref(source),
+            Self::Tuple(sources) => sources,
         }
     }
 
-    fn depth(&self) -> usize {
+    /// The value, given the outputs of the steps.
+    pub(crate) fn resolve<'a>(
+        &'a self,
+        output: &dyn Fn(StepIndex) -> Option<&'a Json>,
+    ) -> Result<Json, Inconsistent> {
         match self {
-            Self::Literal(_) | Self::Output(_) => 1,
-            Self::Tuple(parts) => 1 + parts.iter().map(Self::depth).max().unwrap_or(0),
+            Self::One(source) => source.resolve(output).cloned(),
+            Self::Tuple(sources) => {
+                let parts: Result<Vec<_>, _> = sources.iter().map(|source| source.resolve(output)).collect();
+                Ok(Json::array(parts?))
+            }
         }
     }
 }
@@ -81,7 +93,7 @@ pub struct StepSpec {
     /// The version of the step's code that made this plan.
     pub version: u32,
     /// Where its input comes from.
-    pub input: Source,
+    pub input: Input,
     /// Steps that must be done before, beside those whose output it uses.
     pub after: Vec<StepIndex>,
     /// How it is run; `None` is the default policy.
@@ -122,11 +134,8 @@ impl Plan {
         let mut needed_by = vec![Vec::new(); count];
         for (place, step) in parts.steps.iter().enumerate() {
             let mut on: BTreeSet<StepIndex> = step.after.iter().copied().collect();
-            step.input.collect_steps(&mut on);
-            check_references(place, &on, place)?;
-            if step.input.depth() > SOURCE_DEPTH_MAX {
-                return Err(PlanError::TooDeep);
-            }
+            on.extend(step.input.sources().iter().filter_map(Source::step));
+            check_references(place, on.last(), place)?;
             step.policy.unwrap_or_default().check().map_err(PlanError::Policy)?;
             for earlier in &on {
                 // `place` fits: there are at most STEPS_MAX steps.
@@ -139,19 +148,8 @@ impl Plan {
             Intent::Create { becomes, .. } | Intent::Update { becomes, .. } => Some(becomes),
             Intent::Delete { .. } => None,
         }));
-        for value in final_values {
-            let mut on = BTreeSet::new();
-            value.collect_steps(&mut on);
-            check_references(count, &on, count)?;
-            // One value is within the payload limit; several together might not be, and then the operation
-            // could not finish.
-            if matches!(value, Source::Tuple(_)) {
-                return Err(PlanError::CompoundResult);
-            }
-        }
-        if let Some(step) = parts.point_of_no_return {
-            check_references(count, &BTreeSet::from([step]), count)?;
-        }
+        let used_at_the_end = final_values.into_iter().filter_map(Source::step).chain(parts.point_of_no_return);
+        check_references(count, used_at_the_end.max().as_ref(), count)?;
         check_claims(&parts.claims)?;
         Ok(Self { parts, needs, needed_by })
     }
@@ -213,9 +211,9 @@ impl Plan {
     }
 }
 
-/// Every step of `on` must come before `limit`.
-fn check_references(step: usize, on: &BTreeSet<StepIndex>, limit: usize) -> Result<(), PlanError> {
-    match on.last() {
+/// The last of the steps that `step` depends on must come before `limit`.
+fn check_references(step: usize, last: Option<&StepIndex>, limit: usize) -> Result<(), PlanError> {
+    match last {
         Some(last) if last.place() >= limit => Err(PlanError::BadReference { step, on: last.place() }),
         _ => Ok(()),
     }
@@ -239,7 +237,8 @@ fn check_sizes(parts: &PlanParts) -> Result<(), PlanError> {
             .iter()
             .map(|step| {
                 let policy = if step.policy.is_some() { 40 } else { 1 };
-                step.name.as_str().len() + 6 + step.input.byte_len() + 3 * step.after.len() + policy
+                let input: usize = step.input.sources().iter().map(Source::byte_len).sum();
+                step.name.as_str().len() + 8 + input + 3 * step.after.len() + policy
             })
             .sum::<usize>();
     if bytes > PLAN_BYTES_MAX { Err(PlanError::TooLarge { bytes }) } else { Ok(()) }
@@ -268,6 +267,7 @@ mod tests {
     use super::*;
 
     fn step(input: Source) -> StepSpec {
+        let input = Input::One(input);
         StepSpec { name: StepName::new("s").unwrap(), version: 1, input, after: Vec::new(), policy: None }
     }
 
@@ -281,10 +281,11 @@ mod tests {
 
     #[test]
     fn edges_go_both_ways() {
-        let pair = Source::Tuple(vec![Source::Output(StepIndex(0)), Source::Output(StepIndex(1))]);
+        let mut pair = step(literal());
+        pair.input = Input::Tuple(vec![Source::Output(StepIndex(0)), Source::Output(StepIndex(1))]);
         let mut last = step(Source::Output(StepIndex(2)));
         last.after = vec![StepIndex(0)];
-        let plan = Plan::new(parts(vec![step(literal()), step(literal()), step(pair), last])).unwrap();
+        let plan = Plan::new(parts(vec![step(literal()), step(literal()), pair, last])).unwrap();
         assert_eq!(plan.needs(StepIndex(3)), [StepIndex(0), StepIndex(2)]);
         assert_eq!(plan.needed_by(StepIndex(0)), [StepIndex(2), StepIndex(3)]);
     }
@@ -297,11 +298,6 @@ mod tests {
         let many = parts(vec![step(literal()); STEPS_MAX + 1]);
         assert_eq!(Plan::new(many), Err(PlanError::TooManySteps { steps: STEPS_MAX + 1 }));
         assert!(Plan::new(parts(vec![step(literal()); STEPS_MAX])).is_ok());
-        let mut deep = literal();
-        for _ in 0..SOURCE_DEPTH_MAX {
-            deep = Source::Tuple(vec![deep]);
-        }
-        assert_eq!(Plan::new(parts(vec![step(deep)])), Err(PlanError::TooDeep));
         let large = Source::Literal(Json::encode("x", &"x".repeat(30_000)).unwrap());
         let large = parts(vec![step(large.clone()), step(large.clone()), step(large)]);
         assert!(matches!(Plan::new(large), Err(PlanError::TooLarge { .. })));

@@ -4,7 +4,7 @@
 //! cannot follow makes the record [`Inconsistent`]: the operation is held, nothing panics, nothing is guessed.
 
 use super::turn::checkpoint_alone;
-use super::{Attempt, Entry, Event, Execution, State, Tail, Verb, Work};
+use super::{Attempt, Entry, Event, Execution, State, Verb, Work};
 use crate::error::Inconsistent;
 use crate::id::StepIndex;
 
@@ -30,7 +30,7 @@ impl Execution {
         self.modified_at = entry.at;
         match &mut self.state {
             State::Active(work) => {
-                work.tail = Tail { first: entry.first, only_checkpoint_of: checkpoint_alone(&entry.events) };
+                work.sealed(entry.first, checkpoint_alone(&entry.events));
             }
             State::Done(_, work) => *work = None,
         }

@@ -1,6 +1,6 @@
 //! Turns: everything that one commit has to store.
 
-use super::{Event, Execution, Sealed, State, Tail};
+use super::{Event, Execution, Sealed, State, Tail, Work};
 use crate::error::Inconsistent;
 use crate::id::{Revision, StepIndex};
 use crate::operation::Outcome;
@@ -11,8 +11,8 @@ use crate::time::Timestamp;
 /// The events of one commit, as the journal keeps them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The first revision that the entry stands for. Less than `revision` when it took the place of earlier
-    /// entries, which then are gone.
+    /// The first revision that the entry stands for, and its key in the journal. Less than `revision` when it
+    /// takes the place of earlier entries.
     pub first: Revision,
     /// The revision that it makes.
     pub revision: Revision,
@@ -33,6 +33,8 @@ pub struct Turn {
     pub was_due_at: Option<Timestamp>,
     /// When it is to look at it now; `None` when it is done.
     pub due_at: Option<Timestamp>,
+    /// Journal entries, by their first revision, that are no longer needed because the operation is done.
+    pub obsolete: Vec<Revision>,
 }
 
 impl Execution {
@@ -48,15 +50,13 @@ impl Execution {
         self.revision = revision;
         self.modified_at = at;
         self.sealed = Sealed { stage: Some(self.stage()), due_at: self.due_at() };
-        if let State::Done(_, work) = &mut self.state {
-            *work = None;
-        }
-        Ok(Turn {
-            entry: Entry { first, revision, at, events },
-            rows,
-            was_due_at,
-            due_at: self.sealed.due_at,
-        })
+        let ended = match &mut self.state {
+            State::Done(_, work) => work.take(),
+            State::Active(_) => None,
+        };
+        let obsolete = ended.map(|work| work.journal).unwrap_or_default();
+        let due_at = self.sealed.due_at;
+        Ok(Turn { entry: Entry { first, revision, at, events }, rows, was_due_at, due_at, obsolete })
     }
 
     /// The first revision that the entry stands for; remembers it for the next turn.
@@ -65,7 +65,7 @@ impl Execution {
         let only_checkpoint_of = checkpoint_alone(events);
         let replaces = only_checkpoint_of.is_some() && work.tail.only_checkpoint_of == only_checkpoint_of;
         let first = if replaces { work.tail.first } else { revision };
-        work.tail = Tail { first, only_checkpoint_of };
+        work.sealed(first, only_checkpoint_of);
         first
     }
 
@@ -95,6 +95,17 @@ impl Execution {
                 Outcome::Abandoned(_) => Stage::Abandoned,
             },
         }
+    }
+}
+
+impl Work {
+    /// Notes an entry that is stored from now on.
+    pub(super) fn sealed(&mut self, first: Revision, only_checkpoint_of: Option<StepIndex>) {
+        // The first entry is part of the head record.
+        if first > Revision::FIRST && first != self.tail.first {
+            self.journal.push(first);
+        }
+        self.tail = Tail { first, only_checkpoint_of };
     }
 }
 

@@ -1,0 +1,362 @@
+//! The committer: checks commits one by one, makes them durable together, answers each by itself.
+//!
+//! Only one runs for a store, so nothing changes between its checks and its write. Group commit comes from the
+//! disk itself: while one batch is synced the next one gathers. Nothing waits on a timer.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use longrun_core::{Fence, OperationId, Revision, RowWrite};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::error::{CommitError, Conflict, StoreError};
+use crate::gate::Gate;
+use crate::kv::{Batch, Cause, Kv, KvError, Table};
+use crate::layout;
+use crate::prepare::Prepared;
+use crate::read;
+use crate::record;
+use crate::store::{Purge, Purged};
+
+/// Commits that go into one batch at most.
+const GROUP_COMMITS_MAX: usize = 1024;
+/// Operations whose revision is remembered. Beyond it the memory is emptied and fills again from the store.
+const TIPS_MAX: usize = 65_536;
+/// Wait between attempts to reopen an engine, while commits keep coming.
+const REOPEN_WAIT: Duration = Duration::from_millis(100);
+
+/// What the committer is asked to do.
+pub(crate) enum Job {
+    Commit(Box<Prepared>, oneshot::Sender<Result<(), CommitError>>),
+    TakeOver(oneshot::Sender<Result<Fence, StoreError>>),
+    Purge(Fence, Purge, oneshot::Sender<Result<Purged, CommitError>>),
+}
+
+/// The revision of an operation, as the next commit of it must expect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tip {
+    Absent,
+    At(Revision),
+    Done,
+}
+
+pub(crate) struct Committer {
+    kv: Arc<dyn Kv>,
+    gate: Arc<Gate>,
+    fence: Fence,
+    tips: HashMap<OperationId, Tip>,
+    reopen_tried_at: Option<Instant>,
+}
+
+/// What the commits of the batch that is being gathered will have written.
+#[derive(Default)]
+struct Overlay {
+    tips: HashMap<OperationId, Tip>,
+    values: HashMap<(Table, Vec<u8>), Option<Vec<u8>>>,
+    batch: Batch,
+    bytes: usize,
+}
+
+type Reply = oneshot::Sender<Result<(), CommitError>>;
+
+impl Committer {
+    pub(crate) fn new(kv: Arc<dyn Kv>, gate: Arc<Gate>, fence: Fence) -> Self {
+        Self { kv, gate, fence, tips: HashMap::new(), reopen_tried_at: None }
+    }
+
+    /// Works until every sender is gone.
+    pub(crate) fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+        let mut group = Vec::new();
+        while let Some(job) = jobs.blocking_recv() {
+            let mut next = Some(job);
+            while let Some(job) = next.take() {
+                match job {
+                    Job::Commit(prepared, reply) => {
+                        group.push((prepared, reply));
+                        if group.len() < GROUP_COMMITS_MAX {
+                            next = jobs.try_recv().ok();
+                        }
+                    }
+                    other => {
+                        self.commit_group(&mut group);
+                        self.single(other);
+                    }
+                }
+            }
+            self.commit_group(&mut group);
+        }
+    }
+
+    /// Does one job at once.
+    pub(crate) fn single(&mut self, job: Job) {
+        match job {
+            Job::Commit(prepared, reply) => self.commit_group(&mut vec![(prepared, reply)]),
+            Job::TakeOver(reply) => _ = reply.send(self.take_over()),
+            Job::Purge(fence, purge, reply) => _ = reply.send(self.purge(fence, &purge)),
+        }
+    }
+
+    fn commit_group(&mut self, group: &mut Vec<(Box<Prepared>, Reply)>) {
+        if group.is_empty() {
+            return;
+        }
+        if let Err(cause) = self.ensure_open() {
+            let cause = SharedCause::new(cause);
+            for (_, reply) in group.drain(..) {
+                _ = reply.send(Err(CommitError::Unavailable(cause.boxed())));
+            }
+            return;
+        }
+        let bytes_max = self.kv.capabilities().batch_bytes_max;
+        let mut overlay = Overlay::default();
+        let mut verdicts: Vec<(Reply, Result<(), CommitError>)> = Vec::with_capacity(group.len());
+        for (prepared, reply) in group.drain(..) {
+            let bytes = prepared.batch.byte_len();
+            if overlay.bytes > 0 && overlay.bytes + bytes > bytes_max {
+                self.write(std::mem::take(&mut overlay), &mut verdicts);
+            }
+            let verdict = if bytes > bytes_max {
+                Err(CommitError::TooLarge { bytes, limit: bytes_max })
+            } else if self.gate.is_broken() {
+                Err(CommitError::Unavailable("an earlier commit of the group failed".into()))
+            } else {
+                self.check(&prepared, &overlay)
+            };
+            if verdict.is_ok() {
+                overlay.add(*prepared);
+            }
+            verdicts.push((reply, verdict));
+        }
+        self.write(overlay, &mut verdicts);
+    }
+
+    /// Writes what was gathered and gives out the verdicts. A refusal may rest on a commit of the same batch, so it
+    /// is given out only when the batch is durable.
+    fn write(&mut self, overlay: Overlay, verdicts: &mut Vec<(Reply, Result<(), CommitError>)>) {
+        let result = if overlay.batch.writes.is_empty() { Ok(()) } else { self.apply(&overlay.batch) };
+        let failure = match result {
+            Ok(()) => {
+                self.remember(overlay.tips);
+                None
+            }
+            Err(error) => Some(Failure::of(error)),
+        };
+        for (reply, verdict) in verdicts.drain(..) {
+            let verdict = failure.as_ref().map_or(verdict, |failure| Err(failure.error()));
+            // A caller that has gone away does not need the answer.
+            _ = reply.send(verdict);
+        }
+    }
+
+    /// Makes a batch durable, and keeps readers waiting meanwhile.
+    fn apply(&mut self, batch: &Batch) -> Result<(), KvError> {
+        self.gate.begin();
+        let result = self.kv.commit(batch);
+        match &result {
+            Ok(()) | Err(KvError::NotApplied(_)) => self.gate.settle(),
+            Err(error) => {
+                tracing::error!(%error, cause = ?error.source(), "a write failed, reopening the store");
+                self.gate.fail();
+                self.tips.clear();
+                // At once, so that readers and the next commits find it usable again if that is possible.
+                _ = self.reopen();
+            }
+        }
+        result
+    }
+
+    fn ensure_open(&mut self) -> Result<(), Cause> {
+        if !self.gate.is_broken() {
+            return Ok(());
+        }
+        let waits = |at: Instant| at.elapsed() < REOPEN_WAIT;
+        if self.reopen_tried_at.is_some_and(waits) {
+            return Err("the store has to be reopened after a failed write".into());
+        }
+        self.reopen().map_err(Cause::from)
+    }
+
+    fn reopen(&mut self) -> Result<(), KvError> {
+        let result = self.kv.reopen();
+        match &result {
+            Ok(()) => {
+                tracing::info!("the store is open again");
+                self.reopen_tried_at = None;
+                self.gate.reopen();
+            }
+            Err(error) => {
+                tracing::warn!(%error, cause = ?error.source(), "the store could not be reopened yet");
+                self.reopen_tried_at = Some(Instant::now());
+            }
+        }
+        result
+    }
+
+    fn remember(&mut self, tips: HashMap<OperationId, Tip>) {
+        if self.tips.len() + tips.len() > TIPS_MAX {
+            self.tips.clear();
+        }
+        for (id, tip) in tips {
+            match tip {
+                Tip::At(_) => _ = self.tips.insert(id, tip),
+                // Nobody writes to it any more.
+                Tip::Done | Tip::Absent => _ = self.tips.remove(&id),
+            }
+        }
+    }
+
+    fn check(&self, prepared: &Prepared, overlay: &Overlay) -> Result<(), CommitError> {
+        if prepared.fence != self.fence {
+            return Err(CommitError::Fenced { held: prepared.fence, current: self.fence });
+        }
+        let tip = match overlay.tips.get(&prepared.id).or_else(|| self.tips.get(&prepared.id)) {
+            Some(tip) => *tip,
+            None => self.read_tip(prepared.id)?,
+        };
+        let expected = prepared.expect.map_or(Tip::Absent, Tip::At);
+        if tip != expected {
+            let found = if let Tip::At(revision) = tip { Some(revision) } else { None };
+            let conflict = Conflict::Operation { id: prepared.id, expected: prepared.expect, found };
+            return Err(conflict.into());
+        }
+        for write in &prepared.rows {
+            self.check_row(write, overlay)?;
+        }
+        if let Some(key) = &prepared.ledger {
+            if let Some(bytes) = self.value(Table::Idempotency, key, overlay)? {
+                let entry = record::decode_ledger(&bytes)
+                    .map_err(|error| StoreError::unreadable("an idempotency key", error))?;
+                return Err(Conflict::Idempotency(entry).into());
+            }
+        }
+        Ok(())
+    }
+
+    fn check_row(&self, write: &RowWrite, overlay: &Overlay) -> Result<(), CommitError> {
+        let stored = match self.value(Table::Resources, &layout::resource(&write.key), overlay)? {
+            Some(bytes) => Some(
+                record::decode_row(&bytes)
+                    .map_err(|error| StoreError::unreadable(write.key.to_string(), error))?,
+            ),
+            None => None,
+        };
+        let found = stored.as_ref().map(|row| row.revision);
+        let holder = stored.as_ref().and_then(|row| row.operation);
+        if found == write.expect && holder == write.holder {
+            return Ok(());
+        }
+        Err(Conflict::Resource { key: write.key.clone(), holder, exists: stored.is_some() }.into())
+    }
+
+    fn value(&self, table: Table, key: &[u8], overlay: &Overlay) -> Result<Option<Vec<u8>>, StoreError> {
+        match overlay.values.get(&(table, key.to_vec())) {
+            Some(value) => Ok(value.clone()),
+            None => Ok(self.kv.get(table, key)?),
+        }
+    }
+
+    fn read_tip(&self, id: OperationId) -> Result<Tip, StoreError> {
+        Ok(match read::tip(self.kv.as_ref(), id)? {
+            None => Tip::Absent,
+            Some(read::StoredTip::Active(revision)) => Tip::At(revision),
+            Some(read::StoredTip::Done) => Tip::Done,
+        })
+    }
+
+    fn take_over(&mut self) -> Result<Fence, StoreError> {
+        self.ensure_open().map_err(StoreError::Unavailable)?;
+        let next = Fence(self.fence.0 + 1);
+        let bytes =
+            record::encode_number(next.0).map_err(|error| StoreError::unreadable("the epoch", error))?;
+        let mut batch = Batch::default();
+        batch.put(Table::Meta, layout::META_EPOCH.to_vec(), bytes);
+        // Even if the write fails: an epoch is never handed out twice, and the old owner stays out.
+        self.fence = next;
+        self.apply(&batch)?;
+        Ok(next)
+    }
+
+    fn purge(&mut self, fence: Fence, purge: &Purge) -> Result<Purged, CommitError> {
+        if fence != self.fence {
+            return Err(CommitError::Fenced { held: fence, current: self.fence });
+        }
+        self.ensure_open().map_err(CommitError::Unavailable)?;
+        let (batch, purged) = read::purge(self.kv.as_ref(), purge)?;
+        if !batch.writes.is_empty() {
+            self.apply(&batch).map_err(|error| Failure::of(error).error())?;
+        }
+        Ok(purged)
+    }
+}
+
+impl Overlay {
+    fn add(&mut self, prepared: Prepared) {
+        let tip = if prepared.done { Tip::Done } else { Tip::At(prepared.revision) };
+        self.tips.insert(prepared.id, tip);
+        self.bytes += prepared.batch.byte_len();
+        for write in &prepared.batch.writes {
+            if matches!(write.table, Table::Resources | Table::Idempotency) {
+                self.values.insert((write.table, write.key.clone()), write.value.clone());
+            }
+        }
+        self.batch.writes.extend(prepared.batch.writes);
+    }
+}
+
+/// A failed write, to be told to every caller whose commit was in it.
+enum Failure {
+    NotApplied(SharedCause),
+    Unknown(SharedCause),
+    Corrupt(SharedCause),
+}
+
+impl Failure {
+    fn of(error: KvError) -> Self {
+        match error {
+            KvError::NotApplied(cause) => Self::NotApplied(SharedCause::new(cause)),
+            KvError::Unknown(cause) => Self::Unknown(SharedCause::new(cause)),
+            KvError::Corrupt(cause) => Self::Corrupt(SharedCause::new(cause)),
+        }
+    }
+
+    fn error(&self) -> CommitError {
+        match self {
+            Self::NotApplied(cause) => CommitError::Unavailable(cause.boxed()),
+            Self::Unknown(cause) => CommitError::Unknown(cause.boxed()),
+            Self::Corrupt(cause) => CommitError::Unreadable(StoreError::Corrupt {
+                subject: "the store".to_owned(),
+                cause: cause.boxed(),
+            }),
+        }
+    }
+}
+
+/// One cause for many callers.
+#[derive(Clone, Debug)]
+struct SharedCause(Arc<dyn Error + Send + Sync>);
+
+impl SharedCause {
+    fn new(cause: Cause) -> Self {
+        Self(cause.into())
+    }
+
+    fn boxed(&self) -> Cause {
+        Box::new(self.clone())
+    }
+}
+
+impl fmt::Display for SharedCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl Error for SharedCause {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        // The cause itself, so that its type can be asked for.
+        Some(self.0.as_ref())
+    }
+}

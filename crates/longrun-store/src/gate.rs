@@ -1,0 +1,173 @@
+//! Keeps readers from seeing what is not durable yet.
+//!
+//! Between the moment a batch is applied and the moment it is synced, an engine shows it to readers, and a crash would
+//! take it back. So a reading that overlaps a batch is given out only when that batch is durable, and is done
+//! again if the engine was reopened meanwhile (S11).
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::watch;
+
+use crate::error::StoreError;
+use crate::kv::KvError;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct State {
+    /// Batches that are settled: durable, or certainly not applied.
+    settled: u64,
+    /// The outcome of a batch is unknown and the engine is not reopened yet.
+    broken: bool,
+    /// How often the engine was reopened.
+    reopened: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Gate {
+    begun: AtomicU64,
+    state: watch::Sender<State>,
+}
+
+impl Gate {
+    pub(crate) fn new() -> Self {
+        let state = State { settled: 0, broken: false, reopened: 0 };
+        Self { begun: AtomicU64::new(0), state: watch::Sender::new(state) }
+    }
+
+    /// A batch is about to be applied. Called by the committer alone.
+    pub(crate) fn begin(&self) {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The batch is settled.
+    pub(crate) fn settle(&self) {
+        let begun = self.begun.load(Ordering::SeqCst);
+        self.state.send_modify(|state| state.settled = begun);
+    }
+
+    /// The outcome of the batch is unknown.
+    pub(crate) fn fail(&self) {
+        self.state.send_modify(|state| state.broken = true);
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        self.state.borrow().broken
+    }
+
+    /// The engine was reopened: what it shows now is durable.
+    pub(crate) fn reopen(&self) {
+        let begun = self.begun.load(Ordering::SeqCst);
+        self.state.send_modify(|state| {
+            *state = State { settled: begun, broken: false, reopened: state.reopened + 1 };
+        });
+    }
+
+    /// Reads, and gives the reading out when all of it is durable. `read` is told whether nothing was written
+    /// while it ran, by a second look at [`Reading::is_still`].
+    pub(crate) async fn read<T>(
+        &self,
+        mut read: impl FnMut(&Reading<'_>) -> Result<T, StoreError> + Send,
+    ) -> Result<T, StoreError> {
+        loop {
+            let before = *self.state.borrow();
+            if before.broken {
+                return Err(broken());
+            }
+            let reading =
+                Reading { gate: self, begun: self.begun.load(Ordering::SeqCst), settled: before.settled };
+            let result = read(&reading);
+            let begun = self.begun.load(Ordering::SeqCst);
+            let after = if self.state.borrow().settled >= begun {
+                *self.state.borrow()
+            } else {
+                let mut watch = self.state.subscribe();
+                let settled = |state: &State| {
+                    state.settled >= begun || state.broken || state.reopened != before.reopened
+                };
+                // The sender is ours, so the channel is open.
+                watch.wait_for(settled).await.map(|state| *state).unwrap_or(before)
+            };
+            if after.broken {
+                return Err(broken());
+            }
+            if after.reopened == before.reopened {
+                return result;
+            }
+        }
+    }
+}
+
+fn broken() -> StoreError {
+    StoreError::from(KvError::Unknown("the store has to be reopened after a failed write".into()))
+}
+
+/// One reading through the gate.
+pub(crate) struct Reading<'a> {
+    gate: &'a Gate,
+    begun: u64,
+    settled: u64,
+}
+
+impl Reading<'_> {
+    /// True when no batch was under way when the reading began and none has begun since: all that was read is of
+    /// one instant.
+    pub(crate) fn is_still(&self) -> bool {
+        self.begun == self.settled && self.gate.begun.load(Ordering::SeqCst) == self.begun
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn s11_a_reading_waits_for_the_batch_that_it_overlaps() {
+        let gate = Gate::new();
+        gate.begin();
+        let mut readings = 0;
+        let read = gate.read(|_| {
+            readings += 1;
+            Ok(readings)
+        });
+        tokio::pin!(read);
+        assert!(futures_poll(read.as_mut()).await.is_none());
+        gate.settle();
+        assert_eq!(read.await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_reading_across_a_reopen_is_done_again() {
+        let gate = Gate::new();
+        gate.begin();
+        let mut readings = 0;
+        let read = gate.read(|_| {
+            readings += 1;
+            Ok(readings)
+        });
+        tokio::pin!(read);
+        assert!(futures_poll(read.as_mut()).await.is_none());
+        gate.fail();
+        gate.reopen();
+        assert_eq!(read.await.unwrap(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_broken_store_gives_nothing_out() {
+        let gate = Gate::new();
+        gate.begin();
+        gate.fail();
+        assert!(matches!(gate.read(|_| Ok(())).await, Err(StoreError::Unavailable(_))));
+        gate.reopen();
+        assert!(gate.read(|_| Ok(())).await.is_ok());
+    }
+
+    /// The result, if it is there at the first look.
+    async fn futures_poll<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
+        std::future::poll_fn(|cx| {
+            std::task::Poll::Ready(match std::pin::Pin::new(&mut future).poll(cx) {
+                std::task::Poll::Ready(output) => Some(output),
+                std::task::Poll::Pending => None,
+            })
+        })
+        .await
+    }
+}

@@ -1,0 +1,259 @@
+//! [`KvStore`]: a [`Store`] over any [`Kv`].
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use async_trait::async_trait;
+use longrun_core::limits::RECORD_BYTES_MAX;
+use longrun_core::{Execution, Fence, Operation, OperationId, ResourceId, ResourceKey, Row, Timestamp};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::committer::{Committer, Job};
+use crate::error::{CommitError, StoreError};
+use crate::gate::{Gate, Reading};
+use crate::kv::{Batch, Direction, Kv, Table};
+use crate::layout::{self, FORMAT_VERSION};
+use crate::memory::MemoryKv;
+use crate::prepare::Prepared;
+use crate::read;
+use crate::record;
+use crate::store::{
+    Capabilities, Commit, Due, LedgerEntry, OperationQuery, Position, Purge, Purged, ResourceQuery, Slice,
+    Store,
+};
+
+/// Commits that may wait for the committer. Beyond it, callers wait.
+const QUEUE: usize = 4096;
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Its first records cannot be read or written.
+    #[error("the store cannot be opened")]
+    Store(#[from] StoreError),
+    /// It was made by a newer program.
+    #[error("the store has layout version {found}, this program reads up to {FORMAT_VERSION}")]
+    FutureLayout {
+        /// The version it has.
+        found: u64,
+    },
+    /// The backend does not take records of the size that the engine writes.
+    #[error("the backend takes values of {found} bytes, {RECORD_BYTES_MAX} are needed")]
+    SmallValues {
+        /// The largest value that it takes.
+        found: usize,
+    },
+    /// The operating system gave no thread or no random bytes.
+    #[error("the operating system refused: {0}")]
+    System(String),
+}
+
+/// A full store over ordered keys: conditions, group commit, indexes and paging.
+pub struct KvStore {
+    kv: Arc<dyn Kv>,
+    gate: Arc<Gate>,
+    secret: [u8; 32],
+    lane: Lane,
+}
+
+/// How commits reach the committer.
+enum Lane {
+    /// It has a thread of its own, which gathers what comes while the disk is busy.
+    Thread(mpsc::Sender<Job>),
+    /// Whoever commits does its work. No threads: for simulation, and for stores without a disk.
+    Inline(Mutex<Committer>),
+}
+
+impl fmt::Debug for KvStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KvStore").field("kv", &self.kv.capabilities()).finish_non_exhaustive()
+    }
+}
+
+impl KvStore {
+    /// Opens a store over a backend, with a committer thread. The backend is synced from that thread alone.
+    pub fn open(kv: impl Kv) -> Result<Self, OpenError> {
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret).map_err(|error| OpenError::System(error.to_string()))?;
+        let (store, committer) = Self::prepare(Arc::new(kv), secret)?;
+        let (sender, jobs) = mpsc::channel(QUEUE);
+        // Ends when the store is dropped and what was queued is done.
+        thread::Builder::new()
+            .name("longrun-commit".to_owned())
+            .spawn(move || committer.run(jobs))
+            .map_err(|error| OpenError::System(error.to_string()))?;
+        Ok(store(Lane::Thread(sender)))
+    }
+
+    /// Opens a store over a backend, whose commits are done by their callers. The same calls give the same bytes:
+    /// `secret`, which authenticates page tokens, is used when the store is new.
+    pub fn open_inline(kv: impl Kv, secret: [u8; 32]) -> Result<Self, OpenError> {
+        let (store, committer) = Self::prepare(Arc::new(kv), secret)?;
+        Ok(store(Lane::Inline(Mutex::new(committer))))
+    }
+
+    /// A store in memory: real, complete, and gone with the process.
+    pub fn memory() -> Result<Self, OpenError> {
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret).map_err(|error| OpenError::System(error.to_string()))?;
+        Self::open_inline(MemoryKv::new(), secret)
+    }
+
+    fn prepare(
+        kv: Arc<dyn Kv>,
+        secret: [u8; 32],
+    ) -> Result<(impl FnOnce(Lane) -> Self, Committer), OpenError> {
+        let found = kv.capabilities().value_bytes_max;
+        if found < RECORD_BYTES_MAX {
+            return Err(OpenError::SmallValues { found });
+        }
+        let (fence, secret) = first_records(kv.as_ref(), secret)?;
+        let gate = Arc::new(Gate::new());
+        let committer = Committer::new(Arc::clone(&kv), Arc::clone(&gate), fence);
+        Ok((move |lane| Self { kv, gate, secret, lane }, committer))
+    }
+
+    async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        match &self.lane {
+            Lane::Thread(jobs) => jobs.send(job(reply)).await.ok()?,
+            Lane::Inline(committer) => {
+                // A panic in a backend left nothing half done that the next commit does not check again.
+                committer.lock().unwrap_or_else(PoisonError::into_inner).single(job(reply));
+            }
+        }
+        answer.await.ok()
+    }
+
+    async fn read<T: Send>(
+        &self,
+        mut read: impl FnMut(&dyn Kv, &Reading<'_>) -> Result<T, StoreError> + Send,
+    ) -> Result<T, StoreError> {
+        self.gate.read(|reading| read(self.kv.as_ref(), reading)).await
+    }
+}
+
+/// Reads, or writes, what every store has: its format, its epoch and its secret.
+fn first_records(kv: &dyn Kv, secret: [u8; 32]) -> Result<(Fence, [u8; 32]), OpenError> {
+    let get = |key: &[u8]| kv.get(Table::Meta, key).map_err(StoreError::from);
+    let unreadable = |error| StoreError::unreadable("the store's first records", error);
+    if let Some(bytes) = get(layout::META_FORMAT)? {
+        let found = record::decode_number(&bytes).map_err(unreadable)?;
+        if found > FORMAT_VERSION {
+            return Err(OpenError::FutureLayout { found });
+        }
+        let missing = || StoreError::Corrupt {
+            subject: "the store's first records".to_owned(),
+            cause: "some are missing".into(),
+        };
+        let epoch = get(layout::META_EPOCH)?.ok_or_else(missing)?;
+        let stored = get(layout::META_PAGE_SECRET)?.ok_or_else(missing)?;
+        let epoch = record::decode_number(&epoch).map_err(unreadable)?;
+        return Ok((Fence(epoch), record::decode_secret(&stored).map_err(unreadable)?));
+    }
+    let mut batch = Batch::default();
+    let number = |number| record::encode_number(number).map_err(unreadable);
+    batch.put(Table::Meta, layout::META_FORMAT.to_vec(), number(FORMAT_VERSION)?);
+    batch.put(Table::Meta, layout::META_EPOCH.to_vec(), number(0)?);
+    let sealed = record::encode_secret(&secret).map_err(unreadable)?;
+    batch.put(Table::Meta, layout::META_PAGE_SECRET.to_vec(), sealed);
+    kv.commit(&batch).map_err(StoreError::from)?;
+    Ok((Fence(0), secret))
+}
+
+fn closed() -> StoreError {
+    StoreError::Unavailable("the committer of the store has ended".into())
+}
+
+#[async_trait]
+impl Store for KvStore {
+    async fn take_over(&self) -> Result<Fence, StoreError> {
+        self.ask(Job::TakeOver).await.unwrap_or_else(|| Err(closed()))
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
+        let prepared = Box::new(Prepared::new(commit)?);
+        // A committer that ended without an answer may have written before it did.
+        let silent = || Err(CommitError::Unknown("the committer of the store has ended".into()));
+        self.ask(|reply| Job::Commit(prepared, reply)).await.unwrap_or_else(silent)
+    }
+
+    async fn load(&self, id: OperationId) -> Result<Option<Execution>, StoreError> {
+        self.read(|kv, reading| read::operation(kv, id, reading)).await
+    }
+
+    async fn due(&self, until: Timestamp, after: Option<Due>, limit: usize) -> Result<Vec<Due>, StoreError> {
+        self.read(|kv, _| read::due(kv, until, after, limit)).await
+    }
+
+    async fn resource(&self, key: &ResourceKey) -> Result<Option<Row>, StoreError> {
+        self.read(|kv, _| read::row(kv, key)).await
+    }
+
+    async fn list_resources(
+        &self,
+        query: &ResourceQuery,
+        after: Option<&Position>,
+        limit: usize,
+    ) -> Result<Slice<Row>, StoreError> {
+        let prefix = layout::by_parent_prefix(&query.kind, &query.parent);
+        self.read(|kv, _| {
+            read::slice(kv, (Table::ByParent, &prefix, Direction::Forward), after, limit, |rest| {
+                let row = read::row(kv, &ResourceKey { kind: query.kind.clone(), id: resource_id(rest)? })?;
+                // Index and row are two readings: what the row says counts.
+                let belongs = |row: &Row| {
+                    row.parent == query.parent && query.status.is_none_or(|status| status == row.status)
+                };
+                Ok(row.filter(belongs))
+            })
+        })
+        .await
+    }
+
+    async fn list_operations(
+        &self,
+        query: &OperationQuery,
+        after: Option<&Position>,
+        limit: usize,
+    ) -> Result<Slice<Operation>, StoreError> {
+        let (table, prefix) = match query {
+            OperationQuery::All => (Table::Operations, Vec::new()),
+            OperationQuery::OfResource(key) => (Table::ByResource, layout::by_resource_prefix(key)),
+        };
+        self.read(|kv, reading| {
+            read::slice(kv, (table, &prefix, Direction::Backward), after, limit, |rest| {
+                let id = layout::parse_operation(rest)
+                    .map_err(|error| StoreError::unreadable("the index of operations", error))?;
+                Ok(read::operation(kv, id, reading)?.map(|execution| execution.operation()))
+            })
+        })
+        .await
+    }
+
+    async fn ledger(&self, digest: &[u8; 32]) -> Result<Option<LedgerEntry>, StoreError> {
+        self.read(|kv, _| read::ledger(kv, digest)).await
+    }
+
+    async fn purge(&self, fence: Fence, purge: Purge) -> Result<Purged, CommitError> {
+        self.ask(|reply| Job::Purge(fence, purge, reply)).await.unwrap_or_else(|| Err(closed().into()))
+    }
+
+    fn page_secret(&self) -> [u8; 32] {
+        self.secret
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let kv = self.kv.capabilities();
+        Capabilities { name: kv.name, durability: kv.durability, multi_process: false }
+    }
+}
+
+fn resource_id(bytes: &[u8]) -> Result<ResourceId, StoreError> {
+    let text = String::from_utf8_lossy(bytes);
+    ResourceId::new(&*text).map_err(|error| StoreError::Corrupt {
+        subject: "the index of resources".to_owned(),
+        cause: error.into(),
+    })
+}
