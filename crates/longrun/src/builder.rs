@@ -1,0 +1,154 @@
+//! [`EngineBuilder`]: what is registered, and the limits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use longrun_core::{IdPrefix, Invalid, KindName, StepName, Timestamp};
+use longrun_store::Store;
+
+use crate::engine::Engine;
+use crate::environment::{Environment, SystemEnvironment};
+use crate::error::BuildError;
+use crate::kind::Kind;
+use crate::registry::Registry;
+use crate::step::Step;
+
+/// The limits and times of an engine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) prefix: Option<IdPrefix>,
+    pub(crate) running_max: usize,
+    pub(crate) unfinished_max: u64,
+    pub(crate) retention: Duration,
+    pub(crate) key_retention: Duration,
+    pub(crate) sweep_every: Duration,
+}
+
+/// Collects kinds, steps and settings, and starts an [`Engine`].
+#[must_use]
+pub struct EngineBuilder {
+    store: Arc<dyn Store>,
+    environment: Arc<dyn Environment>,
+    registry: Registry,
+    settings: Settings,
+    mistake: Option<BuildError>,
+}
+
+impl std::fmt::Debug for EngineBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EngineBuilder")
+            .field("store", &self.store)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl EngineBuilder {
+    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
+        let day = Duration::from_secs(24 * 60 * 60);
+        Self {
+            store,
+            environment: Arc::new(SystemEnvironment),
+            registry: Registry::default(),
+            settings: Settings {
+                prefix: IdPrefix::new("opr").ok(),
+                running_max: 1024,
+                unfinished_max: 10_000_000,
+                retention: 30 * day,
+                key_retention: 7 * day,
+                sweep_every: Duration::from_secs(60),
+            },
+            mistake: None,
+        }
+    }
+
+    /// Registers a kind. Its steps are registered on their own.
+    pub fn kind<K: Kind>(mut self, kind: K) -> Self {
+        match KindName::new(K::NAME) {
+            Ok(name) => {
+                if self.registry.kinds.insert(name, Arc::new(kind)).is_some() {
+                    self.mistake(BuildError::Twice { what: "kind", name: K::NAME });
+                }
+            }
+            Err(invalid) => self.mistake(BuildError::Invalid { name: K::NAME, invalid }),
+        }
+        self
+    }
+
+    /// Registers a step.
+    pub fn step<S: Step>(mut self, step: S) -> Self {
+        match StepName::new(S::NAME).and_then(|name| S::policy().check().map(|()| name)) {
+            Ok(name) => {
+                if self.registry.steps.insert(name, Arc::new(step)).is_some() {
+                    self.mistake(BuildError::Twice { what: "step", name: S::NAME });
+                }
+            }
+            Err(invalid) => self.mistake(BuildError::Invalid { name: S::NAME, invalid }),
+        }
+        self
+    }
+
+    /// The 3 characters with which the ids of operations begin. `opr` unless said.
+    pub fn operation_prefix(mut self, prefix: IdPrefix) -> Self {
+        self.settings.prefix = Some(prefix);
+        self
+    }
+
+    /// Operations that run at the same time; 1024 unless said. Others wait on disk, oldest first. One that only waits
+    /// for its next try does not count.
+    pub fn running_max(mut self, operations: usize) -> Self {
+        self.settings.running_max = operations;
+        self
+    }
+
+    /// Operations that may be unfinished before more are refused with RESOURCE_EXHAUSTED; 10 million unless said.
+    pub fn unfinished_max(mut self, operations: u64) -> Self {
+        self.settings.unfinished_max = operations;
+        self
+    }
+
+    /// How long done operations are kept; 30 days unless said (C20).
+    pub fn retention(mut self, retention: Duration) -> Self {
+        self.settings.retention = retention;
+        self
+    }
+
+    /// How long an idempotency key is remembered after its operation is gone; 7 days unless said (C15).
+    pub fn key_retention(mut self, retention: Duration) -> Self {
+        self.settings.key_retention = retention;
+        self
+    }
+
+    /// How often to look for what is no longer kept; a minute unless said.
+    pub fn sweep_every(mut self, interval: Duration) -> Self {
+        self.settings.sweep_every = interval;
+        self
+    }
+
+    /// Another clock and another source of randomness.
+    pub fn environment(mut self, environment: impl Environment) -> Self {
+        self.environment = Arc::new(environment);
+        self
+    }
+
+    fn mistake(&mut self, mistake: BuildError) {
+        self.mistake.get_or_insert(mistake);
+    }
+
+    /// Takes the store over and starts. New work is taken at once; what is unfinished is taken up in the background.
+    pub async fn start(self) -> Result<Engine, BuildError> {
+        if let Some(mistake) = self.mistake {
+            return Err(mistake);
+        }
+        if self.settings.running_max == 0 {
+            return Err(Invalid::new("running_max", "must be at least 1").into());
+        }
+        if self.settings.sweep_every.is_zero() {
+            return Err(Invalid::new("sweep_every", "must be longer than nothing").into());
+        }
+        tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
+        let fence = self.store.take_over().await?;
+        let backlog = !self.store.due(Timestamp::MAX, None, 1).await?.is_empty();
+        Ok(Engine::start(self.store, self.environment, self.registry, self.settings, fence, backlog))
+    }
+}

@@ -1,0 +1,504 @@
+//! The driver: the one place where decisions meet the world.
+//!
+//! One task for each operation that runs. It gathers what happened (outcomes, checkpoints, cancels, the clock), lets the
+//! execution decide, makes the whole turn durable in one commit, and only then does what follows from it:
+//!
+//! ```text
+//! happened -> Execution::handle -> seal -> Store::commit -> publish -> Execution::next -> run, undo
+//!     ^                                                                                      |
+//!     +--------------------------------------------------------------------------------------+
+//! ```
+//!
+//! While a commit is under way the steps go on. If it fails, the execution is thrown away and loaded again, and what
+//! happened is decided anew: nothing that the store does can lose an outcome or invent one (C22).
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use longrun_core::limits::ENTRY_BYTES_TARGET;
+use longrun_core::{
+    Attempt, Backoff, Command, Event, Execution, Inconsistent, Json, Operation, OperationId, Progress,
+    Refusal, Revision, StepIndex, StepReport, Timestamp,
+};
+use longrun_store::{Commit, CommitError};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::context::Stop;
+use crate::engine::{Inner, LoadError, lock};
+use crate::error::CommandError;
+use crate::perform::{self, Ended};
+use crate::registry::HoldReason;
+use crate::running::Entry;
+
+/// What others tell a driver.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// A step saves how far it is. The answer is whether that was still of interest.
+    Checkpoint {
+        step: StepIndex,
+        attempt: Attempt,
+        checkpoint: Json,
+        progress: Option<Progress>,
+        reply: oneshot::Sender<bool>,
+    },
+    /// A caller or an operator wants something.
+    Command { command: Command, reply: oneshot::Sender<Result<Operation, CommandError>> },
+}
+
+/// Waits between attempts to reach a store that is away.
+const STORE_BACKOFF: Backoff = Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(5) };
+
+/// Something that happened, and whom to tell when it is durable.
+struct Happened {
+    command: Command,
+    reply: Reply,
+    verdict: Result<(), Refusal>,
+}
+
+enum Reply {
+    Nobody,
+    Checkpoint(oneshot::Sender<bool>),
+    Command(oneshot::Sender<Result<Operation, CommandError>>),
+}
+
+/// Why a driver leaves its operation before it is done.
+enum Leave {
+    /// It only waits for a time; the scheduler comes back to it.
+    Parked,
+    /// The engine stops.
+    Stopping,
+    /// This build, or this engine, cannot go on with it.
+    Hold(HoldReason),
+    /// The operation is gone.
+    Gone,
+}
+
+pub(crate) struct Driver {
+    inner: Arc<Inner>,
+    entry: Arc<Entry>,
+    execution: Execution,
+    inbox: mpsc::Receiver<Message>,
+    performing: FuturesUnordered<BoxFuture<'static, Ended>>,
+    runs: BTreeMap<StepIndex, (Attempt, watch::Sender<Option<Stop>>)>,
+    undos: BTreeMap<StepIndex, (u32, watch::Sender<Option<Stop>>)>,
+    /// Ends that came while a commit was under way.
+    ended: Vec<Ended>,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        inner: Arc<Inner>,
+        entry: Arc<Entry>,
+        execution: Execution,
+        inbox: mpsc::Receiver<Message>,
+    ) -> Self {
+        entry.publish(execution.operation());
+        Self {
+            inner,
+            entry,
+            execution,
+            inbox,
+            performing: FuturesUnordered::new(),
+            runs: BTreeMap::new(),
+            undos: BTreeMap::new(),
+            ended: Vec::new(),
+        }
+    }
+
+    /// Works until the operation is done or has to wait. With `adopt`, what became of its runs is not known.
+    pub(crate) async fn drive(mut self, adopt: bool) {
+        let id = self.execution.id();
+        match self.work(adopt).await {
+            Ok(()) => tracing::debug!("done"),
+            Err(Leave::Parked) => {
+                if let Some(at) = self.execution.next(self.inner.now()).wake_at {
+                    self.inner.slots.note_due(at);
+                }
+            }
+            Err(Leave::Stopping | Leave::Gone) => {}
+            Err(Leave::Hold(reason)) => self.inner.hold(id, reason),
+        }
+    }
+
+    async fn work(&mut self, adopt: bool) -> Result<(), Leave> {
+        if adopt {
+            self.turn(vec![Happened::quiet(Command::Adopt)]).await?;
+        }
+        let mut shutting_down = self.inner.shutting_down.subscribe();
+        loop {
+            if self.execution.is_done() {
+                return Ok(());
+            }
+            if *shutting_down.borrow_and_update() {
+                self.stop_all(Stop::ShuttingDown);
+                if self.performing.is_empty() && self.ended.is_empty() {
+                    return Err(Leave::Stopping);
+                }
+            } else {
+                self.begin();
+            }
+            let happened = self.gather(&mut shutting_down).await?;
+            self.turn(happened).await?;
+        }
+    }
+
+    /// Begins what is on record as started and does not run yet.
+    fn begin(&mut self) {
+        let next = self.execution.next(self.inner.now());
+        if next.stop {
+            for (_, stop) in self.runs.values() {
+                perform::tell_to_stop(stop, Stop::RollingBack);
+            }
+        }
+        for step in next.run {
+            let attempt = self.execution.attempt(step);
+            if !self.runs.get(&step).is_some_and(|(running, _)| *running == attempt) {
+                let (future, stop) = perform::run(&self.inner, &self.entry, &self.execution, step);
+                if next.stop {
+                    perform::tell_to_stop(&stop, Stop::RollingBack);
+                }
+                self.runs.insert(step, (attempt, stop));
+                self.performing.push(future);
+            }
+        }
+        for step in next.undo {
+            let failures = self.execution.undo_failures(step);
+            if !self.undos.contains_key(&step) {
+                let (future, stop) = perform::undo(&self.inner, &self.entry, &self.execution, step);
+                self.undos.insert(step, (failures, stop));
+                self.performing.push(future);
+            }
+        }
+    }
+
+    fn stop_all(&self, reason: Stop) {
+        let undos = self.undos.values().map(|(_, stop)| stop);
+        for stop in self.runs.values().map(|(_, stop)| stop).chain(undos) {
+            perform::tell_to_stop(stop, reason);
+        }
+    }
+
+    /// Waits until something happens, and takes everything that has happened by then.
+    async fn gather(&mut self, shutting_down: &mut watch::Receiver<bool>) -> Result<Vec<Happened>, Leave> {
+        let mut happened = Vec::new();
+        let ended = std::mem::take(&mut self.ended);
+        happened.extend(ended.into_iter().map(|ended| self.happened(ended)));
+        if happened.is_empty() {
+            let now = self.inner.now();
+            let next = self.execution.next(now);
+            if self.performing.is_empty() && next.run.is_empty() && next.undo.is_empty() {
+                return self.park(next.wake_at.is_some());
+            }
+            let wait = next.wake_at.map(|at| at.since(now));
+            tokio::select! {
+                biased;
+                Some(ended) = self.performing.next(), if !self.performing.is_empty() => {
+                    happened.push(self.happened(ended));
+                }
+                Some(message) = self.inbox.recv() => happened.push(message.into()),
+                () = sleep(wait) => happened.push(Happened::quiet(Command::Resume)),
+                _ = shutting_down.changed() => return Ok(happened),
+            }
+        }
+        // Whatever else is there already goes into the same commit, as far as it fits.
+        let mut bytes: usize = happened.iter().map(Happened::byte_len).sum();
+        while bytes < ENTRY_BYTES_TARGET {
+            let more = match self.performing.next().now_or_never() {
+                Some(Some(ended)) => self.happened(ended),
+                _ => match self.inbox.try_recv() {
+                    Ok(message) => message.into(),
+                    Err(_) => break,
+                },
+            };
+            bytes += more.byte_len();
+            happened.push(more);
+        }
+        Ok(happened)
+    }
+
+    /// Nothing is on and nothing can begin. Leaves the operation to the scheduler, unless somebody has just written.
+    fn park(&mut self, waits: bool) -> Result<Vec<Happened>, Leave> {
+        if let Ok(message) = self.inbox.try_recv() {
+            return Ok(vec![message.into()]);
+        }
+        if waits {
+            Err(Leave::Parked)
+        } else {
+            Err(Leave::Hold(HoldReason::Engine("nothing is left to do".into())))
+        }
+    }
+
+    fn happened(&mut self, ended: Ended) -> Happened {
+        Happened::quiet(match ended {
+            Ended::Run { step, attempt, report } => {
+                if self.runs.get(&step).is_some_and(|(running, _)| *running == attempt) {
+                    self.runs.remove(&step);
+                }
+                Command::Report { step, attempt, report }
+            }
+            Ended::Undo { step, failures, result } => {
+                self.undos.remove(&step);
+                Command::UndoReport { step, failures, result }
+            }
+        })
+    }
+
+    /// Decides what happened and makes it durable. Returns when it is; an outage of the store is waited out.
+    async fn turn(&mut self, mut happened: Vec<Happened>) -> Result<(), Leave> {
+        let mut failures = 0;
+        loop {
+            let now = self.inner.now();
+            let mut events = Vec::new();
+            for one in &mut happened {
+                one.verdict = self.execution.handle(&one.command, now, &mut events);
+            }
+            if events.is_empty() {
+                break;
+            }
+            let expected = self.execution.revision().next();
+            match self.commit(events, now).await? {
+                Ok(()) => break,
+                Err(error) => {
+                    failures += 1;
+                    if self.settle(error, expected, failures, &mut happened).await? {
+                        break;
+                    }
+                }
+            }
+        }
+        self.entry.publish(self.execution.operation());
+        if self.execution.is_done() {
+            self.inner.ended(&self.execution);
+        }
+        for one in happened {
+            one.answer(&self.execution);
+        }
+        Ok(())
+    }
+
+    /// Seals the turn and commits it. Steps go on meanwhile.
+    async fn commit(&mut self, events: Vec<Event>, now: Timestamp) -> Result<Result<(), CommitError>, Leave> {
+        trace(&events);
+        let turn = self.execution.seal(events, now).map_err(held)?;
+        let commit = Commit::new(&self.execution, turn, self.inner.fence);
+        let store = Arc::clone(&self.inner.store);
+        let mut commit = store.commit(commit);
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut commit => return Ok(result),
+                Some(ended) = self.performing.next(), if !self.performing.is_empty() => self.ended.push(ended),
+            }
+        }
+    }
+
+    /// After a commit that failed: finds out where the operation stands. True when the turn is durable after all; false
+    /// when it has to be decided again.
+    async fn settle(
+        &mut self,
+        error: CommitError,
+        expected: Revision,
+        failures: u32,
+        happened: &mut [Happened],
+    ) -> Result<bool, Leave> {
+        match &error {
+            CommitError::Fenced { .. } => {
+                self.inner.lose();
+                return Err(Leave::Stopping);
+            }
+            CommitError::TooLarge { .. } | CommitError::Unreadable(_) => {
+                return Err(Leave::Hold(HoldReason::Unreadable(crate::step::with_causes(&error))));
+            }
+            CommitError::Conflict(_) => {}
+            _ => {
+                let cause = crate::step::with_causes(&error);
+                tracing::warn!(error = cause, failures, "the store did not take a turn, trying again");
+                refuse_callers(happened, &error);
+                self.pause(failures).await?;
+            }
+        }
+        let mut tries = failures;
+        let stored = loop {
+            match self.inner.load_to_run(self.execution.id()).await {
+                Ok(Some(stored)) => break stored,
+                Ok(None) => return Err(Leave::Gone),
+                Err(LoadError::Hold(reason)) => return Err(Leave::Hold(reason)),
+                Err(LoadError::Unavailable(error)) => {
+                    tracing::warn!(
+                        error = crate::step::with_causes(&error),
+                        "the store cannot be read, trying again"
+                    );
+                    tries += 1;
+                    self.pause(tries).await?;
+                }
+            }
+        };
+        // Nobody else holds our fence: if an unknown commit shows its revision, it was ours that happened.
+        let happened_after_all = matches!(error, CommitError::Unknown(_)) && stored.revision() == expected;
+        self.execution = stored;
+        Ok(happened_after_all)
+    }
+
+    /// Waits before the store is asked again. Steps go on meanwhile.
+    async fn pause(&mut self, failures: u32) -> Result<(), Leave> {
+        let wait = STORE_BACKOFF.delay(failures, self.inner.environment.random());
+        let until = tokio::time::Instant::now() + wait;
+        let mut shutting_down = self.inner.shutting_down.subscribe();
+        loop {
+            tokio::select! {
+                biased;
+                Some(ended) = self.performing.next(), if !self.performing.is_empty() => self.ended.push(ended),
+                // What was not stored is unknown to the next start, as after a crash.
+                _ = shutting_down.wait_for(|stop| *stop) => return Err(Leave::Stopping),
+                () = tokio::time::sleep_until(until) => return Ok(()),
+            }
+        }
+    }
+}
+
+/// Callers do not wait for a store that is away: they are told, and may ask again. What they asked is dropped. If the
+/// commit happened after all, it is in it; that is why they are told when its outcome is unknown.
+fn refuse_callers(happened: &mut [Happened], error: &CommitError) {
+    let text = crate::step::with_causes(error);
+    for one in happened {
+        if !matches!(one.reply, Reply::Command(_)) {
+            continue;
+        }
+        one.command = Command::Resume;
+        if let Reply::Command(reply) = std::mem::replace(&mut one.reply, Reply::Nobody) {
+            let kind = if error.is_full() { ErrorKind::StorageFull } else { ErrorKind::Other };
+            let cause = std::io::Error::new(kind, text.clone()).into();
+            let error = match error {
+                CommitError::Unknown(_) => CommitError::Unknown(cause),
+                _ => CommitError::Unavailable(cause),
+            };
+            _ = reply.send(Err(CommandError::Store(error)));
+        }
+    }
+}
+
+impl Happened {
+    const fn quiet(command: Command) -> Self {
+        Self { command, reply: Reply::Nobody, verdict: Ok(()) }
+    }
+
+    fn byte_len(&self) -> usize {
+        match &self.command {
+            Command::Report { report: StepReport::Done(output), .. } => output.bytes().len(),
+            Command::Checkpoint { checkpoint, .. } => checkpoint.bytes().len(),
+            Command::Report { report: StepReport::Failed { error, .. }, .. } => 2 * error.byte_len(),
+            Command::UndoReport { result: Err(error), .. } => error.byte_len(),
+            _ => 256,
+        }
+    }
+
+    /// Tells whoever asked, now that it is durable.
+    fn answer(self, execution: &Execution) {
+        match (self.reply, self.verdict) {
+            (Reply::Nobody, Ok(())) => {}
+            (Reply::Nobody, Err(refusal)) => tracing::debug!(%refusal, "a late report is ignored"),
+            (Reply::Checkpoint(reply), verdict) => _ = reply.send(verdict.is_ok()),
+            (Reply::Command(reply), verdict) => {
+                let answer = verdict.map(|()| execution.operation()).map_err(CommandError::Refused);
+                _ = reply.send(answer);
+            }
+        }
+    }
+}
+
+impl From<Message> for Happened {
+    fn from(message: Message) -> Self {
+        match message {
+            Message::Checkpoint { step, attempt, checkpoint, progress, reply } => Self {
+                command: Command::Checkpoint { step, attempt, checkpoint, progress },
+                reply: Reply::Checkpoint(reply),
+                verdict: Ok(()),
+            },
+            Message::Command { command, reply } => {
+                Self { command, reply: Reply::Command(reply), verdict: Ok(()) }
+            }
+        }
+    }
+}
+
+fn held(error: Inconsistent) -> Leave {
+    Leave::Hold(HoldReason::Engine(error.to_string()))
+}
+
+async fn sleep(wait: Option<Duration>) {
+    match wait {
+        // A wall clock that is set back makes a wait too long: look at it again every minute.
+        Some(wait) => tokio::time::sleep(wait.min(Duration::from_secs(60))).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn trace(events: &[Event]) {
+    for event in events {
+        match event {
+            Event::RollbackDecided { cause, .. } => tracing::info!(cause = %cause.code(), "rolling back"),
+            Event::UndoFailed { step, error, again_at } => {
+                metrics::counter!("longrun_undo_failures_total").increment(1);
+                tracing::warn!(%step, error = %error.code(), %again_at, "an undo failed and will be tried again");
+            }
+            Event::StepFailedForNow { step, error, again_at, .. } => {
+                tracing::debug!(%step, error = %error.code(), %again_at, "a step failed and will be run again");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Gives back what a driver holds, however it ends: by itself, by a panic, or dropped in mid-flight.
+pub(crate) struct Lease {
+    pub(crate) inner: Arc<Inner>,
+    /// The operation, once it is entered among those that run.
+    pub(crate) entered: Option<OperationId>,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(id) = self.entered {
+            self.inner.running.leave(id);
+        }
+        self.inner.slots.give_back();
+    }
+}
+
+/// Runs a driver to its end, keeping its panics from everybody else (S28).
+pub(crate) async fn guard(inner: &Arc<Inner>, id: OperationId, work: impl Future<Output = ()>) {
+    let result = std::panic::AssertUnwindSafe(work).catch_unwind().await;
+    if result.is_err() {
+        inner.hold(id, HoldReason::Engine("its driver panicked".to_owned()));
+    }
+}
+
+/// For the scheduler: takes up an operation that is in the store.
+pub(crate) async fn take_up(
+    inner: &Arc<Inner>,
+    entry: &Arc<Entry>,
+    id: OperationId,
+    inbox: mpsc::Receiver<Message>,
+) {
+    let execution = match inner.load_to_run(id).await {
+        Ok(Some(execution)) if !execution.is_done() => execution,
+        Ok(_) => return,
+        Err(LoadError::Hold(reason)) => return inner.hold(id, reason),
+        Err(LoadError::Unavailable(error)) => {
+            tracing::warn!(
+                error = crate::step::with_causes(&error),
+                "an operation cannot be read, trying again later"
+            );
+            inner.slots.note_due(inner.now().saturating_add(STORE_BACKOFF.longest));
+            inner.slots.note_work();
+            return tokio::time::sleep(STORE_BACKOFF.first).await;
+        }
+    };
+    *lock(&entry.progress) = None;
+    Driver::new(Arc::clone(inner), Arc::clone(entry), execution, inbox).drive(true).await;
+}

@@ -1,0 +1,416 @@
+//! [`Engine`]: the handle that services hold.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use longrun_core::limits::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX};
+use longrun_core::{
+    Caller, Command, Execution, Fence, Invalid, Operation, OperationId, ResourceId, ResourceKind, Timestamp,
+    Verb,
+};
+use longrun_store::{
+    Commit, CommitError, OperationQuery, PageTokens, ResourceQuery, Slice, Store, StoreError,
+};
+use tokio::sync::watch;
+
+use crate::builder::{EngineBuilder, Settings};
+use crate::driver::Message;
+use crate::environment::Environment;
+use crate::error::{CommandError, ReadError};
+use crate::kind::Resource;
+use crate::plan::{Found, key};
+use crate::registry::{HoldReason, Registry};
+use crate::running::{Running, Slots};
+use crate::scheduler;
+use crate::waiters::Waiters;
+
+/// An engine: accepts operations, runs them, and answers about them. Cheap to clone.
+///
+/// When the last handle is dropped, everything that runs stops where it stands, as it would in a crash, and is taken up
+/// by the next engine on the same store. [`shutdown`](Self::shutdown) is the gentle way.
+#[derive(Clone)]
+pub struct Engine {
+    pub(crate) inner: Arc<Inner>,
+    _stop: Arc<StopOnDrop>,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("store", &self.inner.store).field("fence", &self.inner.fence).finish()
+    }
+}
+
+/// What all tasks of an engine share.
+pub(crate) struct Inner {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) environment: Arc<dyn Environment>,
+    pub(crate) registry: Registry,
+    pub(crate) settings: Settings,
+    pub(crate) fence: Fence,
+    pub(crate) running: Running,
+    pub(crate) slots: Slots,
+    pub(crate) waiters: Waiters,
+    pub(crate) held: Mutex<BTreeMap<OperationId, HoldReason>>,
+    /// Operations known to be unfinished. Exact once recovery has seen them all; never stops anything by itself.
+    pub(crate) unfinished: AtomicU64,
+    pub(crate) fenced: AtomicBool,
+    pub(crate) shutting_down: watch::Sender<bool>,
+    tokens: PageTokens,
+}
+
+struct StopOnDrop(Arc<Inner>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.shutting_down.send_replace(true);
+        self.0.slots.close();
+        self.0.running.abort_all();
+    }
+}
+
+/// Which part of a list is wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PageRequest {
+    /// Items on the page: 0 for the default of 100, at most 1000.
+    pub size: usize,
+    /// The token from the page before; empty for the first page.
+    pub token: String,
+}
+
+/// Part of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    /// The items. May be fewer than were asked for although more follow.
+    pub items: Vec<T>,
+    /// The token for the next page; empty when nothing follows.
+    pub next_token: String,
+}
+
+/// An operation that this build cannot work on. It is kept as it is; others go on (C18).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The operation.
+    pub operation: OperationId,
+    /// Why.
+    pub reason: HoldReason,
+}
+
+impl Engine {
+    /// Starts to build an engine on a store.
+    pub fn builder(store: impl Store) -> EngineBuilder {
+        EngineBuilder::new(Arc::new(store))
+    }
+
+    /// Starts to build an engine on a store that others hold too.
+    pub fn builder_shared(store: Arc<dyn Store>) -> EngineBuilder {
+        EngineBuilder::new(store)
+    }
+
+    pub(crate) fn start(
+        store: Arc<dyn Store>,
+        environment: Arc<dyn Environment>,
+        registry: Registry,
+        settings: Settings,
+        fence: Fence,
+        backlog: bool,
+    ) -> Self {
+        let inner = Arc::new(Inner {
+            tokens: PageTokens::new(store.page_secret()),
+            store,
+            environment,
+            registry,
+            settings,
+            fence,
+            running: Running::default(),
+            slots: Slots::new(settings.running_max, backlog),
+            waiters: Waiters::default(),
+            held: Mutex::default(),
+            unfinished: AtomicU64::new(0),
+            fenced: AtomicBool::new(false),
+            shutting_down: watch::Sender::new(false),
+        });
+        tokio::spawn(scheduler::run(Arc::clone(&inner)));
+        let stop = Arc::new(StopOnDrop(Arc::clone(&inner)));
+        Self { inner, _stop: stop }
+    }
+
+    /// The operation as it is now.
+    pub async fn get(&self, id: OperationId) -> Result<Operation, ReadError> {
+        self.inner.get(id).await
+    }
+
+    /// Waits until the operation is done, or until `timeout` is over, and gives it as it is then.
+    ///
+    /// It is told of the end, it does not ask for it; any number of callers may wait.
+    pub async fn wait(&self, id: OperationId, timeout: Duration) -> Result<Operation, ReadError> {
+        // Registered before the first look, so that an end in between is not missed.
+        let ended = self.inner.waiters.register(id);
+        let operation = self.inner.get(id).await?;
+        if operation.done() {
+            return Ok(operation);
+        }
+        if tokio::time::timeout(timeout, ended.notified()).await.is_err() {
+            tracing::trace!(%id, "stopped waiting");
+        }
+        self.inner.get(id).await
+    }
+
+    /// Waits until the operation is done, however long that takes.
+    pub async fn wait_done(&self, id: OperationId) -> Result<Operation, ReadError> {
+        loop {
+            let operation = self.wait(id, Duration::from_secs(60)).await?;
+            if operation.done() {
+                return Ok(operation);
+            }
+        }
+    }
+
+    /// Cancels an operation: it is undone, and then done with error CANCELLED (C13).
+    ///
+    /// The answer shows the operation as it is. It is unchanged when it was done, was rolling back already, or had passed
+    /// its point of no return. Durable when it returns.
+    pub async fn cancel(&self, id: OperationId, by: &Caller) -> Result<Operation, CommandError> {
+        self.inner.command(id, Command::Cancel { by: by.clone() }).await
+    }
+
+    /// An operator's act on an operation that is blocked. It is recorded with who, when and why.
+    pub async fn intervene(
+        &self,
+        id: OperationId,
+        by: &Caller,
+        verb: Verb,
+        reason: &str,
+    ) -> Result<Operation, CommandError> {
+        self.inner.command(id, Command::Intervene { by: by.clone(), verb, reason: reason.to_owned() }).await
+    }
+
+    /// Lists operations, newest first.
+    pub async fn list_operations(
+        &self,
+        query: &OperationQuery,
+        page: &PageRequest,
+    ) -> Result<Page<Operation>, ReadError> {
+        let question = match query {
+            OperationQuery::OfResource(key) => format!("operations of {key}"),
+            _ => "operations".to_owned(),
+        };
+        let (after, size) = self.inner.open_page(&question, page)?;
+        let slice = self.inner.store.list_operations(query, after.as_ref(), size).await?;
+        let items = slice.items.into_iter().map(|operation| self.inner.with_progress(operation)).collect();
+        Ok(self.inner.page(&question, Slice { items, next: slice.next }))
+    }
+
+    /// Lists the resources of one parent, by id.
+    pub async fn list_resources<R: Resource>(
+        &self,
+        parent: &ResourceId,
+        page: &PageRequest,
+    ) -> Result<Page<Found<R>>, ReadError> {
+        let kind = ResourceKind::new(R::KIND)?;
+        let question = format!("resources of {kind} in {parent}");
+        let (after, size) = self.inner.open_page(&question, page)?;
+        let query = ResourceQuery { kind, parent: parent.clone(), status: None };
+        let slice = self.inner.store.list_resources(&query, after.as_ref(), size).await?;
+        let items: Result<Vec<_>, _> = slice.items.into_iter().map(Found::of).collect();
+        let items = items.map_err(ReadError::Undecodable)?;
+        Ok(self.inner.page(&question, Slice { items, next: slice.next }))
+    }
+
+    /// A resource, if it is there.
+    pub async fn resource<R: Resource>(&self, id: &ResourceId) -> Result<Option<Found<R>>, ReadError> {
+        let key = key::<R>(id).map_err(ReadError::Undecodable)?;
+        let row = self.inner.store.resource(&key).await?;
+        row.map(Found::of).transpose().map_err(ReadError::Undecodable)
+    }
+
+    /// Operations that this build cannot work on, as far as they were met (C18).
+    pub fn held(&self) -> Vec<Held> {
+        let held = lock(&self.inner.held);
+        held.iter().map(|(&operation, reason)| Held { operation, reason: reason.clone() }).collect()
+    }
+
+    /// Looks at every unfinished operation and lists those that this build cannot finish or cannot undo. Changes
+    /// nothing. For use before a new version takes over.
+    pub async fn preflight(&self) -> Result<Vec<Held>, ReadError> {
+        scheduler::preflight(&self.inner).await.map_err(ReadError::Store)
+    }
+
+    /// Removes what is no longer kept now, instead of with the next sweep. Gives the number of operations removed.
+    pub async fn sweep(&self) -> Result<usize, CommandError> {
+        scheduler::sweep(&self.inner).await.map_err(CommandError::Store)
+    }
+
+    /// Stops: takes no more work, lets what runs come to an end within `grace`, and leaves the rest to the next start.
+    /// Returns within `grace`, whatever the steps do. True when nothing had to be left.
+    pub async fn shutdown(&self, grace: Duration) -> bool {
+        self.inner.shutting_down.send_replace(true);
+        self.inner.slots.close();
+        let ended = tokio::time::timeout(grace, self.inner.running.all_ended()).await.is_ok();
+        self.inner.running.abort_all();
+        ended
+    }
+}
+
+impl Inner {
+    pub(crate) fn now(&self) -> Timestamp {
+        self.environment.now()
+    }
+
+    pub(crate) fn is_shutting_down(&self) -> bool {
+        *self.shutting_down.borrow()
+    }
+
+    /// This engine has lost the store to another: nothing it does from now on would be stored.
+    pub(crate) fn lose(&self) {
+        if !self.fenced.swap(true, Ordering::SeqCst) {
+            tracing::error!(fence = %self.fence, "another engine has taken the store over, stopping");
+            self.shutting_down.send_replace(true);
+            self.slots.close();
+        }
+    }
+
+    /// Keeps an operation as it is, and says why.
+    pub(crate) fn hold(&self, id: OperationId, reason: HoldReason) {
+        tracing::error!(operation = %id, %reason, "the operation is held");
+        metrics::counter!("longrun_operations_held_total").increment(1);
+        lock(&self.held).insert(id, reason);
+    }
+
+    async fn get(&self, id: OperationId) -> Result<Operation, ReadError> {
+        if let Some(operation) = self.running.operation(id) {
+            return Ok(operation);
+        }
+        let execution = self.store.load(id).await?.ok_or(ReadError::NotFound(id))?;
+        Ok(execution.operation())
+    }
+
+    fn with_progress(&self, operation: Operation) -> Operation {
+        match self.running.progress(operation.id()) {
+            Some(progress) if !operation.done() => operation.with_progress(progress),
+            _ => operation,
+        }
+    }
+
+    /// Gives a command to the operation: to its driver when it runs, else to the store.
+    async fn command(self: &Arc<Self>, id: OperationId, command: Command) -> Result<Operation, CommandError> {
+        loop {
+            if self.fenced.load(Ordering::SeqCst) {
+                return Err(CommandError::Fenced);
+            }
+            if let Some(inbox) = self.running.inbox(id) {
+                let (reply, answer) = tokio::sync::oneshot::channel();
+                let sent = inbox.send(Message::Command { command: command.clone(), reply }).await.is_ok();
+                if let (true, Ok(answer)) = (sent, answer.await) {
+                    return answer;
+                }
+                // The driver has just ended: what it left is in the store.
+                tokio::task::yield_now().await;
+                continue;
+            }
+            if let Some(answer) = self.command_at_rest(id, &command).await? {
+                return Ok(answer);
+            }
+        }
+    }
+
+    /// Changes an operation that nothing runs. `None` when it changed meanwhile: look again.
+    async fn command_at_rest(
+        self: &Arc<Self>,
+        id: OperationId,
+        command: &Command,
+    ) -> Result<Option<Operation>, CommandError> {
+        let mut execution = self.store.load(id).await?.ok_or(CommandError::NotFound(id))?;
+        let now = self.now();
+        let mut events = Vec::new();
+        execution.handle(command, now, &mut events)?;
+        if events.is_empty() {
+            return Ok(Some(execution.operation()));
+        }
+        let revision = execution.revision();
+        let sealed = execution.seal(events, now);
+        let turn = sealed.map_err(|error| CommandError::Held(id, HoldReason::Engine(error.to_string())))?;
+        match self.store.commit(Commit::new(&execution, turn, self.fence)).await {
+            Ok(()) => {}
+            Err(CommitError::Conflict(_)) => return Ok(None),
+            Err(CommitError::Fenced { .. }) => {
+                self.lose();
+                return Err(CommandError::Fenced);
+            }
+            Err(error @ CommitError::Unknown(_)) => match self.store.load(id).await {
+                Ok(Some(stored)) if stored.revision() > revision => return Ok(None),
+                Ok(_) => return Err(CommandError::Store(error)),
+                Err(_) => return Err(CommandError::Store(error)),
+            },
+            Err(error) => return Err(CommandError::Store(error)),
+        }
+        if execution.is_done() {
+            self.ended(&execution);
+        }
+        self.slots.note_work();
+        Ok(Some(execution.operation()))
+    }
+
+    /// An operation is done, and that is durable.
+    pub(crate) fn ended(&self, execution: &Execution) {
+        _ = self.unfinished.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| count.checked_sub(1));
+        let outcome = if execution.finished().is_some_and(|end| end.outcome.response().is_some()) {
+            "response"
+        } else {
+            "error"
+        };
+        metrics::counter!("longrun_operations_done_total", "outcome" => outcome).increment(1);
+        self.waiters.wake(execution.id());
+    }
+
+    fn open_page(
+        &self,
+        question: &str,
+        page: &PageRequest,
+    ) -> Result<(Option<longrun_store::Position>, usize), ReadError> {
+        let size = match page.size {
+            0 => PAGE_SIZE_DEFAULT,
+            size if size <= PAGE_SIZE_MAX => size,
+            _ => return Err(Invalid::new("page_size", format!("must be 0 to {PAGE_SIZE_MAX}")).into()),
+        };
+        if page.token.is_empty() {
+            return Ok((None, size));
+        }
+        Ok((Some(self.tokens.open(question.as_bytes(), &page.token)?), size))
+    }
+
+    fn page<T>(&self, question: &str, slice: Slice<T>) -> Page<T> {
+        let token = |position| self.tokens.seal(question.as_bytes(), &position);
+        Page { items: slice.items, next_token: slice.next.map(token).unwrap_or_default() }
+    }
+
+    /// Loads an operation and checks that this build can work on it.
+    pub(crate) async fn load_to_run(&self, id: OperationId) -> Result<Option<Execution>, LoadError> {
+        let execution = match self.store.load(id).await {
+            Ok(Some(execution)) => execution,
+            Ok(None) => return Ok(None),
+            Err(StoreError::Unavailable(cause)) => {
+                return Err(LoadError::Unavailable(StoreError::Unavailable(cause)));
+            }
+            Err(error) => {
+                return Err(LoadError::Hold(HoldReason::Unreadable(crate::step::with_causes(&error))));
+            }
+        };
+        self.registry.check(&execution).map_err(LoadError::Hold)?;
+        Ok(Some(execution))
+    }
+}
+
+pub(crate) enum LoadError {
+    /// Not now.
+    Unavailable(StoreError),
+    /// Not with this build.
+    Hold(HoldReason),
+}
+
+/// Locks what no panic leaves half changed.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,247 @@
+//! One error for each call, each with the `google.rpc.Code` that a service answers with.
+
+use longrun_core::{Code, Invalid, OperationId, PlanError, Refusal, ResourceKey, Status};
+use longrun_store::{CommitError, PageTokenError, StoreError};
+
+use crate::registry::HoldReason;
+use crate::step::with_causes;
+
+/// Why an operation was not accepted. Unless the variant says otherwise, nothing is stored, and the idempotency key is
+/// still free.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubmitError {
+    /// No kind of this name is registered.
+    #[error("kind {0} is not registered")]
+    UnknownKind(String),
+    /// The request, the caller or the key breaks a rule.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// The kind refused the request.
+    #[error(transparent)]
+    Refused(Status),
+    /// The kind made a plan that cannot be accepted.
+    #[error(transparent)]
+    Plan(PlanError),
+    /// The plan names a step that is not registered.
+    #[error("the plan cannot be run: {0}")]
+    Unrunnable(HoldReason),
+    /// The kind panicked while it planned.
+    #[error("kind {0} panicked while it planned")]
+    PlanPanicked(String),
+    /// Another unfinished operation holds the resource.
+    #[error("{key} is held by operation {holder}")]
+    Busy {
+        /// The resource.
+        key: ResourceKey,
+        /// The operation in the way.
+        holder: OperationId,
+    },
+    /// The resource that is to be created exists.
+    #[error("{0} exists already")]
+    Exists(ResourceKey),
+    /// The resource changed while the request was planned. Try again.
+    #[error("{0} has just changed")]
+    Changed(ResourceKey),
+    /// The idempotency key was used for another request (C15).
+    #[error("the idempotency key was used for another request, which is operation {0}")]
+    KeyReused(OperationId),
+    /// The idempotency key belongs to an operation that is no longer kept. The work is not started again (C15).
+    #[error("the idempotency key belongs to operation {0}, which is done and no longer kept")]
+    KeyOutlived(OperationId),
+    /// As many operations are unfinished as the engine was told to take. Try again later.
+    #[error("{limit} operations are unfinished, no more are taken now")]
+    Overloaded {
+        /// The limit.
+        limit: u64,
+    },
+    /// The engine shuts down.
+    #[error("the engine shuts down")]
+    ShuttingDown,
+    /// Another engine has taken the store over (C17).
+    #[error("another engine has taken the store over")]
+    Fenced,
+    /// The store did not take the operation.
+    #[error("the store did not take the operation")]
+    Store(#[source] CommitError),
+    /// The store could not be read.
+    #[error("the store could not be read")]
+    Read(#[from] StoreError),
+    /// Whether the operation was accepted cannot be told while the store is down. Repeat the request with its
+    /// idempotency key.
+    #[error("whether operation {operation} was accepted is unknown")]
+    Unknown {
+        /// The operation, if it was.
+        operation: OperationId,
+        /// Why it is unknown.
+        #[source]
+        cause: StoreError,
+    },
+}
+
+impl SubmitError {
+    /// The code that a service answers with.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::UnknownKind(_) => Code::Unimplemented,
+            Self::Invalid(_) => Code::InvalidArgument,
+            Self::Refused(status) => status.code(),
+            Self::Plan(_) | Self::Unrunnable(_) | Self::PlanPanicked(_) => Code::Internal,
+            Self::Busy { .. } | Self::Changed(_) => Code::Aborted,
+            Self::Exists(_) | Self::KeyReused(_) => Code::AlreadyExists,
+            Self::KeyOutlived(_) => Code::FailedPrecondition,
+            Self::Overloaded { .. } => Code::ResourceExhausted,
+            Self::ShuttingDown | Self::Fenced | Self::Unknown { .. } => Code::Unavailable,
+            Self::Store(error) if error.is_full() => Code::ResourceExhausted,
+            Self::Store(CommitError::TooLarge { .. }) => Code::ResourceExhausted,
+            Self::Store(_) => Code::Unavailable,
+            Self::Read(error) => store_code(error),
+        }
+    }
+
+    /// As a status, causes included.
+    pub fn status(&self) -> Status {
+        match self {
+            Self::Refused(status) => status.clone(),
+            other => Status::new(other.code(), with_causes(other)),
+        }
+    }
+}
+
+/// The code of a store's error.
+fn store_code(error: &StoreError) -> Code {
+    match error {
+        StoreError::Corrupt { .. } => Code::DataLoss,
+        StoreError::FutureFormat { .. } => Code::Unimplemented,
+        _ => Code::Unavailable,
+    }
+}
+
+pub(crate) fn store_status(error: &StoreError) -> Status {
+    Status::new(store_code(error), with_causes(error))
+}
+
+/// Why something could not be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// There is no such operation.
+    #[error("operation {0} not found")]
+    NotFound(OperationId),
+    /// A page token or another argument breaks a rule.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// The page token is not one of this list.
+    #[error(transparent)]
+    PageToken(#[from] PageTokenError),
+    /// The stored value does not decode as the type that was asked for.
+    #[error(transparent)]
+    Undecodable(Status),
+    /// The store could not answer.
+    #[error("the store could not be read")]
+    Store(#[from] StoreError),
+}
+
+impl ReadError {
+    /// The code that a service answers with.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::NotFound(_) => Code::NotFound,
+            Self::Invalid(_) | Self::PageToken(_) => Code::InvalidArgument,
+            Self::Undecodable(status) => status.code(),
+            Self::Store(error) => store_code(error),
+        }
+    }
+
+    /// As a status, causes included.
+    pub fn status(&self) -> Status {
+        Status::new(self.code(), with_causes(self))
+    }
+}
+
+/// Why an operation did not take a cancel or an operator's verb.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// There is no such operation.
+    #[error("operation {0} not found")]
+    NotFound(OperationId),
+    /// The verb does not fit the operation as it is. The operation is unchanged.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The engine cannot work on the operation.
+    #[error("operation {0} is held: {1}")]
+    Held(OperationId, HoldReason),
+    /// The engine shuts down.
+    #[error("the engine shuts down")]
+    ShuttingDown,
+    /// Another engine has taken the store over (C17).
+    #[error("another engine has taken the store over")]
+    Fenced,
+    /// The store did not take the change.
+    #[error("the store did not take the change")]
+    Store(#[source] CommitError),
+    /// The store could not be read.
+    #[error("the store could not be read")]
+    Read(#[from] StoreError),
+}
+
+impl CommandError {
+    /// The code that a service answers with.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::NotFound(_) => Code::NotFound,
+            Self::Refused(Refusal::Invalid(_)) => Code::InvalidArgument,
+            Self::Refused(_) | Self::Held(..) => Code::FailedPrecondition,
+            Self::Store(error) if error.is_full() => Code::ResourceExhausted,
+            Self::ShuttingDown | Self::Fenced | Self::Store(_) => Code::Unavailable,
+            Self::Read(error) => store_code(error),
+        }
+    }
+
+    /// As a status, causes included.
+    pub fn status(&self) -> Status {
+        Status::new(self.code(), with_causes(self))
+    }
+}
+
+impl From<ReadError> for CommandError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::NotFound(id) => Self::NotFound(id),
+            ReadError::Store(error) => Self::Read(error),
+            other => Self::Read(StoreError::Unavailable(other.into())),
+        }
+    }
+}
+
+/// Why an engine could not be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A name or a policy breaks a rule.
+    #[error("{name}: {invalid}")]
+    Invalid {
+        /// The kind or step, as it was registered.
+        name: &'static str,
+        /// The rule.
+        invalid: Invalid,
+    },
+    /// Two of the same name.
+    #[error("{what} {name} is registered twice")]
+    Twice {
+        /// Kind or step.
+        what: &'static str,
+        /// The name.
+        name: &'static str,
+    },
+    /// A setting is out of range.
+    #[error(transparent)]
+    Setting(#[from] Invalid),
+    /// The engine must be built inside a tokio runtime.
+    #[error("there is no tokio runtime here")]
+    NoRuntime,
+    /// The store could not be taken over.
+    #[error("the store could not be taken over")]
+    Store(#[from] StoreError),
+}

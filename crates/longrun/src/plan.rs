@@ -1,0 +1,286 @@
+//! [`PlanBuilder`]: plans with data flow that the compiler checks.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use longrun_core::limits::{PARALLEL_STEPS_DEFAULT, STEPS_MAX};
+use longrun_core::{
+    Caller, Claim, Code, IdPrefix, Input, Intent, Invalid, Json, Payload, PlanError, PlanParts, ResourceId,
+    ResourceKey, ResourceKind, ResourceStatus, Row, Source, Status, StepIndex, StepName, StepPolicy,
+    StepSpec, Timestamp,
+};
+use longrun_store::Store;
+
+use crate::environment::Environment;
+use crate::kind::Resource;
+use crate::step::{Step, Value};
+
+/// A value that will be known when the operation runs: the output of a step, or a literal.
+#[derive(Debug)]
+pub struct Out<T> {
+    source: Source,
+    value: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for Out<T> {
+    fn clone(&self) -> Self {
+        Self::of(self.source.clone())
+    }
+}
+
+impl<T> Out<T> {
+    const fn of(source: Source) -> Self {
+        Self { source, value: PhantomData }
+    }
+
+    pub(crate) fn into_source(self) -> Source {
+        self.source
+    }
+}
+
+/// What can be the input of a step that takes a `T`: a `T`, an [`Out<T>`], or, where `T` is a tuple, a tuple of
+/// those handles.
+pub trait IntoInput<T> {
+    /// The input as the plan keeps it.
+    fn into_input(self) -> Result<Input, Invalid>;
+}
+
+impl<T: Value> IntoInput<T> for T {
+    fn into_input(self) -> Result<Input, Invalid> {
+        Ok(Input::One(Source::Literal(Json::encode("input", &self)?)))
+    }
+}
+
+impl<T> IntoInput<T> for &Out<T> {
+    fn into_input(self) -> Result<Input, Invalid> {
+        Ok(Input::One(self.source.clone()))
+    }
+}
+
+macro_rules! tuple_inputs {
+    ($(($($handle:ident: $type:ident),+);)*) => {
+        $(impl<$($type),+> IntoInput<($($type,)+)> for ($(&Out<$type>,)+) {
+            fn into_input(self) -> Result<Input, Invalid> {
+                let ($($handle,)+) = self;
+                Ok(Input::Tuple(vec![$($handle.source.clone()),+]))
+            }
+        })*
+    };
+}
+
+tuple_inputs! {
+    (a: A, b: B);
+    (a: A, b: B, c: C);
+    (a: A, b: B, c: C, d: D);
+    (a: A, b: B, c: C, d: D, e: E);
+    (a: A, b: B, c: C, d: D, e: E, f: F);
+}
+
+/// A resource that is there: its row, and what the row holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found<R> {
+    /// The row.
+    pub row: Row,
+    /// The resource.
+    pub body: R,
+}
+
+impl<R: Resource> Found<R> {
+    /// Decodes a row.
+    pub fn of(row: Row) -> Result<Self, Status> {
+        let body = row
+            .body
+            .decode()
+            .map_err(|error| Status::new(Code::DataLoss, format!("{} does not decode: {error}", row.key)))?;
+        Ok(Self { row, body })
+    }
+}
+
+/// Collects the plan of one operation.
+///
+/// Mistakes, such as too many steps, do not show here: they are kept, and refuse the operation when it is submitted.
+#[derive(Debug)]
+pub struct PlanBuilder {
+    store: Arc<dyn Store>,
+    environment: Arc<dyn Environment>,
+    now: Timestamp,
+    caller: Caller,
+    description: String,
+    steps: Vec<StepSpec>,
+    claims: Vec<Claim>,
+    point_of_no_return: Option<StepIndex>,
+    parallel: u16,
+    mistake: Option<PlanError>,
+}
+
+impl PlanBuilder {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        environment: Arc<dyn Environment>,
+        now: Timestamp,
+        caller: Caller,
+    ) -> Self {
+        Self {
+            store,
+            environment,
+            now,
+            caller,
+            description: String::new(),
+            steps: Vec::new(),
+            claims: Vec::new(),
+            point_of_no_return: None,
+            parallel: PARALLEL_STEPS_DEFAULT,
+            mistake: None,
+        }
+    }
+
+    /// Adds a step, with its own policy. It runs as soon as what its input needs is done.
+    pub fn step<S: Step>(&mut self, input: impl IntoInput<S::Input>) -> Out<S::Output> {
+        self.step_with::<S>(input, S::policy())
+    }
+
+    /// Adds a step with another policy.
+    pub fn step_with<S: Step>(
+        &mut self,
+        input: impl IntoInput<S::Input>,
+        policy: StepPolicy,
+    ) -> Out<S::Output> {
+        let index = StepIndex(u16::try_from(self.steps.len()).unwrap_or(u16::MAX));
+        let policy = (policy != StepPolicy::default()).then_some(policy);
+        match (StepName::new(S::NAME), input.into_input()) {
+            _ if self.steps.len() >= STEPS_MAX => {
+                self.mistake(PlanError::TooManySteps { steps: self.steps.len() + 1 });
+            }
+            (Ok(name), Ok(input)) => {
+                self.steps.push(StepSpec { name, version: S::VERSION, input, after: Vec::new(), policy });
+            }
+            (Err(invalid), _) | (_, Err(invalid)) => self.mistake(PlanError::Policy(invalid)),
+        }
+        Out::of(Source::Output(index))
+    }
+
+    /// A value that is known now, for where a handle is needed.
+    pub fn value<T: Value>(&mut self, value: &T) -> Out<T> {
+        match Json::encode("value", value) {
+            Ok(json) => Out::of(Source::Literal(json)),
+            Err(invalid) => {
+                self.mistake(PlanError::Policy(invalid));
+                Out::of(Source::Output(StepIndex(u16::MAX)))
+            }
+        }
+    }
+
+    /// Makes the step of `later` wait for the step of `earlier`, which must have been added before it, although it does
+    /// not use its output. Undo goes in the reverse order.
+    pub fn after<A, B>(&mut self, later: &Out<A>, earlier: &Out<B>) {
+        if let (Some(later), Some(earlier)) = (later.source.step(), earlier.source.step()) {
+            if let Some(spec) = self.steps.get_mut(later.place()) {
+                spec.after.push(earlier);
+            }
+        }
+    }
+
+    /// From the start of this step on, the operation only goes forward: it can be neither cancelled nor rolled back. The
+    /// step waits for all that were added before it, so that none of them can still fail.
+    pub fn point_of_no_return<T>(&mut self, step: &Out<T>) {
+        let Some(step) = step.source.step() else { return };
+        if let Some(spec) = self.steps.get_mut(step.place()) {
+            spec.after = (0..step.0).map(StepIndex).collect();
+            self.point_of_no_return = Some(step);
+        }
+    }
+
+    /// How many steps may run at the same time: 1 to 64, 8 unless said.
+    pub const fn parallel(&mut self, steps: u16) {
+        self.parallel = steps;
+    }
+
+    /// What people read about the operation, unless the caller said something else.
+    pub fn describe(&mut self, description: impl Into<String>) {
+        self.description = description.into();
+    }
+
+    /// The time of acceptance.
+    pub const fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// Who asks.
+    pub const fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// A new id for a resource.
+    pub fn new_id(&self, prefix: IdPrefix) -> ResourceId {
+        prefix.new_resource_id(self.now, self.environment.random())
+    }
+
+    /// Looks up a resource. The operation is accepted only if the resource is still the same then.
+    pub async fn find<R: Resource>(&self, id: &ResourceId) -> Result<Option<Found<R>>, Status> {
+        let row =
+            self.store.resource(&key::<R>(id)?).await.map_err(|error| crate::error::store_status(&error))?;
+        row.map(Found::of).transpose()
+    }
+
+    /// Creates a resource: it shows at once, as CREATING, with `body`, and when the operation succeeds, as READY, with the
+    /// value of `becomes`. If the operation rolls back, the row goes.
+    pub fn create<R: Resource>(
+        &mut self,
+        id: &ResourceId,
+        parent: &ResourceId,
+        name: impl Into<String>,
+        body: &R,
+        becomes: &Out<R>,
+    ) -> Result<(), Status> {
+        let body = Payload::encode("resource", R::TYPE_URL, body)?;
+        let (parent, name, becomes) = (parent.clone(), name.into(), becomes.source.clone());
+        let intent = Intent::Create { parent, name, body, becomes };
+        self.claims.push(Claim { key: key::<R>(id)?, intent });
+        Ok(())
+    }
+
+    /// Changes a resource: it stays as it is until the operation succeeds, then takes this name, status and value. If the
+    /// operation rolls back, it is as before.
+    pub fn update<R: Resource>(
+        &mut self,
+        found: &Found<R>,
+        name: impl Into<String>,
+        status: ResourceStatus,
+        becomes: &Out<R>,
+    ) {
+        let (before, name, becomes) = (Box::new(found.row.clone()), name.into(), becomes.source.clone());
+        let intent = Intent::Update { before, name, status, becomes };
+        self.claims.push(Claim { key: found.row.key.clone(), intent });
+    }
+
+    /// Deletes a resource: it shows as DELETING at once and goes when the operation succeeds. If the operation rolls back,
+    /// it is as before.
+    pub fn delete<R: Resource>(&mut self, found: &Found<R>) {
+        let intent = Intent::Delete { before: Box::new(found.row.clone()) };
+        self.claims.push(Claim { key: found.row.key.clone(), intent });
+    }
+
+    fn mistake(&mut self, mistake: PlanError) {
+        self.mistake.get_or_insert(mistake);
+    }
+
+    /// The parts of the plan and its description, or the first mistake.
+    pub(crate) fn finish(self, output: Source) -> Result<(PlanParts, String), PlanError> {
+        if let Some(mistake) = self.mistake {
+            return Err(mistake);
+        }
+        let parts = PlanParts {
+            steps: self.steps,
+            output,
+            point_of_no_return: self.point_of_no_return,
+            parallel: self.parallel,
+            claims: self.claims,
+        };
+        Ok((parts, self.description))
+    }
+}
+
+/// The key of a resource of type `R`.
+pub(crate) fn key<R: Resource>(id: &ResourceId) -> Result<ResourceKey, Status> {
+    Ok(ResourceKey { kind: ResourceKind::new(R::KIND)?, id: id.clone() })
+}

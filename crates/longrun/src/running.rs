@@ -1,0 +1,208 @@
+//! What runs now, and how much may.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use longrun_core::{Operation, OperationId, Progress, Timestamp};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::AbortHandle;
+
+use crate::driver::Message;
+use crate::engine::lock;
+
+/// An operation that a driver works on.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) inbox: mpsc::Sender<Message>,
+    /// The operation as its last durable commit left it; `None` until the driver has loaded it.
+    pub(crate) operation: Mutex<Option<Operation>>,
+    /// What its steps reported since.
+    pub(crate) progress: Arc<Mutex<Option<Progress>>>,
+    task: Mutex<Option<AbortHandle>>,
+}
+
+/// The operations that run.
+#[derive(Debug)]
+pub(crate) struct Running {
+    entries: Mutex<HashMap<OperationId, Arc<Entry>>>,
+    count: watch::Sender<usize>,
+}
+
+impl Default for Running {
+    fn default() -> Self {
+        Self { entries: Mutex::default(), count: watch::Sender::new(0) }
+    }
+}
+
+impl Running {
+    /// Enters an operation; `None` when it is there already.
+    pub(crate) fn enter(
+        &self,
+        id: OperationId,
+        operation: Option<Operation>,
+    ) -> Option<(Arc<Entry>, mpsc::Receiver<Message>)> {
+        let mut entries = lock(&self.entries);
+        if entries.contains_key(&id) {
+            return None;
+        }
+        let (inbox, messages) = mpsc::channel(16);
+        let entry = Arc::new(Entry {
+            inbox,
+            operation: Mutex::new(operation),
+            progress: Arc::default(),
+            task: Mutex::default(),
+        });
+        entries.insert(id, Arc::clone(&entry));
+        self.count.send_replace(entries.len());
+        Some((entry, messages))
+    }
+
+    pub(crate) fn leave(&self, id: OperationId) {
+        let mut entries = lock(&self.entries);
+        entries.remove(&id);
+        self.count.send_replace(entries.len());
+    }
+
+    pub(crate) fn contains(&self, id: OperationId) -> bool {
+        lock(&self.entries).contains_key(&id)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.entries).len()
+    }
+
+    pub(crate) fn inbox(&self, id: OperationId) -> Option<mpsc::Sender<Message>> {
+        lock(&self.entries).get(&id).map(|entry| entry.inbox.clone())
+    }
+
+    /// The operation as its last durable commit left it, with the newest progress.
+    pub(crate) fn operation(&self, id: OperationId) -> Option<Operation> {
+        let entry = Arc::clone(lock(&self.entries).get(&id)?);
+        let operation = lock(&entry.operation).clone()?;
+        let progress = *lock(&entry.progress);
+        Some(match progress {
+            Some(progress) if !operation.done() => operation.with_progress(progress),
+            _ => operation,
+        })
+    }
+
+    pub(crate) fn progress(&self, id: OperationId) -> Option<Progress> {
+        let entry = Arc::clone(lock(&self.entries).get(&id)?);
+        *lock(&entry.progress)
+    }
+
+    /// Drops every driver where it stands.
+    pub(crate) fn abort_all(&self) {
+        let entries: Vec<_> = lock(&self.entries).values().cloned().collect();
+        for entry in entries {
+            if let Some(task) = lock(&entry.task).take() {
+                task.abort();
+            }
+        }
+    }
+
+    /// Resolves when nothing runs.
+    pub(crate) async fn all_ended(&self) {
+        // The sender is ours, so the channel is open.
+        _ = self.count.subscribe().wait_for(|count| *count == 0).await;
+    }
+}
+
+impl Entry {
+    pub(crate) fn set_task(&self, task: AbortHandle) {
+        *lock(&self.task) = Some(task);
+    }
+
+    pub(crate) fn publish(&self, operation: Operation) {
+        *lock(&self.operation) = Some(operation);
+    }
+}
+
+/// How many may run, and what the scheduler has to know.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    state: Mutex<SlotState>,
+    /// Wakes the scheduler.
+    pub(crate) changed: Notify,
+}
+
+#[derive(Debug)]
+struct SlotState {
+    free: usize,
+    closed: bool,
+    /// There may be operations in the store that are due and do not run.
+    backlog: bool,
+    /// When the next one that waits is due, as far as is known.
+    next_due: Option<Timestamp>,
+}
+
+impl Slots {
+    /// With `backlog`, operations wait in the store already.
+    pub(crate) const fn new(free: usize, backlog: bool) -> Self {
+        let state = SlotState { free, closed: false, backlog, next_due: None };
+        Self { state: Mutex::new(state), changed: Notify::const_new() }
+    }
+
+    /// A slot for a new operation; none while older ones wait, so that nobody is overtaken (L3).
+    pub(crate) fn take_if_nothing_waits(&self) -> bool {
+        let mut state = lock(&self.state);
+        let granted = state.free > 0 && !state.backlog && !state.closed;
+        state.free -= usize::from(granted);
+        granted
+    }
+
+    /// A slot for the scheduler.
+    pub(crate) fn take(&self) -> bool {
+        let mut state = lock(&self.state);
+        let granted = state.free > 0 && !state.closed;
+        state.free -= usize::from(granted);
+        granted
+    }
+
+    pub(crate) fn give_back(&self) {
+        lock(&self.state).free += 1;
+        self.changed.notify_one();
+    }
+
+    /// Something in the store may be due.
+    pub(crate) fn note_work(&self) {
+        lock(&self.state).backlog = true;
+        self.changed.notify_one();
+    }
+
+    /// Something in the store will be due at this time.
+    pub(crate) fn note_due(&self, at: Timestamp) {
+        let mut state = lock(&self.state);
+        state.next_due = Some(state.next_due.map_or(at, |other| other.min(at)));
+        self.changed.notify_one();
+    }
+
+    /// The scheduler is about to look through the store.
+    pub(crate) fn begin_look(&self) -> bool {
+        let mut state = lock(&self.state);
+        std::mem::replace(&mut state.backlog, false)
+    }
+
+    /// The scheduler has found this time to be the next at which something is due.
+    pub(crate) fn set_next_due(&self, at: Option<Timestamp>) {
+        let mut state = lock(&self.state);
+        state.next_due = at;
+    }
+
+    pub(crate) fn next_due(&self) -> Option<Timestamp> {
+        lock(&self.state).next_due
+    }
+
+    pub(crate) fn has_backlog(&self) -> bool {
+        lock(&self.state).backlog
+    }
+
+    pub(crate) fn free(&self) -> usize {
+        lock(&self.state).free
+    }
+
+    pub(crate) fn close(&self) {
+        lock(&self.state).closed = true;
+        self.changed.notify_one();
+    }
+}

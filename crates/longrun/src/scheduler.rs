@@ -1,0 +1,186 @@
+//! The scheduler: takes up what is due, oldest first, as far as there is room, and removes what is no longer kept.
+//!
+//! Recovery is nothing special. Every unfinished operation has one place in the store's order of due work; after a start
+//! the scheduler walks it as it always does. What runs already, and what is held, is passed over.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use longrun_core::{OperationId, Timestamp};
+use longrun_store::{CommitError, Due, Purge, StoreError};
+use tokio::sync::watch;
+use tracing::Instrument;
+
+use crate::driver::{self, Lease};
+use crate::engine::{Held, Inner, LoadError, lock};
+
+/// Operations taken from the order of due work at once.
+const LOOK: usize = 256;
+/// Operations removed in one commit.
+const SWEEP: usize = 500;
+/// Wait after the store could not be asked.
+const STORE_WAIT: Duration = Duration::from_secs(1);
+
+/// Runs until the engine stops.
+pub(crate) async fn run(inner: Arc<Inner>) {
+    count_unfinished(&inner).await;
+    let mut next_sweep = tokio::time::Instant::now() + inner.settings.sweep_every;
+    let mut shutting_down = inner.shutting_down.subscribe();
+    while !inner.is_shutting_down() {
+        let changed = inner.slots.changed.notified();
+        if let Err(error) = look(&inner).await {
+            tracing::warn!(error = crate::step::with_causes(&error), "the order of due work cannot be read");
+            inner.slots.note_due(inner.now().saturating_add(STORE_WAIT));
+        }
+        let due = async {
+            match inner.slots.next_due() {
+                // Look at the clock again every minute: it may have been set.
+                Some(at) => tokio::time::sleep(at.since(inner.now()).min(Duration::from_secs(60))).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stopped(&mut shutting_down) => break,
+            () = changed => {}
+            () = due => inner.slots.note_work(),
+            () = tokio::time::sleep_until(next_sweep) => {
+                next_sweep = tokio::time::Instant::now() + inner.settings.sweep_every;
+                if let Err(error) = sweep(&inner).await {
+                    tracing::warn!(error = crate::step::with_causes(&error), "old operations could not be removed");
+                }
+            }
+        }
+    }
+}
+
+async fn stopped(shutting_down: &mut watch::Receiver<bool>) {
+    // The sender lives as long as the engine.
+    _ = shutting_down.wait_for(|stop| *stop).await;
+}
+
+/// Takes up what is due, as far as there is room.
+async fn look(inner: &Arc<Inner>) -> Result<(), StoreError> {
+    while inner.slots.has_backlog() && inner.slots.free() > 0 && !inner.is_shutting_down() {
+        inner.slots.begin_look();
+        let result = take_up_due(inner).await;
+        if result.is_err() {
+            inner.slots.note_work();
+        }
+        if !result? {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// One pass over what is due. False when the room was used up.
+async fn take_up_due(inner: &Arc<Inner>) -> Result<bool, StoreError> {
+    let now = inner.now();
+    let mut after = None;
+    loop {
+        // What runs is in the way: the oldest are usually those that run.
+        let found = inner.store.due(now, after, LOOK + inner.running.len()).await?;
+        let Some(last) = found.last().copied() else { break };
+        for due in &found {
+            if inner.running.contains(due.id) || lock(&inner.held).contains_key(&due.id) {
+                continue;
+            }
+            if !inner.slots.take() {
+                inner.slots.note_work();
+                return Ok(false);
+            }
+            take_up(inner, due.id);
+        }
+        after = Some(last);
+    }
+    inner.slots.set_next_due(first_after(inner, now).await?);
+    Ok(true)
+}
+
+/// When the first operation that waits is due.
+async fn first_after(inner: &Arc<Inner>, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+    let last_now = OperationId::parse("zzzvvvvvvvvvvvvvvvvv").ok().map(|id| Due { at: now, id });
+    let next = inner.store.due(Timestamp::MAX, last_now, 1).await?;
+    Ok(next.first().map(|due| due.at))
+}
+
+/// Starts a driver for an operation that is in the store. A slot was taken for it.
+fn take_up(inner: &Arc<Inner>, id: OperationId) {
+    let Some((entry, inbox)) = inner.running.enter(id, None) else {
+        return inner.slots.give_back();
+    };
+    let lease = Lease { inner: Arc::clone(inner), entered: Some(id) };
+    let span = tracing::info_span!("operation", %id);
+    let task = {
+        let (inner, entry) = (Arc::clone(inner), Arc::clone(&entry));
+        async move {
+            let _lease = lease;
+            driver::guard(&inner, id, driver::take_up(&inner, &entry, id, inbox)).await;
+        }
+    };
+    entry.set_task(tokio::spawn(task.instrument(span)).abort_handle());
+}
+
+/// Counts what a former engine left, for the limit on unfinished operations.
+async fn count_unfinished(inner: &Arc<Inner>) {
+    let mut after = None;
+    loop {
+        match inner.store.due(Timestamp::MAX, after, 1000).await {
+            Ok(found) => {
+                inner.unfinished.fetch_add(found.len() as u64, Ordering::SeqCst);
+                match found.last() {
+                    Some(last) if found.len() == 1000 => after = Some(*last),
+                    _ => return,
+                }
+            }
+            Err(error) => {
+                return tracing::warn!(
+                    error = crate::step::with_causes(&error),
+                    "unfinished operations not counted"
+                );
+            }
+        }
+    }
+}
+
+/// Lists the unfinished operations that this build cannot finish.
+pub(crate) async fn preflight(inner: &Arc<Inner>) -> Result<Vec<Held>, StoreError> {
+    let mut held = Vec::new();
+    let mut after = None;
+    loop {
+        let found = inner.store.due(Timestamp::MAX, after, LOOK).await?;
+        let Some(last) = found.last().copied() else { return Ok(held) };
+        for Due { id, .. } in found {
+            match inner.load_to_run(id).await {
+                Ok(_) => {}
+                Err(LoadError::Hold(reason)) => held.push(Held { operation: id, reason }),
+                Err(LoadError::Unavailable(error)) => return Err(error),
+            }
+        }
+        after = Some(last);
+    }
+}
+
+/// Removes done operations and idempotency keys that are no longer kept (C20).
+pub(crate) async fn sweep(inner: &Arc<Inner>) -> Result<usize, CommitError> {
+    let now = inner.now();
+    let purge = Purge {
+        done_until: now.saturating_sub(inner.settings.retention),
+        keys_expire_at: now.saturating_add(inner.settings.key_retention),
+        now,
+        limit: SWEEP,
+    };
+    let mut removed = 0;
+    loop {
+        let purged = inner.store.purge(inner.fence, purge).await?;
+        removed += purged.operations;
+        if purged.unreadable > 0 {
+            tracing::warn!(operations = purged.unreadable, "old operations cannot be read and stay");
+        }
+        if !purged.more || (purged.operations == 0 && purged.keys == 0) {
+            return Ok(removed);
+        }
+    }
+}

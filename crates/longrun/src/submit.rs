@@ -1,0 +1,334 @@
+//! Accepting operations.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use longrun_core::execution::AcceptError;
+use longrun_core::{
+    Acceptance, Caller, Claim, Execution, Header, IdPrefix, IdempotencyKey, Invalid, Json, KindName,
+    Operation, OperationId, Payload, Plan, Timestamp,
+};
+use longrun_store::{Commit, CommitError, Conflict, LedgerClaim, LedgerEntry, StoreError};
+use tokio::sync::oneshot;
+use tracing::Instrument;
+
+use crate::driver::{self, Driver, Lease};
+use crate::engine::{Engine, Inner};
+use crate::error::SubmitError;
+use crate::kind::{Kind, STRUCT_TYPE};
+use crate::plan::PlanBuilder;
+use crate::registry::{AnyKind, Draft, fingerprint, key_digest};
+
+/// How often a request is planned anew when its ids or its resources were taken by others in between.
+const PLANS_MAX: usize = 5;
+
+/// Who calls, and how the call is to be taken.
+#[derive(Clone, Debug)]
+pub struct Call {
+    caller: Caller,
+    key: Option<IdempotencyKey>,
+    description: Option<String>,
+    deadline: Option<Duration>,
+}
+
+impl Call {
+    /// A call by somebody.
+    pub const fn by(caller: Caller) -> Self {
+        Self { caller, key: None, description: None, deadline: None }
+    }
+
+    /// With an idempotency key: a repeat of the call gives the same operation (C15).
+    #[must_use]
+    pub fn key(mut self, key: IdempotencyKey) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// With a description for people; at most 256 characters.
+    #[must_use]
+    pub fn description(mut self, description: impl Into<String>) -> Self {
+        self.description = Some(description.into());
+        self
+    }
+
+    /// With a time after which the operation is given up and rolled back, unless it has passed its point of no return.
+    #[must_use]
+    pub const fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+}
+
+impl Engine {
+    /// Accepts an operation: it is durable, and its resources show, when this returns (C1, C6). It runs in the background.
+    pub async fn submit<K: Kind>(&self, request: &K::Request, call: Call) -> Result<Operation, SubmitError> {
+        let request = Json::encode("request", request)?;
+        self.submit_json(K::NAME, request, call).await
+    }
+
+    /// The same with a request that is still JSON, for services that take requests by the name of their kind.
+    pub async fn submit_json(&self, kind: &str, request: Json, call: Call) -> Result<Operation, SubmitError> {
+        let inner = &self.inner;
+        let known = KindName::new(kind).ok().and_then(|name| inner.registry.kinds.get_key_value(&name));
+        let (name, code) = known.ok_or_else(|| SubmitError::UnknownKind(printable(kind)))?;
+        let ledger = match &call.key {
+            Some(key) => Some(LedgerClaim {
+                digest: key_digest(call.caller.as_str(), name.as_str(), key.as_str()),
+                fingerprint: fingerprint(&request)?,
+            }),
+            None => None,
+        };
+        if let Some(claim) = &ledger {
+            // A repeat is answered even when nothing new is taken.
+            if let Some(entry) = inner.store.ledger(&claim.digest).await? {
+                return inner.repeated(&entry, claim).await;
+            }
+        }
+        inner.admit()?;
+        let submission = Submission { kind: name, code, request, call, ledger };
+        let mut plans = 0;
+        loop {
+            plans += 1;
+            match inner.accept(&submission).await {
+                Err(NotAccepted::Again(_)) if plans < PLANS_MAX => {}
+                Err(NotAccepted::Again(error) | NotAccepted::Finally(error)) => return Err(error),
+                Ok(operation) => return Ok(operation),
+            }
+        }
+    }
+}
+
+/// A name from outside, fit for a message.
+fn printable(name: &str) -> String {
+    name.chars().take(64).map(|c| if c.is_ascii_graphic() { c } else { '?' }).collect()
+}
+
+struct Submission<'a> {
+    kind: &'a KindName,
+    code: &'a Arc<dyn AnyKind>,
+    request: Json,
+    call: Call,
+    ledger: Option<LedgerClaim>,
+}
+
+impl Inner {
+    /// Refuses when nothing new is taken.
+    fn admit(&self) -> Result<(), SubmitError> {
+        if self.fenced.load(Ordering::SeqCst) {
+            return Err(SubmitError::Fenced);
+        }
+        if self.is_shutting_down() {
+            return Err(SubmitError::ShuttingDown);
+        }
+        let limit = self.settings.unfinished_max;
+        if self.unfinished.load(Ordering::SeqCst) >= limit {
+            return Err(SubmitError::Overloaded { limit });
+        }
+        Ok(())
+    }
+
+    /// Answers a request whose key was used before.
+    async fn repeated(&self, entry: &LedgerEntry, claim: &LedgerClaim) -> Result<Operation, SubmitError> {
+        if entry.fingerprint != claim.fingerprint {
+            return Err(SubmitError::KeyReused(entry.operation));
+        }
+        let stored = match self.running.operation(entry.operation) {
+            Some(operation) => Some(operation),
+            None => self.store.load(entry.operation).await?.map(|execution| execution.operation()),
+        };
+        stored.ok_or(SubmitError::KeyOutlived(entry.operation))
+    }
+
+    /// Plans the request and stores what comes of it.
+    async fn accept(self: &Arc<Self>, submission: &Submission<'_>) -> Result<Operation, NotAccepted> {
+        let now = self.now();
+        let draft = self.plan(submission, now).await?;
+        self.registry.check_steps(&draft.parts.steps).map_err(SubmitError::Unrunnable)?;
+        let busy = |claim: &Claim| claim.before().and_then(|row| Some((row.key.clone(), row.operation?)));
+        if let Some((key, holder)) = draft.parts.claims.iter().find_map(busy) {
+            return Err(SubmitError::Busy { key, holder }.into());
+        }
+        let header = self.header(submission, &draft, now)?;
+        let plan = Plan::new(draft.parts).map_err(SubmitError::Plan)?;
+        let id = header.id;
+        // Without a slot the operation waits on disk.
+        let start = self.slots.take_if_nothing_waits();
+        let lease = start.then(|| Lease { inner: Arc::clone(self), entered: None });
+        let (execution, turn) =
+            Execution::accept(Acceptance { header, plan, start }).map_err(not_acceptable)?;
+        let mut commit = Commit::new(&execution, turn, self.fence);
+        if let Some(claim) = &submission.ledger {
+            commit = commit.with_ledger_claim(claim.clone());
+        }
+        let (reply, answer) = oneshot::channel();
+        // In a task of its own: a caller that goes away must not leave an operation on disk that nobody has in mind.
+        self.spawn_first(commit, execution, lease, reply);
+        match answer.await {
+            Ok(Ok(operation)) => Ok(operation),
+            Ok(Err(error)) => self.not_stored(id, error, submission).await,
+            Err(_) => {
+                let cause = StoreError::Unavailable("the engine stopped".into());
+                Err(SubmitError::Unknown { operation: id, cause }.into())
+            }
+        }
+    }
+
+    /// Asks the kind, and keeps its panics from everybody else.
+    async fn plan(
+        self: &Arc<Self>,
+        submission: &Submission<'_>,
+        now: Timestamp,
+    ) -> Result<Draft, SubmitError> {
+        let (store, environment) = (Arc::clone(&self.store), Arc::clone(&self.environment));
+        let builder = PlanBuilder::new(store, environment, now, submission.call.caller.clone());
+        let planned = AssertUnwindSafe(async { submission.code.plan(&submission.request, builder).await });
+        let panicked = |_| SubmitError::PlanPanicked(submission.kind.to_string());
+        planned.catch_unwind().await.map_err(panicked)?
+    }
+
+    fn header(
+        &self,
+        submission: &Submission<'_>,
+        draft: &Draft,
+        now: Timestamp,
+    ) -> Result<Header, SubmitError> {
+        let call = &submission.call;
+        let prefix = self.settings.prefix.map_or_else(|| IdPrefix::new("opr"), Ok)?;
+        Ok(Header {
+            id: OperationId::generate(prefix, now, self.environment.random()),
+            kind: submission.kind.clone(),
+            kind_version: submission.code.version(),
+            description: call.description.clone().unwrap_or_else(|| draft.description.clone()),
+            created_at: now,
+            created_by: call.caller.clone(),
+            request: Payload::new(STRUCT_TYPE, submission.request.clone())?,
+            metadata: draft.metadata.clone(),
+            response_type: draft.response_type.into(),
+            resources: draft.parts.claims.iter().map(|claim| claim.key.clone()).collect(),
+            deadline: call.deadline.map(|deadline| now.saturating_add(deadline)),
+            idempotency: submission.ledger.as_ref().map(|claim| claim.digest),
+        })
+    }
+
+    /// Stores a new operation, answers, and drives it if there is a slot.
+    fn spawn_first(
+        self: &Arc<Self>,
+        commit: Commit,
+        execution: Execution,
+        mut lease: Option<Lease>,
+        reply: oneshot::Sender<Result<Operation, CommitError>>,
+    ) {
+        let (inner, id) = (Arc::clone(self), execution.id());
+        let mut entered = None;
+        if let Some(lease) = &mut lease {
+            entered = self.running.enter(id, None);
+            // An id that is taken is found out by the commit.
+            lease.entered = entered.as_ref().map(|_| id);
+        }
+        let entry = entered.as_ref().map(|(entry, _)| Arc::clone(entry));
+        let span = tracing::info_span!("operation", %id);
+        let task = async move {
+            let _lease = lease;
+            let stored = inner.store.commit(commit).await;
+            let stored = inner.settle_first(id, stored).await;
+            if let Err(error) = stored {
+                _ = reply.send(Err(error));
+                return;
+            }
+            metrics::counter!("longrun_operations_accepted_total").increment(1);
+            inner.unfinished.fetch_add(1, Ordering::SeqCst);
+            let operation = execution.operation();
+            let done = execution.is_done();
+            if done {
+                inner.ended(&execution);
+            }
+            match entered {
+                Some((entry, inbox)) if !done => {
+                    let driver = Driver::new(Arc::clone(&inner), entry, execution, inbox);
+                    _ = reply.send(Ok(operation));
+                    driver::guard(&inner, id, driver.drive(false)).await;
+                }
+                _ => {
+                    inner.slots.note_work();
+                    _ = reply.send(Ok(operation));
+                }
+            }
+        };
+        let task = tokio::spawn(task.instrument(span)).abort_handle();
+        if let Some(entry) = entry {
+            entry.set_task(task);
+        }
+    }
+
+    /// A first commit of unknown outcome is settled by looking for the operation (C22).
+    async fn settle_first(
+        &self,
+        id: OperationId,
+        stored: Result<(), CommitError>,
+    ) -> Result<(), CommitError> {
+        let Err(error @ CommitError::Unknown(_)) = stored else { return stored };
+        match self.store.load(id).await {
+            Ok(Some(_)) => Ok(()),
+            // It is certain now that nothing was written.
+            Ok(None) => Err(match error {
+                CommitError::Unknown(cause) => CommitError::Unavailable(cause),
+                other => other,
+            }),
+            Err(_) => Err(error),
+        }
+    }
+
+    /// Tells the caller why a new operation was not stored, or finds the one that was stored before it.
+    async fn not_stored(
+        &self,
+        id: OperationId,
+        error: CommitError,
+        submission: &Submission<'_>,
+    ) -> Result<Operation, NotAccepted> {
+        Err(match (error, &submission.ledger) {
+            (CommitError::Conflict(Conflict::Idempotency(entry)), Some(claim)) => {
+                return Ok(self.repeated(&entry, claim).await?);
+            }
+            (CommitError::Conflict(Conflict::Resource { key, holder, exists }), _) => match holder {
+                Some(holder) => SubmitError::Busy { key, holder }.into(),
+                // It was looked up when the plan was made, and has changed since: plan anew, and see.
+                None if exists => NotAccepted::Again(SubmitError::Exists(key)),
+                None => NotAccepted::Again(SubmitError::Changed(key)),
+            },
+            // The id is taken: draw another.
+            (error @ CommitError::Conflict(_), _) => NotAccepted::Again(SubmitError::Store(error)),
+            (CommitError::Fenced { .. }, _) => {
+                self.lose();
+                SubmitError::Fenced.into()
+            }
+            (CommitError::Unknown(cause), _) => {
+                SubmitError::Unknown { operation: id, cause: StoreError::Unavailable(cause) }.into()
+            }
+            (error, _) => SubmitError::Store(error).into(),
+        })
+    }
+}
+
+/// Why a plan was not accepted.
+enum NotAccepted {
+    /// The ground moved while it was made: another plan may fit.
+    Again(SubmitError),
+    /// Another plan would not help.
+    Finally(SubmitError),
+}
+
+impl From<SubmitError> for NotAccepted {
+    fn from(error: SubmitError) -> Self {
+        Self::Finally(error)
+    }
+}
+
+fn not_acceptable(error: AcceptError) -> SubmitError {
+    match error {
+        AcceptError::Invalid(invalid) => SubmitError::Invalid(invalid),
+        other => SubmitError::Invalid(Invalid::new("plan", other.to_string())),
+    }
+}
