@@ -1,2 +1,52 @@
-//! Under construction.
-fn main() {}
+//! The `longrun` program.
+
+mod demo;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Long-running operations that survive crashes and roll back completely.
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Shows the engine at work on a real disk image: crash, resume, cancel, failure, repeat.
+    Demo(demo::Arguments),
+    /// Serves the demo over standard input and output, one JSON object a line.
+    #[command(hide = true)]
+    DemoServe(demo::ServeArguments),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "error".into()),
+        )
+        .init();
+    let result = match arguments.command {
+        Command::Demo(arguments) => demo::run(arguments).await,
+        Command::DemoServe(arguments) => demo::serve(arguments).await.map(|()| true),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            report(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[allow(clippy::print_stderr)] // The last word of a program goes to its standard error.
+fn report(error: &anyhow::Error) {
+    eprintln!("longrun: {error:#}");
+}
