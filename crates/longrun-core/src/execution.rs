@@ -44,12 +44,12 @@ pub use turn::{Entry, Turn};
 
 use crate::error::{Inconsistent, Invalid, Refusal};
 use crate::id::{Caller, KindName, OperationId, Revision, StepIndex, StepName};
-use crate::limits::{DESCRIPTION_CHARS_MAX, PAYLOAD_BYTES_MAX};
+use crate::limits::{DESCRIPTION_CHARS_MAX, INTERRUPTIONS_FREE, INTERRUPTIONS_MAX, PAYLOAD_BYTES_MAX};
 use crate::operation::{Operation, Outcome, Phase};
-use crate::payload::{Json, Payload, Progress};
+use crate::payload::{Json, Payload, Progress, check_type_url};
 use crate::plan::{Plan, Source};
 use crate::resource::{ResourceKey, Stage};
-use crate::status::Status;
+use crate::status::{Code, Status};
 use crate::time::Timestamp;
 
 /// The number of a run of a step, from 1. It is durable before the run begins, so it never repeats.
@@ -102,7 +102,12 @@ impl Header {
                 return Err(Invalid::new(field, format!("must be at most {PAYLOAD_BYTES_MAX} bytes")));
             }
         }
-        Ok(())
+        self.check_response_type()
+    }
+
+    /// Without it an operation that did its work could not say so.
+    fn check_response_type(&self) -> Result<(), Invalid> {
+        check_type_url("response_type", &self.response_type)
     }
 }
 
@@ -237,6 +242,13 @@ struct Undo {
     last_error: Option<Status>,
 }
 
+impl Undo {
+    /// It failed, or its process died more often than chance would have it: an operator may take it over.
+    const fn fails(&self) -> bool {
+        self.failures > 0 || self.interruptions > INTERRUPTIONS_FREE
+    }
+}
+
 impl Step {
     const fn new() -> Self {
         Self {
@@ -329,6 +341,7 @@ impl Execution {
         plan: Arc<Plan>,
         entries: impl IntoIterator<Item = Entry>,
     ) -> Result<Self, Inconsistent> {
+        header.check_response_type().map_err(|error| Inconsistent::new(error.to_string()))?;
         let mut execution = Self::unstarted(header, plan);
         for entry in entries {
             execution.replay(entry)?;
@@ -336,6 +349,8 @@ impl Execution {
         if execution.revision == Revision(0) {
             return Err(Inconsistent::new("it has no first entry"));
         }
+        // Each event could follow the one before; that a turn is whole shows only at its end.
+        execution.check()?;
         execution.sealed = Sealed { stage: Some(execution.stage()), due_at: execution.due_at() };
         Ok(execution)
     }
@@ -523,9 +538,12 @@ impl Work {
 
     /// Going forward, with a step to start and room for it.
     fn can_start(&self) -> bool {
-        self.rollback.is_none()
-            && !self.sets.ready.is_empty()
-            && self.sets.running.len() < usize::from(self.plan.parallel())
+        self.rollback.is_none() && !self.sets.ready.is_empty() && self.has_room()
+    }
+
+    /// One more step may run at the same time.
+    fn has_room(&self) -> bool {
+        self.sets.running.len() < usize::from(self.plan.parallel())
     }
 
     const fn stage(&self) -> Stage {
@@ -544,10 +562,10 @@ impl Work {
         let describe = |&step: &StepIndex| {
             let state = &self.steps[step.place()];
             let policy = self.plan.policy(step);
-            let (failures, limit, error) = if undo {
-                (state.undo.failures, policy.blocked_after, &state.undo.last_error)
+            let (failures, limit, interruptions, error) = if undo {
+                (state.undo.failures, policy.blocked_after, state.undo.interruptions, &state.undo.last_error)
             } else if self.is_past_no_return() {
-                (state.failures, policy.runs_max, &state.last_error)
+                (state.failures, policy.runs_max, state.interruptions, &state.last_error)
             } else {
                 return None;
             };
@@ -556,8 +574,20 @@ impl Work {
                 _ => state.undo.again_at.unwrap_or(Timestamp::MIN),
             };
             let name = self.plan.step(step)?.name.clone();
-            let error = error.clone()?;
-            (failures >= limit).then_some(Blocked { step, name, undo, failures, error, again_at })
+            if failures >= limit {
+                return Some(Blocked { step, name, undo, failures, error: error.clone()?, again_at });
+            }
+            // What kills its process leaves no error, and must not go unseen for that.
+            let error = Status::new(Code::Unavailable, "the process ended again and again while it ran");
+            let failures = interruptions;
+            (interruptions > INTERRUPTIONS_MAX).then_some(Blocked {
+                step,
+                name,
+                undo,
+                failures,
+                error,
+                again_at,
+            })
         };
         candidates.iter().filter_map(describe).collect()
     }

@@ -83,6 +83,18 @@ impl<'de> Deserialize<'de> for Json {
     }
 }
 
+/// A type URL needs a `/` with a name after it, and is printable ASCII.
+pub(crate) fn check_type_url(field: &'static str, type_url: &str) -> Result<(), Invalid> {
+    let named = type_url.rsplit_once('/').is_some_and(|(_, name)| !name.is_empty());
+    let printable = type_url.bytes().all(|byte| byte.is_ascii_graphic());
+    if named && printable && type_url.len() <= TYPE_URL_CHARS_MAX {
+        Ok(())
+    } else {
+        let rule = format!("must be a URL ending in a type's name, at most {TYPE_URL_CHARS_MAX} characters");
+        Err(Invalid::new(field, rule))
+    }
+}
+
 /// A typed payload, like `google.protobuf.Any`: a type URL and JSON.
 ///
 /// Serializes as the protocol writes it: the fields of the value beside an `@type`; a value that is not an
@@ -97,15 +109,8 @@ impl Payload {
     /// Puts a type URL to JSON. The URL needs a `/` with a name after it, and is printable ASCII.
     pub fn new(type_url: impl Into<Arc<str>>, json: Json) -> Result<Self, Invalid> {
         let type_url = type_url.into();
-        let named = type_url.rsplit_once('/').is_some_and(|(_, name)| !name.is_empty());
-        let printable = type_url.bytes().all(|byte| byte.is_ascii_graphic());
-        if named && printable && type_url.len() <= TYPE_URL_CHARS_MAX {
-            Ok(Self { type_url, json })
-        } else {
-            let rule =
-                format!("must be a URL ending in a type's name, at most {TYPE_URL_CHARS_MAX} characters");
-            Err(Invalid::new("type_url", rule))
-        }
+        check_type_url("type_url", &type_url)?;
+        Ok(Self { type_url, json })
     }
 
     /// Encodes a value under a type URL.
@@ -215,6 +220,9 @@ mod tests {
     #[test]
     fn parts_join_to_an_array() {
         let parts = [Json::encode("a", &1).unwrap(), Json::encode("b", "x").unwrap()];
-        assert_eq!(Json::array(parts.iter().collect()).decode::<(u8, String)>().unwrap(), (1, "x".to_owned()));
+        assert_eq!(
+            Json::array(parts.iter().collect()).decode::<(u8, String)>().unwrap(),
+            (1, "x".to_owned())
+        );
     }
 }

@@ -148,7 +148,8 @@ impl Plan {
             Intent::Create { becomes, .. } | Intent::Update { becomes, .. } => Some(becomes),
             Intent::Delete { .. } => None,
         }));
-        let used_at_the_end = final_values.into_iter().filter_map(Source::step).chain(parts.point_of_no_return);
+        let used_at_the_end =
+            final_values.into_iter().filter_map(Source::step).chain(parts.point_of_no_return);
         check_references(count, used_at_the_end.max().as_ref(), count)?;
         check_claims(&parts.claims)?;
         Ok(Self { parts, needs, needed_by })

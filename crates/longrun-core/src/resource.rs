@@ -216,6 +216,12 @@ impl Claim {
             Intent::Delete { before } => (Some(before.status), Some(ResourceStatus::Deleting), None),
         };
         ResourceStatus::check_move(from, to)?;
+        if let Intent::Update { status: ResourceStatus::Creating | ResourceStatus::Deleting, .. } =
+            self.intent
+        {
+            // Nobody would be there to lead it out again.
+            return Err(crate::error::PlanError::Claim(Invalid::new("status", "must be READY or ERROR")));
+        }
         if name.is_some_and(|name| name.chars().count() > ROW_NAME_CHARS_MAX) {
             let rule = format!("must be at most {ROW_NAME_CHARS_MAX} characters");
             return Err(crate::error::PlanError::Claim(Invalid::new("name", rule)));
@@ -308,6 +314,10 @@ impl Claim {
     ) -> Result<Option<RowWrite>, Inconsistent> {
         let skipped = from != Some(Stage::RollingBack);
         let Some(from) = from else {
+            if to == Stage::RolledBack {
+                // It was too late before it began: nothing was claimed.
+                return Ok(None);
+            }
             return Ok(Some(RowWrite {
                 key: self.key.clone(),
                 expect: self.before().map(|row| row.revision),

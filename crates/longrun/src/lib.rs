@@ -1,4 +1,148 @@
 //! An embeddable engine for long-running operations.
+//!
+//! A call that changes something takes long: it copies a disk, makes a database, moves a tenant. `longrun` lets such a call
+//! return an [`Operation`] at once and does the work in the background, so that it survives a crash at any instant, and so
+//! that a failure or a cancel undoes everything. `done` turns true only when the work is finished, or when the system is
+//! wholly back where it was.
+//!
+//! # A first program
+//!
+//! An operation of two steps. Each step says what it does and how to reverse it; which step needs what of which other is
+//! checked by the compiler. If the process dies at any point, the next start goes on where this one stopped. If the second
+//! step fails for good, the first is undone.
+//!
+//! ```
+//! use std::collections::BTreeMap;
+//! use std::sync::{Arc, Mutex};
+//!
+//! use longrun::{
+//!     Call, Caller, Code, Engine, Kind, KvStore, PlanBuilder, Planned, Step, StepContext, StepError, StepResult,
+//!     UndoContext, UndoResult, Undoable, async_trait,
+//! };
+//!
+//! /// A cloud that can be asked twice for the same thing: it knows its machines by name.
+//! #[derive(Clone, Default)]
+//! struct Cloud(Arc<Mutex<BTreeMap<String, bool>>>);
+//!
+//! struct CreateMachine(Cloud);
+//!
+//! #[async_trait]
+//! impl Step for CreateMachine {
+//!     const NAME: &'static str = "create-machine";
+//!     type Input = String;
+//!     type Output = String;
+//!     type Checkpoint = ();
+//!
+//!     async fn run(&self, cx: &StepContext<()>, image: String) -> StepResult<String> {
+//!         // The effect key is the same in every run of this step: a repeat makes no second machine.
+//!         let machine = format!("{image}-{}", cx.effect_key());
+//!         self.0.0.lock().unwrap().insert(machine.clone(), false);
+//!         Ok(machine)
+//!     }
+//!
+//!     async fn undo(&self, cx: &UndoContext, image: String, _: Undoable<String, ()>) -> UndoResult {
+//!         self.0.0.lock().unwrap().remove(&format!("{image}-{}", cx.effect_key()));
+//!         Ok(())
+//!     }
+//! }
+//!
+//! struct StartMachine(Cloud);
+//!
+//! #[async_trait]
+//! impl Step for StartMachine {
+//!     const NAME: &'static str = "start-machine";
+//!     type Input = String;
+//!     type Output = String;
+//!     type Checkpoint = ();
+//!
+//!     async fn run(&self, _: &StepContext<()>, machine: String) -> StepResult<String> {
+//!         match self.0.0.lock().unwrap().get_mut(&machine) {
+//!             Some(runs) => *runs = true,
+//!             None => return Err(StepError::not_applied(Code::NotFound, "the machine is gone")),
+//!         }
+//!         Ok(machine)
+//!     }
+//!
+//!     async fn undo(&self, _: &UndoContext, machine: String, _: Undoable<String, ()>) -> UndoResult {
+//!         if let Some(runs) = self.0.0.lock().unwrap().get_mut(&machine) {
+//!             *runs = false;
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! struct Provision;
+//!
+//! #[async_trait]
+//! impl Kind for Provision {
+//!     const NAME: &'static str = "example.provision";
+//!     type Request = String;
+//!     type Metadata = String;
+//!     type Response = String;
+//!
+//!     async fn plan(&self, image: &String, plan: &mut PlanBuilder) -> Planned<Self> {
+//!         let machine = plan.step::<CreateMachine>(image.clone());
+//!         let started = plan.step::<StartMachine>(&machine);
+//!         Ok((format!("a machine from {image}"), started))
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let cloud = Cloud::default();
+//! let store = KvStore::memory()?; // on a disk: KvStore::open(SledKv::open("data", SledOptions::default())?)?
+//! let engine = Engine::builder(store)
+//!     .kind(Provision)
+//!     .step(CreateMachine(cloud.clone()))
+//!     .step(StartMachine(cloud.clone()))
+//!     .start()
+//!     .await?;
+//!
+//! let call = Call::by(Caller::new("alice")?).key("my-request-1".parse()?);
+//! let accepted = engine.submit::<Provision>(&"debian".to_owned(), call).await?;
+//! assert!(!accepted.done()); // durable already, and on its way
+//!
+//! let operation = engine.wait_done(accepted.id()).await?;
+//! let machine: String = operation.response().expect("it worked").decode()?;
+//! assert_eq!(cloud.0.lock().unwrap().get(&machine), Some(&true));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The words
+//!
+//! | word | meaning |
+//! |---|---|
+//! | operation | the durable record of one mutating call; what clients poll |
+//! | kind | a registered type of operation: [`Kind`] |
+//! | plan | the steps of one operation, as stored data, made from the request when it is submitted: [`PlanBuilder`] |
+//! | step | one side effect with its `run` and its `undo`: [`Step`] |
+//! | outcome | what is known of a run: done, not applied, or unknown: [`StepError`] |
+//! | undo | reverse one step |
+//! | roll back | undo all steps that ran or may have run, newest first |
+//! | resource | a row that users see, changed only by operations, in the same commit: [`Resource`] |
+//! | before-image | the resource as it was when the operation was accepted |
+//! | blocked | rolling back, but an undo keeps failing; retried for ever, visible: [`Operation::blocked`] |
+//! | held | this build cannot work on it; kept as it is, others go on: [`Engine::held`] |
+//! | store | where everything durable lives: [`Store`] |
+//! | fence | the epoch that makes a late writer's commit fail |
+//!
+//! # What to know when writing steps
+//!
+//! - **Idempotent, both ways.** A crash can come after an effect and before the engine knows of it. Then `run` is called again
+//!   when the operation goes forward, and `undo` when it rolls back. Derive names from [`StepContext::effect_key`], or hand
+//!   it to what you call.
+//! - **Say what you know of a failure.** `?` means "may have had an effect": safe, but it will be undone.
+//!   [`StepError::not_applied`] means "certainly none".
+//! - **Long work saves checkpoints** with [`StepContext::save`] and begins from [`StepContext::checkpoint`].
+//! - **Stop when told.** [`StepContext::stopped`] resolves on cancel, timeout and shutdown; after a grace the run is
+//!   dropped and its outcome is unknown.
+//! - **Blocking code belongs on [`tokio::task::spawn_blocking`].** The steps of one operation share a task.
+//!
+//! # Features
+//!
+//! - `sled` (default): the embedded store `longrun::sled`. Without it the crate pulls in no database.
+
 pub use longrun_core as core;
 pub use longrun_store as store;
 

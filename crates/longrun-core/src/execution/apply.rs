@@ -85,7 +85,7 @@ impl Work {
             Event::Checkpoint { step, checkpoint, progress } => {
                 let state = &mut self.steps[step.place()];
                 state.checkpoint = Some(checkpoint.clone());
-                state.progress = progress.or(state.progress);
+                state.progress = *progress;
                 state.interruptions = 0;
             }
             Event::RollbackDecided { cause, step } => {

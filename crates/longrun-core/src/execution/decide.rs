@@ -28,8 +28,10 @@ impl Execution {
             Command::Resume => {}
             Command::Report { step, attempt, report } => self.report(*step, *attempt, report, now, events)?,
             Command::Checkpoint { step, attempt, checkpoint, progress } => {
-                self.running_step(*step, *attempt)?;
-                let (step, checkpoint, progress) = (*step, checkpoint.clone(), *progress);
+                let (_, state) = self.running_step(*step, *attempt)?;
+                // The entry may take the place of the one before, so it carries the progress that one told.
+                let progress = progress.or(state.progress);
+                let (step, checkpoint) = (*step, checkpoint.clone());
                 self.record(Event::Checkpoint { step, checkpoint, progress }, events);
                 // Nothing can have become ready, and a checkpoint alone in its entry replaces the one before.
                 return Ok(());
@@ -66,14 +68,16 @@ impl Execution {
 
     fn adopt(&mut self, now: Timestamp, events: &mut Vec<Event>) {
         let Some(work) = self.work() else { return };
-        let rolling_back = work.rollback.is_some();
+        // Undos that were free to begin; a run that ends here makes room for its undo only now.
+        let undos = work.undos_free_at(now);
         let running: Vec<StepIndex> = work.sets.running.iter().copied().collect();
         for step in running {
             let Some(work) = self.work() else { return };
             let interruptions = work.steps[step.place()].interruptions + 1;
             let error = Status::new(Code::Unavailable, "the process ended while the step ran");
             let gives_up = interruptions > INTERRUPTIONS_MAX && !work.is_past_no_return();
-            let event = if rolling_back || gives_up {
+            // Another of these runs may have decided it a moment ago.
+            let event = if work.rollback.is_some() || gives_up {
                 Event::StepFailed { step, may_have_run: true, error: error.clone() }
             } else {
                 let wait = work.crash_wait(step, interruptions, self.header.id);
@@ -84,25 +88,17 @@ impl Execution {
                 self.record(Event::RollbackDecided { cause: error, step: Some(step) }, events);
             }
         }
-        if rolling_back {
-            self.adopt_undos(now, events);
-        }
+        self.adopt_undos(undos, now, events);
     }
 
     /// Whether an undo had begun when the process ended is not on record. Those that were free to begin count as
     /// interrupted, so that an undo which kills its process does not do so in a tight loop.
-    fn adopt_undos(&mut self, now: Timestamp, events: &mut Vec<Event>) {
-        let Some(work) = self.work() else { return };
-        let mut interrupted = Vec::new();
-        for &step in &work.sets.undoing {
-            let undo = &work.steps[step.place()].undo;
-            if undo.again_at.is_none_or(|at| at <= now) {
-                let wait = work.crash_wait(step, undo.interruptions + 1, self.header.id);
-                interrupted.push(Event::UndoInterrupted { step, again_at: now.saturating_add(wait) });
-            }
-        }
-        for event in interrupted {
-            self.record(event, events);
+    fn adopt_undos(&mut self, undos: Vec<StepIndex>, now: Timestamp, events: &mut Vec<Event>) {
+        for step in undos {
+            let Some(work) = self.work() else { return };
+            let interruptions = work.steps[step.place()].undo.interruptions.saturating_add(1);
+            let wait = work.crash_wait(step, interruptions, self.header.id);
+            self.record(Event::UndoInterrupted { step, again_at: now.saturating_add(wait) }, events);
         }
     }
 
@@ -214,7 +210,7 @@ impl Execution {
             )
             .into());
         }
-        let fails = |step: &StepIndex| work.steps[step.place()].undo.failures > 0;
+        let fails = |step: &StepIndex| work.steps[step.place()].undo.fails();
         match verb {
             Verb::RetryNow => {}
             Verb::MarkUndone(step) | Verb::SkipUndo(step) => {
@@ -238,6 +234,12 @@ impl Execution {
 }
 
 impl Work {
+    /// Rolling back: undos that wait for nothing.
+    fn undos_free_at(&self, now: Timestamp) -> Vec<StepIndex> {
+        let free = |step: &&StepIndex| self.steps[step.place()].undo.again_at.is_none_or(|at| at <= now);
+        self.sets.undoing.iter().filter(free).copied().collect()
+    }
+
     /// The next thing that follows from the state itself and from the time.
     fn next_event(&self, header: &super::Header, now: Timestamp) -> Option<Event> {
         if self.rollback.is_some() {
@@ -252,7 +254,7 @@ impl Work {
                 }
             });
         }
-        if self.sets.running.len() >= usize::from(self.plan.parallel()) {
+        if !self.has_room() {
             return None;
         }
         let due = |step: &&StepIndex| match self.steps[step.place()].state {

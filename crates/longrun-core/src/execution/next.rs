@@ -36,9 +36,12 @@ impl Execution {
                 }
             }
         } else {
-            for &step in &work.sets.waiting_again {
-                if let StepState::Again(at) = work.steps[step.place()].state {
-                    wake(at);
+            // Without room for another run, the end of a run is what to wait for.
+            if work.has_room() {
+                for &step in &work.sets.waiting_again {
+                    if let StepState::Again(at) = work.steps[step.place()].state {
+                        wake(at);
+                    }
                 }
             }
             if let Some(deadline) = self.header.deadline.filter(|_| !work.is_past_no_return()) {

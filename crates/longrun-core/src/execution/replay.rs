@@ -6,7 +6,10 @@
 use super::turn::checkpoint_alone;
 use super::{Attempt, Entry, Event, Execution, State, Verb, Work};
 use crate::error::Inconsistent;
-use crate::id::StepIndex;
+use crate::id::{Revision, StepIndex};
+
+/// Far beyond any real one, and far from where counting on would overflow.
+const REVISION_MAX: Revision = Revision(1 << 62);
 
 impl Execution {
     /// Adds a stored entry.
@@ -14,6 +17,12 @@ impl Execution {
         if entry.first != self.revision.next() || entry.revision < entry.first {
             let what =
                 format!("entry {} to {} follows revision {}", entry.first, entry.revision, self.revision);
+            return Err(Inconsistent::new(what));
+        }
+        // Only checkpoints are ever put together, and nothing is written this often.
+        let merged = entry.revision > entry.first;
+        if merged && checkpoint_alone(&entry.events).is_none() || entry.revision > REVISION_MAX {
+            let what = format!("no entry can stand for {} to {}", entry.first, entry.revision);
             return Err(Inconsistent::new(what));
         }
         if entry.at < self.modified_at {

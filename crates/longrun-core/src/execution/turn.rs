@@ -40,8 +40,12 @@ pub struct Turn {
 impl Execution {
     /// Ends a turn: raises the revision and gives what has to be stored.
     ///
-    /// `modified_at` becomes `now`, or stays when the clock has gone back (C16).
+    /// `modified_at` becomes `now`, or stays when the clock has gone back (C16). Once the turn that ended the
+    /// operation is sealed there is no other (C5).
     pub fn seal(&mut self, events: Vec<Event>, now: Timestamp) -> Result<Turn, Inconsistent> {
+        if matches!(self.state, State::Done(_, None)) {
+            return Err(Inconsistent::new("C5: a turn of an operation that is done"));
+        }
         let revision = self.revision.next();
         let at = now.max(self.modified_at);
         let first = self.entry_first(revision, &events);

@@ -1,0 +1,166 @@
+//! The oracle: what was done to the outside world, told from events alone by rules written a second time.
+
+use std::collections::BTreeSet;
+
+use longrun_core::{Event, Next, Plan, Status, StepIndex, Verb};
+
+#[derive(Clone, Debug, Default)]
+struct Line {
+    runs: u32,
+    running: bool,
+    done: bool,
+    /// It may have left an effect that nobody reversed.
+    effect: bool,
+    undone: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    lines: Vec<Line>,
+    needs: Vec<BTreeSet<usize>>,
+    parallel: usize,
+    no_return: Option<usize>,
+    pub cause: Option<Status>,
+    pub ended: bool,
+    pub taken_over: usize,
+}
+
+impl Ledger {
+    pub fn new(plan: &Plan) -> Self {
+        let parts = plan.parts();
+        // From the parts, not from the plan's own edges.
+        let needs = parts.steps.iter().map(|step| {
+            let data = step.input.sources().iter().filter_map(longrun_core::Source::step);
+            data.chain(step.after.iter().copied()).map(StepIndex::place).collect()
+        });
+        Self {
+            lines: vec![Line::default(); parts.steps.len()],
+            needs: needs.collect(),
+            parallel: usize::from(parts.parallel),
+            no_return: parts.point_of_no_return.map(StepIndex::place),
+            cause: None,
+            ended: false,
+            taken_over: 0,
+        }
+    }
+
+    /// Runs of a step that were started.
+    pub fn runs(&self, step: u16) -> u32 {
+        self.lines[usize::from(step)].runs
+    }
+
+    fn is_past_no_return(&self) -> bool {
+        self.no_return.is_some_and(|step| self.lines[step].runs > 0)
+    }
+
+    fn running(&self) -> usize {
+        self.lines.iter().filter(|line| line.running).count()
+    }
+
+    /// An undo of the step may be on (C10).
+    fn may_undo(&self, step: usize) -> bool {
+        let used_by = |user: usize| self.needs[user].contains(&step);
+        let users_gone = (0..self.lines.len())
+            .filter(|&user| used_by(user))
+            .all(|user| !self.lines[user].running && !self.lines[user].effect);
+        let line = &self.lines[step];
+        self.cause.is_some() && line.effect && !line.running && !line.undone && users_gone
+    }
+
+    fn undo(&mut self, step: usize) {
+        assert!(self.may_undo(step), "C10: the undo of {step} came too early: {self:?}");
+        self.lines[step].effect = false;
+        self.lines[step].undone = true;
+    }
+
+    fn stop(&mut self, step: StepIndex, effect: bool) {
+        let line = &mut self.lines[step.place()];
+        assert!(line.running, "step {step} did not run");
+        line.running = false;
+        line.effect |= effect;
+    }
+
+    pub fn note(&mut self, events: &[Event]) {
+        for event in events {
+            assert!(!self.ended, "C5: {event:?} after the end");
+            self.note_one(event);
+        }
+    }
+
+    fn note_one(&mut self, event: &Event) {
+        match event {
+            Event::StepStarted { step, attempt } => {
+                assert!(self.cause.is_none(), "C11: step {step} started while rolling back");
+                assert!(self.running() < self.parallel, "too many run at the same time");
+                let needs_done = self.needs[step.place()].iter().all(|&on| self.lines[on].done);
+                assert!(needs_done, "S18: step {step} started before what it needs was done");
+                let line = &mut self.lines[step.place()];
+                assert!(!line.done && !line.running, "C9: step {step} runs again");
+                line.runs += 1;
+                line.running = true;
+                assert_eq!(attempt.0, line.runs);
+            }
+            Event::StepDone { step, .. } => {
+                self.stop(*step, true);
+                self.lines[step.place()].done = true;
+            }
+            Event::StepFailedForNow { step, may_have_run, .. } => {
+                assert!(self.cause.is_none(), "C11: step {step} is to run again while rolling back");
+                self.stop(*step, *may_have_run);
+            }
+            Event::StepFailed { step, may_have_run, .. } => self.stop(*step, *may_have_run),
+            Event::StepInterrupted { step, .. } => {
+                assert!(self.cause.is_none(), "C11: step {step} is to run again while rolling back");
+                self.stop(*step, true);
+            }
+            Event::Checkpoint { step, .. } => assert!(self.lines[step.place()].running),
+            Event::RollbackDecided { cause, .. } => {
+                assert!(self.cause.is_none(), "C3: decided twice");
+                assert!(!self.is_past_no_return(), "rolls back past the point of no return");
+                self.cause = Some(cause.clone());
+            }
+            Event::Undone { step } => self.undo(step.place()),
+            Event::UndoFailed { step, .. } | Event::UndoInterrupted { step, .. } => {
+                assert!(self.may_undo(step.place()), "C10: an undo of {step} was on too early");
+            }
+            Event::Intervened(intervention) => match intervention.verb {
+                Verb::RetryNow => {}
+                Verb::MarkUndone(step) | Verb::SkipUndo(step) => {
+                    self.taken_over += 1;
+                    self.undo(step.place());
+                }
+                Verb::Abandon => {
+                    assert!(self.cause.is_some());
+                    self.ended = true;
+                }
+            },
+            Event::Succeeded { .. } => {
+                assert!(self.cause.is_none(), "C2: error and response");
+                assert!(self.lines.iter().all(|line| line.done && !line.undone), "a step is not done");
+                self.ended = true;
+            }
+            Event::RolledBack => {
+                assert!(self.cause.is_some());
+                assert!(self.lines.iter().all(|line| !line.effect && !line.running), "C4: an effect is left");
+                self.ended = true;
+            }
+        }
+    }
+
+    /// What there is to do agrees with what was done.
+    pub fn check_next(&self, next: &Next) {
+        if self.ended {
+            return assert_eq!(*next, Next::default(), "C5");
+        }
+        let running: Vec<usize> = (0..self.lines.len()).filter(|&step| self.lines[step].running).collect();
+        assert_eq!(next.run.iter().map(|step| step.place()).collect::<Vec<_>>(), running);
+        assert_eq!(next.stop, self.cause.is_some());
+        assert!(next.undo.len() <= self.parallel);
+        for step in &next.undo {
+            assert!(self.may_undo(step.place()), "C10: undo of {step} named too early");
+        }
+        if next.stop && next.run.is_empty() && next.undo.is_empty() {
+            assert!(next.wake_at.is_some(), "rolls back, with nothing to wait for");
+        }
+    }
+}

@@ -1,0 +1,478 @@
+//! The whole table: every state an operation can be in, and what each command does to it there.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod common;
+
+use common::*;
+use longrun_core::{Applied, Blocked, Command, StepReport, Verb};
+
+/// Read a block as: in this state there is this to do; each effect, and the commands that have it.
+/// `again 0 maybe ~2s`: the run failed, may have had an effect, the next may start after 1 to 2 s of jitter.
+const TABLE: &str = r"
+    # backlog: wake at the deadline; due at once
+    start 0#1 <= adopt resume resume-after-wait
+    decide DEADLINE_EXCEEDED, rolled-back <= resume-late
+    ! stale 0#0 <= done fail-none-again fail-none-final fail-maybe-again
+        .. fail-maybe-final save undo-ok undo-err
+    ! stale 0#1 <= done-other-run save-other-run undo-stale
+    ! no step 99 <= done-no-step undo-no-step mark-undone-no-step
+    decide CANCELLED, rolled-back <= cancel
+    retry-now, start 0#1 <= retry-now
+    ! not blocked <= mark-undone mark-undone-wrong skip-undo skip-undo-wrong abandon
+    ! reason <= mark-undone-no-reason abandon-no-reason
+
+    # first step running: run 0, wake at the deadline; due at once
+    interrupted 0 now, start 0#2 <= adopt
+    - <= resume resume-after-wait
+    decide DEADLINE_EXCEEDED <= resume-late
+    done 0, start 1#1 <= done
+    again 0 none ~2s <= fail-none-again
+    failed 0 none, decide UNAVAILABLE by 0, rolled-back <= fail-none-final
+    again 0 maybe ~2s <= fail-maybe-again
+    failed 0 maybe, decide UNAVAILABLE by 0 <= fail-maybe-final
+    ! stale 0#2 <= done-other-run save-other-run
+    ! no step 99 <= done-no-step undo-no-step mark-undone-no-step
+    saved 0 <= save
+    ! stale 0#0 <= undo-ok undo-err
+    ! stale 0#1 <= undo-stale
+    decide CANCELLED <= cancel
+    retry-now <= retry-now
+    ! not blocked <= mark-undone mark-undone-wrong skip-undo skip-undo-wrong abandon
+    ! reason <= mark-undone-no-reason abandon-no-reason
+
+    # two running: run 0 1, wake at the deadline; due at once
+    interrupted 0 now, interrupted 1 now, start 0#2, start 1#2 <= adopt
+    - <= resume resume-after-wait
+    decide DEADLINE_EXCEEDED <= resume-late
+    done 0 <= done
+    again 0 none ~2s <= fail-none-again
+    failed 0 none, decide UNAVAILABLE by 0 <= fail-none-final
+    again 0 maybe ~2s <= fail-maybe-again
+    failed 0 maybe, decide UNAVAILABLE by 0 <= fail-maybe-final
+    ! stale 0#2 <= done-other-run save-other-run
+    ! no step 99 <= done-no-step undo-no-step mark-undone-no-step
+    saved 0 <= save
+    ! stale 0#0 <= undo-ok undo-err
+    ! stale 0#1 <= undo-stale
+    decide CANCELLED <= cancel
+    retry-now <= retry-now
+    ! not blocked <= mark-undone mark-undone-wrong skip-undo skip-undo-wrong abandon
+    ! reason <= mark-undone-no-reason abandon-no-reason
+
+    # waits to run again: wake ~2s; due when it wakes
+    - <= adopt resume
+    start 0#2 <= resume-after-wait
+    decide DEADLINE_EXCEEDED <= resume-late
+    ! stale 0#1 <= done fail-none-again fail-none-final fail-maybe-again
+        .. fail-maybe-final save undo-stale
+    ! stale 0#2 <= done-other-run save-other-run
+    ! no step 99 <= done-no-step undo-no-step mark-undone-no-step
+    ! stale 0#0 <= undo-ok undo-err
+    decide CANCELLED <= cancel
+    retry-now, start 0#2 <= retry-now
+    ! not blocked <= mark-undone mark-undone-wrong skip-undo skip-undo-wrong abandon
+    ! reason <= mark-undone-no-reason abandon-no-reason
+
+    # last step running: run 1, wake at the deadline; due at once
+    interrupted 1 now, start 1#2 <= adopt
+    - <= resume resume-after-wait
+    decide DEADLINE_EXCEEDED <= resume-late
+    done 1, succeeded <= done
+    again 1 none ~2s <= fail-none-again
+    failed 1 none, decide UNAVAILABLE by 1 <= fail-none-final
+    again 1 maybe ~2s <= fail-maybe-again
+    failed 1 maybe, decide UNAVAILABLE by 1 <= fail-maybe-final
+    ! stale 1#2 <= done-other-run save-other-run
+    ! no step 99 <= done-no-step undo-no-step mark-undone-no-step
+    saved 1 <= save
+    ! stale 1#0 <= undo-ok undo-err
+    ! stale 1#1 <= undo-stale
+    decide CANCELLED <= cancel
+    retry-now <= retry-now
+    ! not blocked <= mark-undone mark-undone-wrong skip-undo skip-undo-wrong abandon
+    ! reason <= mark-undone-no-reason abandon-no-reason
+
+    # past no return: running: run 1; due at once
+    interrupted 1 now, start 1#2 <= adopt
+    - <= resume resume-after-wait resume-late cancel
+    done 1, start 2#1 <= done
+    again 1 none ~2s <= fail-none-again fail-none-final
+    again 1 maybe ~2s <= fail-maybe-again fail-maybe-final
+    ! stale 1#2 <= done-other-run save-other-run
+    ! no step 99 <= done-no-step undo-no-step mark-undone-no-step
+    saved 1 <= save
+    ! stale 1#0 <= undo-ok undo-err
+    ! stale 1#1 <= undo-stale
+    retry-now <= retry-now
+    ! not blocked <= mark-undone mark-undone-wrong skip-undo skip-undo-wrong abandon
+    ! reason <= mark-undone-no-reason abandon-no-reason
+
+    # past no return: waits: wake ~2s; due when it wakes
+    - <= adopt resume cancel
+    start 1#2 <= resume-after-wait resume-late
+    ! stale 1#1 <= done fail-none-again fail-none-final fail-maybe-again
+        .. fail-maybe-final save undo-stale
+    ! stale 1#2 <= done-other-run save-other-run
+    ! no step 99 <= done-no-step undo-no-step mark-undone-no-step
+    ! stale 1#0 <= undo-ok undo-err
+    retry-now, start 1#2 <= retry-now
+    ! not blocked <= mark-undone mark-undone-wrong skip-undo skip-undo-wrong abandon
+    ! reason <= mark-undone-no-reason abandon-no-reason
+
+    # past no return: blocked: wake ~4s; due when it wakes; blocked step-1 after 2 failures: boom
+    - <= adopt resume cancel
+    start 1#3 <= resume-after-wait resume-late
+    ! stale 1#2 <= done fail-none-again fail-none-final fail-maybe-again
+        .. fail-maybe-final save
+    ! stale 1#3 <= done-other-run save-other-run
+    ! no step 99 <= done-no-step undo-no-step mark-undone-no-step
+    ! stale 1#0 <= undo-ok undo-err
+    ! stale 1#1 <= undo-stale
+    retry-now, start 1#3 <= retry-now
+    ! not blocked <= mark-undone mark-undone-wrong skip-undo skip-undo-wrong abandon
+    ! reason <= mark-undone-no-reason abandon-no-reason
+
+    # rolling back: a run still on: run 1, undo 0, stop; due at once
+    failed 1 maybe, undo-interrupted 0 now <= adopt
+    - <= resume resume-after-wait resume-late cancel
+    done 1 <= done
+    failed 1 none <= fail-none-again fail-none-final
+    failed 1 maybe <= fail-maybe-again fail-maybe-final
+    ! stale 1#2 <= done-other-run save-other-run
+    ! no step 99 <= done-no-step undo-no-step mark-undone-no-step
+    saved 1 <= save
+    ! stale 1#0 <= undo-ok undo-err
+    ! stale 1#1 <= undo-stale
+    retry-now <= retry-now
+    ! not blocked <= mark-undone mark-undone-wrong skip-undo skip-undo-wrong abandon
+    ! reason <= mark-undone-no-reason abandon-no-reason
+
+    # rolling back: undoing: undo 1, stop; due at once
+    undo-interrupted 1 now <= adopt
+    - <= resume resume-after-wait resume-late cancel
+    ! stale 1#1 <= done fail-none-again fail-none-final fail-maybe-again
+        .. fail-maybe-final save undo-stale
+    ! stale 1#2 <= done-other-run save-other-run
+    ! no step 99 <= done-no-step undo-no-step mark-undone-no-step
+    undone 1 <= undo-ok
+    undo-failed 1 ~4s <= undo-err
+    retry-now <= retry-now
+    ! not blocked <= mark-undone mark-undone-wrong skip-undo skip-undo-wrong abandon
+    ! reason <= mark-undone-no-reason abandon-no-reason
+
+    # rolling back: undo waits: stop, wake ~4s; due when it wakes
+    - <= adopt resume resume-after-wait resume-late cancel
+    ! stale 1#1 <= done fail-none-again fail-none-final fail-maybe-again
+        .. fail-maybe-final save
+    ! stale 1#2 <= done-other-run save-other-run undo-stale
+    ! no step 99 <= done-no-step undo-no-step mark-undone-no-step
+    undone 1 <= undo-ok
+    undo-failed 1 ~8s <= undo-err
+    retry-now <= retry-now
+    mark-undone 1 <= mark-undone
+    ! not blocked <= mark-undone-wrong skip-undo-wrong
+    ! reason <= mark-undone-no-reason abandon-no-reason
+    skip-undo 1 <= skip-undo
+    abandon <= abandon
+
+    # rolling back: blocked: stop, wake ~8s; due when it wakes; blocked step-1 after 2 failures: cannot undo
+    - <= adopt resume resume-after-wait resume-late cancel
+    ! stale 1#1 <= done fail-none-again fail-none-final fail-maybe-again
+        .. fail-maybe-final save
+    ! stale 1#2 <= done-other-run save-other-run
+    ! no step 99 <= done-no-step undo-no-step mark-undone-no-step
+    undone 1 <= undo-ok
+    undo-failed 1 ~16s <= undo-err
+    ! stale 1#3 <= undo-stale
+    retry-now <= retry-now
+    mark-undone 1 <= mark-undone
+    ! not blocked <= mark-undone-wrong skip-undo-wrong
+    ! reason <= mark-undone-no-reason abandon-no-reason
+    skip-undo 1 <= skip-undo
+    abandon <= abandon
+
+    # rolled back: nothing; due never
+    - <= adopt resume resume-after-wait resume-late cancel
+    ! stale 1#0 <= done fail-none-again fail-none-final fail-maybe-again
+        .. fail-maybe-final save undo-ok undo-err
+    ! stale 1#1 <= done-other-run save-other-run undo-stale
+    ! stale 99#0 <= done-no-step undo-no-step
+    ! is done <= retry-now mark-undone mark-undone-wrong mark-undone-no-step
+        .. mark-undone-no-reason skip-undo skip-undo-wrong abandon abandon-no-reason
+
+    # abandoned: nothing; due never
+    - <= adopt resume resume-after-wait resume-late cancel
+    ! stale 1#0 <= done fail-none-again fail-none-final fail-maybe-again
+        .. fail-maybe-final save undo-ok undo-err
+    ! stale 1#1 <= done-other-run save-other-run undo-stale
+    ! stale 99#0 <= done-no-step undo-no-step
+    ! is done <= retry-now mark-undone mark-undone-wrong mark-undone-no-step
+        .. mark-undone-no-reason skip-undo skip-undo-wrong abandon abandon-no-reason
+
+    # succeeded: nothing; due never
+    - <= adopt resume resume-after-wait resume-late cancel
+    ! stale 1#0 <= done fail-none-again fail-none-final fail-maybe-again
+        .. fail-maybe-final save undo-ok undo-err
+    ! stale 1#1 <= done-other-run save-other-run undo-stale
+    ! stale 99#0 <= done-no-step undo-no-step
+    ! is done <= retry-now mark-undone mark-undone-wrong mark-undone-no-step
+        .. mark-undone-no-reason skip-undo skip-undo-wrong abandon abandon-no-reason
+";
+
+type State = (&'static str, u16, u16, fn(Draft) -> Bench, Draft);
+
+/// Every state, by real commands. The numbers are the step that the commands are about, and a wrong one.
+fn states() -> Vec<State> {
+    let chain = || Draft::chain(2).deadline();
+    let wide = || Draft::of(&[&[], &[], &[0, 1]]).deadline();
+    let no_return = || Draft::chain(3).no_return(1).deadline();
+    vec![
+        ("backlog", 0, 1, |d| d.backlog().accept(), chain()),
+        ("first step running", 0, 1, Draft::accept, chain()),
+        ("two running", 0, 1, Draft::accept, wide()),
+        ("waits to run again", 0, 1, waiting, chain()),
+        ("last step running", 1, 0, last_running, chain()),
+        ("past no return: running", 1, 0, last_running, no_return()),
+        ("past no return: waits", 1, 0, waiting_past_no_return, no_return()),
+        ("past no return: blocked", 1, 0, blocked_past_no_return, no_return()),
+        ("rolling back: a run still on", 1, 0, run_still_on, wide()),
+        ("rolling back: undoing", 1, 0, undoing, chain()),
+        ("rolling back: undo waits", 1, 0, undo_waiting, chain()),
+        ("rolling back: blocked", 1, 0, blocked, chain()),
+        ("rolled back", 1, 0, rolled_back, chain()),
+        ("abandoned", 1, 0, abandoned, chain()),
+        ("succeeded", 1, 0, succeeded, chain()),
+    ]
+}
+
+fn waiting(draft: Draft) -> Bench {
+    let mut bench = draft.accept();
+    bench.fails(0, Applied::Unknown, true);
+    bench
+}
+
+fn last_running(draft: Draft) -> Bench {
+    let mut bench = draft.accept();
+    bench.done(0);
+    bench
+}
+
+fn waiting_past_no_return(draft: Draft) -> Bench {
+    let mut bench = last_running(draft);
+    bench.fails(1, Applied::Unknown, true);
+    bench
+}
+
+fn blocked_past_no_return(draft: Draft) -> Bench {
+    let mut bench = waiting_past_no_return(draft);
+    bench.later(10).tell(Command::Resume).fails(1, Applied::Unknown, true);
+    bench
+}
+
+fn run_still_on(draft: Draft) -> Bench {
+    let mut bench = draft.accept();
+    bench.done(0).cancel();
+    bench
+}
+
+fn undoing(draft: Draft) -> Bench {
+    let mut bench = last_running(draft);
+    bench.fails(1, Applied::Unknown, false);
+    bench
+}
+
+fn undo_waiting(draft: Draft) -> Bench {
+    let mut bench = undoing(draft);
+    bench.undo_fails(1);
+    bench
+}
+
+fn blocked(draft: Draft) -> Bench {
+    let mut bench = undo_waiting(draft);
+    bench.later(10).undo_fails(1);
+    bench
+}
+
+fn rolled_back(draft: Draft) -> Bench {
+    let mut bench = undoing(draft);
+    bench.undone(1).undone(0);
+    bench
+}
+
+fn abandoned(draft: Draft) -> Bench {
+    let mut bench = blocked(draft);
+    bench.tell(verb(Verb::Abandon));
+    bench
+}
+
+fn succeeded(draft: Draft) -> Bench {
+    let mut bench = last_running(draft);
+    bench.done(1);
+    bench
+}
+
+type Cell = (&'static str, i64, Command);
+
+/// Every command, with how many seconds later it comes.
+fn commands(bench: &Bench, step: u16, wrong: u16) -> Vec<Cell> {
+    let run = bench.live.attempt(s(step));
+    let other_run = attempt(run.0 + 1);
+    let done = |at| Command::Report { step: s(step), attempt: at, report: StepReport::Done(output(step)) };
+    let failed = |applied, retryable| bench.reports_failure(step, "boom", applied, retryable);
+    let saved = |at| {
+        let (checkpoint, progress) = (json("half"), Some(progress(50)));
+        Command::Checkpoint { step: s(step), attempt: at, checkpoint, progress }
+    };
+    let failures = bench.live.undo_failures(s(step));
+    let undo = |failures, result| Command::UndoReport { step: s(step), failures, result };
+    let no_step = Command::Report { step: s(99), attempt: run, report: StepReport::Done(json("x")) };
+    let no_undo = Command::UndoReport { step: s(99), failures: 0, result: Ok(()) };
+    vec![
+        ("adopt", 0, Command::Adopt),
+        ("resume", 0, Command::Resume),
+        ("resume-after-wait", 20, Command::Resume),
+        ("resume-late", DEADLINE, Command::Resume),
+        ("done", 0, done(run)),
+        ("fail-none-again", 0, failed(Applied::No, true)),
+        ("fail-none-final", 0, failed(Applied::No, false)),
+        ("fail-maybe-again", 0, failed(Applied::Unknown, true)),
+        ("fail-maybe-final", 0, failed(Applied::Unknown, false)),
+        ("done-other-run", 0, done(other_run)),
+        ("done-no-step", 0, no_step),
+        ("save", 0, saved(run)),
+        ("save-other-run", 0, saved(other_run)),
+        ("undo-ok", 0, undo(failures, Ok(()))),
+        ("undo-err", 0, undo(failures, Err(error("cannot")))),
+        ("undo-stale", 0, undo(failures + 1, Ok(()))),
+        ("undo-no-step", 0, no_undo),
+        ("cancel", 0, cancel()),
+        ("retry-now", 0, verb_without_reason(Verb::RetryNow)),
+        ("mark-undone", 0, verb(Verb::MarkUndone(s(step)))),
+        ("mark-undone-wrong", 0, verb(Verb::MarkUndone(s(wrong)))),
+        ("mark-undone-no-step", 0, verb(Verb::MarkUndone(s(99)))),
+        ("mark-undone-no-reason", 0, verb_without_reason(Verb::MarkUndone(s(step)))),
+        ("skip-undo", 0, verb(Verb::SkipUndo(s(step)))),
+        ("skip-undo-wrong", 0, verb(Verb::SkipUndo(s(wrong)))),
+        ("abandon", 0, verb(Verb::Abandon)),
+        ("abandon-no-reason", 0, verb_without_reason(Verb::Abandon)),
+    ]
+}
+
+/// One state: what there is to do in it, then each effect with the commands that have it.
+fn show_state(&(name, step, wrong, make, ref draft): &State) -> String {
+    let bench = make(draft.clone());
+    let mut effects: Vec<(String, Vec<&str>)> = Vec::new();
+    for (word, later, command) in commands(&bench, step, wrong) {
+        let mut bench = bench.clone();
+        bench.now = if later == DEADLINE { t(DEADLINE) } else { bench.now.max(t(later)) };
+        let effect = match bench.try_tell(&command) {
+            Ok(events) => show_events(&events, bench.now),
+            Err(refusal) => show_refusal(&refusal),
+        };
+        match effects.iter_mut().find(|(other, _)| *other == effect) {
+            Some((_, words)) => words.push(word),
+            None => effects.push((effect, vec![word])),
+        }
+    }
+    let next = show_next(&bench.next(), bench.now, bench.header.deadline);
+    let due = match bench.live.due_at() {
+        None => "never",
+        Some(at) if at == t(0) => "at once",
+        Some(at) if bench.next().wake_at == Some(at) => "when it wakes",
+        Some(_) => "?",
+    };
+    let blocked: String = bench.live.blocked().iter().map(show_blocked).collect();
+    let mut text = format!("# {name}: {next}; due {due}{blocked}\n");
+    for (effect, words) in effects {
+        text += &format!("{effect} <= {}\n", words.join(" "));
+    }
+    text
+}
+
+fn show_blocked(blocked: &Blocked) -> String {
+    format!("; blocked {} after {} failures: {}", blocked.name, blocked.failures, blocked.error.message())
+}
+
+#[test]
+fn every_command_in_every_state() {
+    let table: String = states().iter().map(show_state).collect();
+    assert_text(&table, TABLE);
+}
+
+/// Every path through the stages, as the writes of its turns.
+fn rows(draft: Draft, play: fn(Draft) -> Bench) -> String {
+    let bench = play(draft.three_claims());
+    let turns = bench.turns.iter().filter(|turn| !turn.rows.is_empty());
+    turns.map(|turn| turn.rows.iter().map(show_write).collect::<Vec<_>>().join(" | ") + "\n").collect()
+}
+
+#[test]
+fn rows_of_a_success() {
+    assert_text(
+        &rows(Draft::chain(2), succeeded),
+        "new: absent -> CREATING r1 held | upd: READY r7 free -> READY r8 held | del: ERROR r3 free -> DELETING r4 held
+         new: CREATING r1 held -> READY r2 free | upd: READY r8 held -> READY r9 free | del: DELETING r4 held -> gone",
+    );
+    let rows = succeeded(Draft::chain(2).three_claims()).store.rows;
+    assert_eq!(rows[&key("new")].body, longrun_core::Payload::new("type.test/Thing", output(1)).unwrap());
+    assert_eq!(rows[&key("upd")].body.json(), &output(0));
+    assert_eq!((&*rows[&key("new")].name, &*rows[&key("upd")].name), ("new new", "changed"));
+    assert_eq!((rows[&key("new")].created_at, rows[&key("upd")].created_at), (t(0), t(-100)));
+}
+
+#[test]
+fn rows_of_a_rollback() {
+    assert_text(
+        &rows(Draft::chain(2), rolled_back),
+        "new: absent -> CREATING r1 held | upd: READY r7 free -> READY r8 held | del: ERROR r3 free -> DELETING r4 held
+         new: CREATING r1 held -> DELETING r2 held
+         new: DELETING r2 held -> gone | upd: READY r8 held -> READY r9 free | del: DELETING r4 held -> ERROR r5 free",
+    );
+}
+
+#[test]
+fn rows_of_a_cancel_before_the_first_step() {
+    let play = |draft: Draft| draft.backlog().accept().cancel().clone();
+    assert_text(
+        &rows(Draft::chain(2), play),
+        "new: absent -> CREATING r1 held | upd: READY r7 free -> READY r8 held | del: ERROR r3 free -> DELETING r4 held
+         new: CREATING r1 held -> gone | upd: READY r8 held -> READY r9 free | del: DELETING r4 held -> ERROR r5 free",
+    );
+}
+
+#[test]
+fn rows_of_an_abandoned_rollback() {
+    assert_text(
+        &rows(Draft::chain(2), abandoned),
+        "new: absent -> CREATING r1 held | upd: READY r7 free -> READY r8 held | del: ERROR r3 free -> DELETING r4 held
+         new: CREATING r1 held -> DELETING r2 held
+         new: DELETING r2 held -> ERROR r3 free | upd: READY r8 held -> ERROR r9 free | del: DELETING r4 held -> ERROR r5 free",
+    );
+}
+
+#[test]
+fn rows_of_an_operation_that_came_too_late_are_not_touched() {
+    let mut draft = Draft::chain(2).three_claims();
+    draft.deadline = Some(0);
+    let bench = draft.accept();
+    assert!(bench.live.is_done());
+    assert!(bench.turns[0].rows.is_empty());
+}
+
+/// Claims take part in no decision, and a row is written only when the stage of the operation changes.
+#[test]
+fn claims_change_no_decision() {
+    for (name, step, wrong, make, draft) in states() {
+        let (without, with) = (make(draft.clone()), make(draft.three_claims()));
+        for (word, later, command) in commands(&without, step, wrong) {
+            let (mut without, mut with) = (without.clone(), with.clone());
+            without.later(later.unsigned_abs());
+            with.later(later.unsigned_abs());
+            let (before, turns) = (with.live.phase(), with.turns.len());
+            assert_eq!(without.try_tell(&command), with.try_tell(&command), "{name}: {word}");
+            assert_eq!(without.next(), with.next(), "{name}: {word}");
+            let wrote = with.turns[turns..].iter().any(|turn| !turn.rows.is_empty());
+            assert_eq!(wrote, before != with.live.phase(), "{name}: {word}");
+        }
+    }
+}
