@@ -27,6 +27,7 @@ mod check;
 mod command;
 mod decide;
 mod event;
+mod merge;
 mod next;
 mod replay;
 mod turn;
@@ -171,12 +172,12 @@ struct Rollback {
     step: Option<StepIndex>,
 }
 
-/// The newest journal entry: a checkpoint of the same step may take its place, so that a copy of a million
-/// checkpoints leaves one.
-#[derive(Clone, Copy, Debug)]
+/// The newest journal entry, which the next one may take the place of.
+#[derive(Clone, Debug)]
 struct Tail {
     first: Revision,
-    only_checkpoint_of: Option<StepIndex>,
+    /// Its events, if all of them can be [merged](merge).
+    mergeable: Option<Vec<Event>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -317,6 +318,9 @@ impl Execution {
     pub fn accept(acceptance: Acceptance) -> Result<(Self, Turn), AcceptError> {
         let Acceptance { header, plan, start } = acceptance;
         header.check()?;
+        if !header.resources.iter().eq(plan.claims().iter().map(|claim| &claim.key)) {
+            return Err(Invalid::new("resources", "must be those that the plan claims, in its order").into());
+        }
         let now = header.created_at;
         let mut execution = Self::unstarted(Arc::new(header), Arc::new(plan));
         let mut events = Vec::new();
@@ -454,6 +458,12 @@ impl Execution {
         }
     }
 
+    /// True while the step has to be undone and everything that must be undone before it is. An undo that is on and is no
+    /// longer owed, because an operator took it over, has to end before another begins (C10).
+    pub fn owes_undo(&self, step: StepIndex) -> bool {
+        self.work().is_some_and(|work| work.sets.undoing.contains(&step))
+    }
+
     /// Failures in a row of the undo of a step. Tells one undo from the next.
     pub fn undo_failures(&self, step: StepIndex) -> u32 {
         self.step(step).map_or(0, |step| step.undo.failures)
@@ -510,7 +520,7 @@ impl Work {
             steps,
             rollback: None,
             interventions: Vec::new(),
-            tail: Tail { first: Revision::FIRST, only_checkpoint_of: None },
+            tail: Tail { first: Revision::FIRST, mergeable: None },
             journal: Vec::new(),
             sets: Sets::default(),
         };
@@ -534,6 +544,15 @@ impl Work {
     fn is_past_no_return(&self) -> bool {
         let step = self.plan.point_of_no_return().and_then(|step| self.steps.get(step.place()));
         step.is_some_and(|step| step.attempt > Attempt(0))
+    }
+
+    /// Past the point of no return: a step that has failed and will be run again, for ever.
+    fn fails_past_no_return(&self) -> Option<StepIndex> {
+        let fails = |step: &&StepIndex| {
+            let step = &self.steps[step.place()];
+            step.failures > 0 || step.interruptions > INTERRUPTIONS_FREE
+        };
+        self.sets.waiting_again.iter().find(fails).copied().filter(|_| self.is_past_no_return())
     }
 
     /// Going forward, with a step to start and room for it.

@@ -166,9 +166,18 @@ impl Driver {
                 self.performing.push(future);
             }
         }
+        // An operator took over a step whose undo is on: it has to end before another begins (C10).
+        let mut taken_over = false;
+        for (step, (_, stop)) in &self.undos {
+            if !self.execution.owes_undo(*step) {
+                perform::tell_to_stop(stop, Stop::RollingBack);
+                taken_over = true;
+            }
+        }
+        let room = self.execution.plan().map_or(0, |plan| usize::from(plan.parallel()));
         for step in next.undo {
             let failures = self.execution.undo_failures(step);
-            if !self.undos.contains_key(&step) {
+            if !taken_over && self.undos.len() < room && !self.undos.contains_key(&step) {
                 let (future, stop) = perform::undo(&self.inner, &self.entry, &self.execution, step);
                 self.undos.insert(step, (failures, stop));
                 self.performing.push(future);
@@ -239,11 +248,19 @@ impl Driver {
                 if self.runs.get(&step).is_some_and(|(running, _)| *running == attempt) {
                     self.runs.remove(&step);
                 }
-                Command::Report { step, attempt, report }
+                match report {
+                    // It was told to stop because the engine does. It stays on record as started, is run again after
+                    // the next start, and that it stopped counts as no failure of its own.
+                    StepReport::Failed { .. } if self.inner.is_shutting_down() => Command::Resume,
+                    report => Command::Report { step, attempt, report },
+                }
             }
             Ended::Undo { step, failures, result } => {
                 self.undos.remove(&step);
-                Command::UndoReport { step, failures, result }
+                match result {
+                    Err(_) if self.inner.is_shutting_down() => Command::Resume,
+                    result => Command::UndoReport { step, failures, result },
+                }
             }
         })
     }
@@ -254,8 +271,14 @@ impl Driver {
         loop {
             let now = self.inner.now();
             let mut events = Vec::new();
+            // A step that is started now would not be run before the next start.
+            let stopping = self.inner.is_shutting_down();
             for one in &mut happened {
-                one.verdict = self.execution.handle(&one.command, now, &mut events);
+                one.verdict = if stopping {
+                    self.execution.handle_at_rest(&one.command, now, &mut events)
+                } else {
+                    self.execution.handle(&one.command, now, &mut events)
+                };
             }
             if events.is_empty() {
                 break;
@@ -442,7 +465,7 @@ fn trace(events: &[Event]) {
     for event in events {
         match event {
             Event::RollbackDecided { cause, .. } => tracing::info!(cause = %cause.code(), "rolling back"),
-            Event::UndoFailed { step, error, again_at } => {
+            Event::UndoFailed { step, error, again_at, .. } => {
                 metrics::counter!("longrun_undo_failures_total").increment(1);
                 tracing::warn!(%step, error = %error.code(), %again_at, "an undo failed and will be tried again");
             }

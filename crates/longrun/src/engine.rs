@@ -325,7 +325,7 @@ impl Inner {
         let mut execution = self.store.load(id).await?.ok_or(CommandError::NotFound(id))?;
         let now = self.now();
         let mut events = Vec::new();
-        execution.handle(command, now, &mut events)?;
+        execution.handle_at_rest(command, now, &mut events)?;
         if events.is_empty() {
             return Ok(Some(execution.operation()));
         }

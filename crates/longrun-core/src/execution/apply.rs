@@ -9,7 +9,7 @@ use super::{
 };
 use crate::id::StepIndex;
 use crate::operation::Outcome;
-use crate::status::Status;
+use crate::status::{Code, Status};
 use crate::time::Timestamp;
 
 impl Execution {
@@ -34,15 +34,18 @@ impl Execution {
 }
 
 impl Work {
+    /// Why it ends with an error: what made it roll back, or, past the point of no return, what keeps failing.
     fn cause(&self) -> Status {
-        match &self.rollback {
-            Some(rollback) => rollback.cause.clone(),
-            None => Status::new(crate::status::Code::Internal, "rolled back without a cause on record"),
-        }
+        let rollback = self.rollback.as_ref().map(|rollback| rollback.cause.clone());
+        let fails = || self.steps[self.fails_past_no_return()?.place()].last_error.clone();
+        rollback.or_else(fails).unwrap_or_else(|| Status::new(Code::Aborted, "given up by an operator"))
     }
 
     fn finish(&mut self, outcome: Outcome) -> Finished {
-        let failed = self.rollback.as_ref().and_then(|rollback| rollback.step);
+        let failed = match &self.rollback {
+            Some(rollback) => rollback.step,
+            None => self.fails_past_no_return(),
+        };
         Finished {
             outcome,
             failed_step: failed.and_then(|step| self.plan.step(step)).map(|spec| spec.name.clone()),
@@ -62,16 +65,18 @@ impl Work {
                 state.attempt = *attempt;
             }
             Event::StepDone { step, output } => self.step_done(*step, output.clone()),
-            Event::StepFailedForNow { step, may_have_run, error, again_at } => {
+            Event::StepFailedForNow { step, attempt, failures, may_have_run, error, again_at } => {
                 let state = self.stop(*step, *may_have_run, Some(error));
-                state.failures += 1;
+                state.attempt = *attempt;
+                state.failures = *failures;
                 state.interruptions = 0;
                 state.state = StepState::Again(*again_at);
                 self.sets.waiting_again.insert(*step);
             }
-            Event::StepInterrupted { step, again_at } => {
+            Event::StepInterrupted { step, attempt, interruptions, again_at } => {
                 let state = self.stop(*step, true, None);
-                state.interruptions += 1;
+                state.attempt = *attempt;
+                state.interruptions = *interruptions;
                 state.state = StepState::Again(*again_at);
                 self.sets.waiting_again.insert(*step);
             }
@@ -93,16 +98,16 @@ impl Work {
                 self.sets = self.derive_sets();
             }
             Event::Undone { step } => self.undone(*step),
-            Event::UndoFailed { step, error, again_at } => {
+            Event::UndoFailed { step, failures, error, again_at } => {
                 let undo = &mut self.steps[step.place()].undo;
-                undo.failures = undo.failures.saturating_add(1);
+                undo.failures = *failures;
                 undo.interruptions = 0;
                 undo.again_at = Some(*again_at);
                 undo.last_error = Some(error.clone());
             }
-            Event::UndoInterrupted { step, again_at } => {
+            Event::UndoInterrupted { step, interruptions, again_at } => {
                 let undo = &mut self.steps[step.place()].undo;
-                undo.interruptions = undo.interruptions.saturating_add(1);
+                undo.interruptions = *interruptions;
                 undo.again_at = Some(*again_at);
             }
             Event::Intervened(intervention) => self.intervened(intervention),
@@ -177,7 +182,14 @@ impl Work {
             Verb::MarkUndone(step) | Verb::SkipUndo(step) => self.undone(step),
             Verb::Abandon => {}
         }
-        self.interventions.push(intervention.clone());
+        // A script that retries over and over must not crowd out the other acts: the last of its tries stands for all.
+        let repeats = |other: &Intervention| {
+            intervention.verb == Verb::RetryNow && other.verb == Verb::RetryNow && other.by == intervention.by
+        };
+        match self.interventions.last_mut() {
+            Some(last) if repeats(last) => *last = intervention.clone(),
+            _ => self.interventions.push(intervention.clone()),
+        }
     }
 
     /// Nothing waits longer than until `at`.

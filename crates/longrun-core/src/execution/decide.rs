@@ -23,6 +23,27 @@ impl Execution {
         now: Timestamp,
         events: &mut Vec<Event>,
     ) -> Result<(), Refusal> {
+        self.take(command, now, events)?;
+        self.advance(now, true, events);
+        debug_assert_eq!(self.check(), Ok(()));
+        Ok(())
+    }
+
+    /// The same for an operation that no driver works on: decides, but starts no step that nobody would run.
+    pub fn handle_at_rest(
+        &mut self,
+        command: &Command,
+        now: Timestamp,
+        events: &mut Vec<Event>,
+    ) -> Result<(), Refusal> {
+        self.take(command, now, events)?;
+        self.advance(now, false, events);
+        debug_assert_eq!(self.check(), Ok(()));
+        Ok(())
+    }
+
+    /// Records what the command itself means.
+    fn take(&mut self, command: &Command, now: Timestamp, events: &mut Vec<Event>) -> Result<(), Refusal> {
         match command {
             Command::Adopt => self.adopt(now, events),
             Command::Resume => {}
@@ -33,8 +54,6 @@ impl Execution {
                 let progress = progress.or(state.progress);
                 let (step, checkpoint) = (*step, checkpoint.clone());
                 self.record(Event::Checkpoint { step, checkpoint, progress }, events);
-                // Nothing can have become ready, and a checkpoint alone in its entry replaces the one before.
-                return Ok(());
             }
             Command::UndoReport { step, failures, result } => {
                 self.undo_report(*step, *failures, result, now, events)?;
@@ -42,8 +61,6 @@ impl Execution {
             Command::Cancel { by } => self.cancel(by, events),
             Command::Intervene { by, verb, reason } => self.intervene(by, *verb, reason, now, events)?,
         }
-        self.advance(now, events);
-        debug_assert_eq!(self.check(), Ok(()));
         Ok(())
     }
 
@@ -54,14 +71,14 @@ impl Execution {
     }
 
     /// Starts what can start, gives up what is past its deadline, finishes what is complete.
-    fn advance(&mut self, now: Timestamp, events: &mut Vec<Event>) {
+    fn advance(&mut self, now: Timestamp, start: bool, events: &mut Vec<Event>) {
         let late = self.header.deadline.is_some_and(|deadline| deadline <= now);
         let Some(work) = self.work() else { return };
         if late && work.rollback.is_none() && !work.is_past_no_return() && work.sets.remaining > 0 {
             let cause = Status::new(Code::DeadlineExceeded, "the operation was not done by its deadline");
             self.record(Event::RollbackDecided { cause, step: None }, events);
         }
-        while let Some(event) = self.work().and_then(|work| work.next_event(&self.header, now)) {
+        while let Some(event) = self.work().and_then(|work| work.next_event(&self.header, now, start)) {
             self.record(event, events);
         }
     }
@@ -73,15 +90,16 @@ impl Execution {
         let running: Vec<StepIndex> = work.sets.running.iter().copied().collect();
         for step in running {
             let Some(work) = self.work() else { return };
-            let interruptions = work.steps[step.place()].interruptions + 1;
+            let interruptions = work.steps[step.place()].interruptions.saturating_add(1);
             let error = Status::new(Code::Unavailable, "the process ended while the step ran");
             let gives_up = interruptions > INTERRUPTIONS_MAX && !work.is_past_no_return();
             // Another of these runs may have decided it a moment ago.
             let event = if work.rollback.is_some() || gives_up {
                 Event::StepFailed { step, may_have_run: true, error: error.clone() }
             } else {
+                let attempt = work.steps[step.place()].attempt;
                 let wait = work.crash_wait(step, interruptions, self.header.id);
-                Event::StepInterrupted { step, again_at: now.saturating_add(wait) }
+                Event::StepInterrupted { step, attempt, interruptions, again_at: now.saturating_add(wait) }
             };
             self.record(event, events);
             if gives_up && !self.is_rolling_back() {
@@ -98,7 +116,8 @@ impl Execution {
             let Some(work) = self.work() else { return };
             let interruptions = work.steps[step.place()].undo.interruptions.saturating_add(1);
             let wait = work.crash_wait(step, interruptions, self.header.id);
-            self.record(Event::UndoInterrupted { step, again_at: now.saturating_add(wait) }, events);
+            let again_at = now.saturating_add(wait);
+            self.record(Event::UndoInterrupted { step, interruptions, again_at }, events);
         }
     }
 
@@ -133,15 +152,17 @@ impl Execution {
             }
             StepReport::Failed { error, applied, retryable } => (error.clone(), *applied, *retryable),
         };
-        let may_have_run = applied == Applied::Unknown;
+        // Sticky: what this run knows for certain says nothing of the runs before it.
+        let may_have_run = applied == Applied::Unknown || state.may_have_run;
         let rolling_back = work.rollback.is_some();
         let policy = work.plan.policy(step);
-        let failures = state.failures + 1;
+        let failures = state.failures.saturating_add(1);
         // Past the point of no return there is no way but forward: run it again, for ever and in sight.
         let again = (retryable && failures < policy.runs_max) || work.is_past_no_return();
         if again && !rolling_back {
             let again_at = now.saturating_add(policy.backoff.delay(failures, seed(self.header.id, step)));
-            self.record(Event::StepFailedForNow { step, may_have_run, error, again_at }, events);
+            let event = Event::StepFailedForNow { step, attempt, failures, may_have_run, error, again_at };
+            self.record(event, events);
             return Ok(());
         }
         self.record(Event::StepFailed { step, may_have_run, error: error.clone() }, events);
@@ -169,8 +190,10 @@ impl Execution {
             Ok(()) => Event::Undone { step },
             Err(error) => {
                 let backoff = work.plan.policy(step).undo_backoff;
-                let wait = backoff.delay(failures + 1, seed(self.header.id, step));
-                Event::UndoFailed { step, error: error.clone(), again_at: now.saturating_add(wait) }
+                let failures = failures.saturating_add(1);
+                let wait = backoff.delay(failures, seed(self.header.id, step));
+                let again_at = now.saturating_add(wait);
+                Event::UndoFailed { step, failures, error: error.clone(), again_at }
             }
         };
         self.record(event, events);
@@ -203,12 +226,10 @@ impl Execution {
         if reason.is_empty() && verb != Verb::RetryNow {
             return Err(Invalid::new("reason", "must be given").into());
         }
-        if work.interventions.len() >= INTERVENTIONS_MAX && verb != Verb::Abandon {
-            return Err(Invalid::new(
-                "verb",
-                format!("{INTERVENTIONS_MAX} are on record, only abandon is left"),
-            )
-            .into());
+        let on_record = work.interventions.len() >= INTERVENTIONS_MAX;
+        if on_record && matches!(verb, Verb::MarkUndone(_) | Verb::SkipUndo(_)) {
+            let rule = format!("{INTERVENTIONS_MAX} acts are on record, only retry_now and abandon are left");
+            return Err(Invalid::new("verb", rule).into());
         }
         let fails = |step: &StepIndex| work.steps[step.place()].undo.fails();
         match verb {
@@ -222,7 +243,7 @@ impl Execution {
                 }
             }
             Verb::Abandon => {
-                if !work.sets.undoing.iter().any(fails) {
+                if !work.sets.undoing.iter().any(fails) && work.fails_past_no_return().is_none() {
                     return Err(Refusal::NotBlocked(id));
                 }
             }
@@ -241,7 +262,7 @@ impl Work {
     }
 
     /// The next thing that follows from the state itself and from the time.
-    fn next_event(&self, header: &super::Header, now: Timestamp) -> Option<Event> {
+    fn next_event(&self, header: &super::Header, now: Timestamp, start: bool) -> Option<Event> {
         if self.rollback.is_some() {
             return (self.sets.remaining == 0).then_some(Event::RolledBack);
         }
@@ -254,7 +275,7 @@ impl Work {
                 }
             });
         }
-        if !self.has_room() {
+        if !start || !self.has_room() {
             return None;
         }
         let due = |step: &&StepIndex| match self.steps[step.place()].state {

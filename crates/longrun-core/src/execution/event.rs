@@ -29,7 +29,11 @@ pub enum Event {
     StepFailedForNow {
         /// The step.
         step: StepIndex,
-        /// It may have had an effect.
+        /// The number of the run.
+        attempt: Attempt,
+        /// How many runs have failed so far, this one included.
+        failures: u32,
+        /// This run or an earlier one may have had an effect.
         may_have_run: bool,
         /// Why it failed.
         error: Status,
@@ -49,6 +53,10 @@ pub enum Event {
     StepInterrupted {
         /// The step.
         step: StepIndex,
+        /// The number of the run.
+        attempt: Attempt,
+        /// How many runs in a row were interrupted, this one included.
+        interruptions: u32,
         /// When the next run may start.
         again_at: Timestamp,
     },
@@ -77,6 +85,8 @@ pub enum Event {
     UndoFailed {
         /// The step.
         step: StepIndex,
+        /// How many undos in a row have failed, this one included.
+        failures: u32,
         /// Why it failed.
         error: Status,
         /// When the next one may start.
@@ -86,6 +96,8 @@ pub enum Event {
     UndoInterrupted {
         /// The step.
         step: StepIndex,
+        /// How many undos in a row may have been interrupted, this one included.
+        interruptions: u32,
         /// When the next one may start.
         again_at: Timestamp,
     },

@@ -3,7 +3,7 @@
 //! Stored bytes may be damaged in ways that no checksum sees, or come from a program with a bug. An event that
 //! cannot follow makes the record [`Inconsistent`]: the operation is held, nothing panics, nothing is guessed.
 
-use super::turn::checkpoint_alone;
+use super::merge::is_mergeable;
 use super::{Attempt, Entry, Event, Execution, State, Verb, Work};
 use crate::error::Inconsistent;
 use crate::id::{Revision, StepIndex};
@@ -19,9 +19,9 @@ impl Execution {
                 format!("entry {} to {} follows revision {}", entry.first, entry.revision, self.revision);
             return Err(Inconsistent::new(what));
         }
-        // Only checkpoints are ever put together, and nothing is written this often.
+        // Only certain entries are ever put together, and nothing is written this often.
         let merged = entry.revision > entry.first;
-        if merged && checkpoint_alone(&entry.events).is_none() || entry.revision > REVISION_MAX {
+        if merged && !is_mergeable(&entry.events) || entry.revision > REVISION_MAX {
             let what = format!("no entry can stand for {} to {}", entry.first, entry.revision);
             return Err(Inconsistent::new(what));
         }
@@ -39,7 +39,7 @@ impl Execution {
         self.modified_at = entry.at;
         match &mut self.state {
             State::Active(work) => {
-                work.sealed(entry.first, checkpoint_alone(&entry.events));
+                work.sealed(entry.first, &entry.events);
             }
             State::Done(_, work) => *work = None,
         }
@@ -66,8 +66,9 @@ impl Work {
             Event::StepDone { step, .. }
             | Event::StepFailed { step, .. }
             | Event::Checkpoint { step, .. } => is_running(step),
-            Event::StepFailedForNow { step, .. } | Event::StepInterrupted { step, .. } => {
-                !back && is_running(step)
+            // Earlier runs may have been left out where entries were put together.
+            Event::StepFailedForNow { step, attempt, .. } | Event::StepInterrupted { step, attempt, .. } => {
+                !back && is_running(step) && *attempt >= self.steps[step.place()].attempt
             }
             Event::RollbackDecided { .. } => !back && !self.is_past_no_return(),
             Event::Undone { step } | Event::UndoFailed { step, .. } | Event::UndoInterrupted { step, .. } => {
@@ -76,7 +77,7 @@ impl Work {
             Event::Intervened(intervention) => match intervention.verb {
                 Verb::RetryNow => true,
                 Verb::MarkUndone(step) | Verb::SkipUndo(step) => back && is_undoing(&step),
-                Verb::Abandon => back,
+                Verb::Abandon => back || self.is_past_no_return(),
             },
             Event::Succeeded { .. } => !back && self.sets.remaining == 0,
             Event::RolledBack => back && self.sets.remaining == 0,

@@ -1,8 +1,9 @@
 //! Turns: everything that one commit has to store.
 
+use super::merge::{is_mergeable, merged};
 use super::{Event, Execution, Sealed, State, Tail, Work};
 use crate::error::Inconsistent;
-use crate::id::{Revision, StepIndex};
+use crate::id::Revision;
 use crate::operation::Outcome;
 use crate::plan::Source;
 use crate::resource::{RowContext, RowWrite, Stage};
@@ -48,7 +49,7 @@ impl Execution {
         }
         let revision = self.revision.next();
         let at = now.max(self.modified_at);
-        let first = self.entry_first(revision, &events);
+        let (first, events) = self.merge_entry(revision, events);
         let rows = self.rows(at)?;
         let was_due_at = self.sealed.due_at;
         self.revision = revision;
@@ -63,14 +64,17 @@ impl Execution {
         Ok(Turn { entry: Entry { first, revision, at, events }, rows, was_due_at, due_at, obsolete })
     }
 
-    /// The first revision that the entry stands for; remembers it for the next turn.
-    fn entry_first(&mut self, revision: Revision, events: &[Event]) -> Revision {
-        let State::Active(work) = &mut self.state else { return revision };
-        let only_checkpoint_of = checkpoint_alone(events);
-        let replaces = only_checkpoint_of.is_some() && work.tail.only_checkpoint_of == only_checkpoint_of;
-        let first = if replaces { work.tail.first } else { revision };
-        work.sealed(first, only_checkpoint_of);
-        first
+    /// The first revision that the entry stands for, and its events: those of the turn, or, where that is possible,
+    /// those of the entry before together with them.
+    fn merge_entry(&mut self, revision: Revision, events: Vec<Event>) -> (Revision, Vec<Event>) {
+        let State::Active(work) = &mut self.state else { return (revision, events) };
+        let earlier = work.tail.mergeable.as_deref().filter(|_| is_mergeable(&events));
+        let (first, events) = match earlier.and_then(|earlier| merged(earlier, &events)) {
+            Some(both) => (work.tail.first, both),
+            None => (revision, events),
+        };
+        work.sealed(first, &events);
+        (first, events)
     }
 
     /// The rows that change with the turn.
@@ -104,19 +108,13 @@ impl Execution {
 
 impl Work {
     /// Notes an entry that is stored from now on.
-    pub(super) fn sealed(&mut self, first: Revision, only_checkpoint_of: Option<StepIndex>) {
-        // The first entry is part of the head record.
-        if first > Revision::FIRST && first != self.tail.first {
+    pub(super) fn sealed(&mut self, first: Revision, events: &[Event]) {
+        // The first entry is part of the head record, and stays.
+        let in_journal = first > Revision::FIRST;
+        if in_journal && first != self.tail.first {
             self.journal.push(first);
         }
-        self.tail = Tail { first, only_checkpoint_of };
-    }
-}
-
-/// The step, when a checkpoint of it is all that happened.
-pub(super) fn checkpoint_alone(events: &[Event]) -> Option<StepIndex> {
-    match events {
-        [Event::Checkpoint { step, .. }] => Some(*step),
-        _ => None,
+        let mergeable = (in_journal && is_mergeable(events)).then(|| events.to_vec());
+        self.tail = Tail { first, mergeable };
     }
 }

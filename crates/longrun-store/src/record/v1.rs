@@ -533,18 +533,60 @@ impl Intervention<'_> {
 
 #[derive(Encode, BorrowDecode)]
 pub(super) enum Event<'a> {
-    StepStarted { step: u16, attempt: u32 },
-    StepDone { step: u16, output: &'a [u8] },
-    StepFailedForNow { step: u16, may_have_run: bool, error: Status<'a>, again_at: i64 },
-    StepFailed { step: u16, may_have_run: bool, error: Status<'a> },
-    StepInterrupted { step: u16, again_at: i64 },
-    Checkpoint { step: u16, checkpoint: &'a [u8], progress: Option<Progress> },
-    RollbackDecided { cause: Status<'a>, step: Option<u16> },
-    Undone { step: u16 },
-    UndoFailed { step: u16, error: Status<'a>, again_at: i64 },
-    UndoInterrupted { step: u16, again_at: i64 },
+    StepStarted {
+        step: u16,
+        attempt: u32,
+    },
+    StepDone {
+        step: u16,
+        output: &'a [u8],
+    },
+    StepFailedForNow {
+        step: u16,
+        attempt: u32,
+        failures: u32,
+        may_have_run: bool,
+        error: Status<'a>,
+        again_at: i64,
+    },
+    StepFailed {
+        step: u16,
+        may_have_run: bool,
+        error: Status<'a>,
+    },
+    StepInterrupted {
+        step: u16,
+        attempt: u32,
+        interruptions: u32,
+        again_at: i64,
+    },
+    Checkpoint {
+        step: u16,
+        checkpoint: &'a [u8],
+        progress: Option<Progress>,
+    },
+    RollbackDecided {
+        cause: Status<'a>,
+        step: Option<u16>,
+    },
+    Undone {
+        step: u16,
+    },
+    UndoFailed {
+        step: u16,
+        failures: u32,
+        error: Status<'a>,
+        again_at: i64,
+    },
+    UndoInterrupted {
+        step: u16,
+        interruptions: u32,
+        again_at: i64,
+    },
     Intervened(Intervention<'a>),
-    Succeeded { response: Payload<'a> },
+    Succeeded {
+        response: Payload<'a>,
+    },
     RolledBack,
 }
 
@@ -554,18 +596,25 @@ impl<'a> From<&'a domain::Event> for Event<'a> {
         match event {
             E::StepStarted { step, attempt } => Self::StepStarted { step: step.0, attempt: attempt.0 },
             E::StepDone { step, output } => Self::StepDone { step: step.0, output: output.bytes() },
-            E::StepFailedForNow { step, may_have_run, error, again_at } => Self::StepFailedForNow {
-                step: step.0,
-                may_have_run: *may_have_run,
-                error: error.into(),
-                again_at: again_at.unix_micros(),
-            },
+            E::StepFailedForNow { step, attempt, failures, may_have_run, error, again_at } => {
+                Self::StepFailedForNow {
+                    step: step.0,
+                    attempt: attempt.0,
+                    failures: *failures,
+                    may_have_run: *may_have_run,
+                    error: error.into(),
+                    again_at: again_at.unix_micros(),
+                }
+            }
             E::StepFailed { step, may_have_run, error } => {
                 Self::StepFailed { step: step.0, may_have_run: *may_have_run, error: error.into() }
             }
-            E::StepInterrupted { step, again_at } => {
-                Self::StepInterrupted { step: step.0, again_at: again_at.unix_micros() }
-            }
+            E::StepInterrupted { step, attempt, interruptions, again_at } => Self::StepInterrupted {
+                step: step.0,
+                attempt: attempt.0,
+                interruptions: *interruptions,
+                again_at: again_at.unix_micros(),
+            },
             E::Checkpoint { step, checkpoint, progress } => Self::Checkpoint {
                 step: step.0,
                 checkpoint: checkpoint.bytes(),
@@ -575,12 +624,17 @@ impl<'a> From<&'a domain::Event> for Event<'a> {
                 Self::RollbackDecided { cause: cause.into(), step: step.map(steps) }
             }
             E::Undone { step } => Self::Undone { step: step.0 },
-            E::UndoFailed { step, error, again_at } => {
-                Self::UndoFailed { step: step.0, error: error.into(), again_at: again_at.unix_micros() }
-            }
-            E::UndoInterrupted { step, again_at } => {
-                Self::UndoInterrupted { step: step.0, again_at: again_at.unix_micros() }
-            }
+            E::UndoFailed { step, failures, error, again_at } => Self::UndoFailed {
+                step: step.0,
+                failures: *failures,
+                error: error.into(),
+                again_at: again_at.unix_micros(),
+            },
+            E::UndoInterrupted { step, interruptions, again_at } => Self::UndoInterrupted {
+                step: step.0,
+                interruptions: *interruptions,
+                again_at: again_at.unix_micros(),
+            },
             E::Intervened(intervention) => Self::Intervened(intervention.into()),
             E::Succeeded { response } => Self::Succeeded { response: response.into() },
             E::RolledBack => Self::RolledBack,
@@ -596,18 +650,25 @@ impl Event<'_> {
                 E::StepStarted { step: StepIndex(step), attempt: Attempt(attempt) }
             }
             Self::StepDone { step, output } => E::StepDone { step: StepIndex(step), output: json(output)? },
-            Self::StepFailedForNow { step, may_have_run, error, again_at } => E::StepFailedForNow {
-                step: StepIndex(step),
-                may_have_run,
-                error: error.into_core()?,
-                again_at: time(again_at)?,
-            },
+            Self::StepFailedForNow { step, attempt, failures, may_have_run, error, again_at } => {
+                E::StepFailedForNow {
+                    step: StepIndex(step),
+                    attempt: Attempt(attempt),
+                    failures,
+                    may_have_run,
+                    error: error.into_core()?,
+                    again_at: time(again_at)?,
+                }
+            }
             Self::StepFailed { step, may_have_run, error } => {
                 E::StepFailed { step: StepIndex(step), may_have_run, error: error.into_core()? }
             }
-            Self::StepInterrupted { step, again_at } => {
-                E::StepInterrupted { step: StepIndex(step), again_at: time(again_at)? }
-            }
+            Self::StepInterrupted { step, attempt, interruptions, again_at } => E::StepInterrupted {
+                step: StepIndex(step),
+                attempt: Attempt(attempt),
+                interruptions,
+                again_at: time(again_at)?,
+            },
             Self::Checkpoint { step, checkpoint, progress } => E::Checkpoint {
                 step: StepIndex(step),
                 checkpoint: json(checkpoint)?,
@@ -617,11 +678,14 @@ impl Event<'_> {
                 E::RollbackDecided { cause: cause.into_core()?, step: step.map(StepIndex) }
             }
             Self::Undone { step } => E::Undone { step: StepIndex(step) },
-            Self::UndoFailed { step, error, again_at } => {
-                E::UndoFailed { step: StepIndex(step), error: error.into_core()?, again_at: time(again_at)? }
-            }
-            Self::UndoInterrupted { step, again_at } => {
-                E::UndoInterrupted { step: StepIndex(step), again_at: time(again_at)? }
+            Self::UndoFailed { step, failures, error, again_at } => E::UndoFailed {
+                step: StepIndex(step),
+                failures,
+                error: error.into_core()?,
+                again_at: time(again_at)?,
+            },
+            Self::UndoInterrupted { step, interruptions, again_at } => {
+                E::UndoInterrupted { step: StepIndex(step), interruptions, again_at: time(again_at)? }
             }
             Self::Intervened(intervention) => E::Intervened(intervention.into_core()?),
             Self::Succeeded { response } => E::Succeeded { response: response.into_core()? },
