@@ -4,6 +4,7 @@
 //! <root>/<snapshot id>/<index, 16 hex digits>.chunk
 //! <root>/<snapshot id>/manifest
 //! <root>/<snapshot id>/.<anything>.tmp         left by a crash
+//! <root>/.<snapshot id>.gone/                  being removed
 //! ```
 
 use std::{
@@ -24,8 +25,8 @@ use super::{
 const MANIFEST: &str = "manifest";
 /// The longest manifest read or written: that of the largest disk, full, has 4 Mi chunks of some 120 bytes.
 const MANIFEST_BYTES_MAX: u64 = 640 * 1024 * 1024;
-/// How often removal begins again when a writer that was not stopped adds files.
-const REMOVE_TRIES: usize = 100;
+/// How often a folder is emptied again because a writer was just adding a file to it.
+const EMPTY_TRIES: usize = 10;
 
 /// What went wrong in the chunk store.
 #[derive(Debug, Error)]
@@ -243,17 +244,16 @@ impl ChunkFolder {
 
     /// Removes a snapshot with all its files. Durable on return. Nothing happens if it is not there;
     /// what is half gone goes wholly.
+    ///
+    /// The folder is renamed first: from then on whoever still writes to it fails and cannot add to the work.
     pub fn remove(&self, snapshot: &SnapshotId) -> Result<(), ChunkError> {
         let folder = self.folder(snapshot);
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            match fs::remove_dir_all(&folder) {
-                Ok(()) => break,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && tries < REMOVE_TRIES => {}
-                Err(error) => return Err(failed("remove", &folder)(error)),
-            }
+        let gone = self.root.join(format!(".{snapshot}.gone"));
+        remove_folder(&gone)?;
+        match fs::rename(&folder, &gone) {
+            Ok(()) => remove_folder(&gone)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed("remove", &folder)(error)),
         }
         sync_folder(&self.root)
     }
@@ -269,11 +269,12 @@ impl ChunkFolder {
         Ok(sum)
     }
 
-    /// The snapshots that have a folder, complete or not, in ascending order.
+    /// The snapshots that have a folder, complete or not or half removed, in ascending order.
     pub fn list(&self) -> Result<Vec<SnapshotId>, ChunkError> {
         let mut found: Vec<SnapshotId> =
-            names(&self.root)?.into_iter().filter_map(|(name, _)| name.parse().ok()).collect();
+            names(&self.root)?.into_iter().filter_map(|(name, _)| snapshot_of_folder(&name)).collect();
         found.sort_unstable();
+        found.dedup();
         Ok(found)
     }
 
@@ -355,6 +356,26 @@ fn remove_file(path: &Path) -> Result<(), ChunkError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed.map_err(failed("remove", path)),
     }
+}
+
+/// Removes a folder and the files in it, if it is there.
+fn remove_folder(folder: &Path) -> Result<(), ChunkError> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match fs::remove_dir_all(folder) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && tries < EMPTY_TRIES => {}
+            Err(error) => return Err(failed("remove", folder)(error)),
+        }
+    }
+}
+
+/// Whose folder this is, in place or being removed.
+fn snapshot_of_folder(name: &str) -> Option<SnapshotId> {
+    let being_removed = name.strip_prefix('.').and_then(|name| name.strip_suffix(".gone"));
+    being_removed.unwrap_or(name).parse().ok()
 }
 
 /// The index in the name of a chunk file; `None` for any other name.

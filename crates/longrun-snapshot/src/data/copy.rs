@@ -131,7 +131,7 @@ pub enum CopyError {
 /// [`finish`](Self::finish). Between the calls is the caller's time to look for a cancel, to slow down, and
 /// to save the cursor. After an error, or in another process, begin again with the last saved cursor.
 ///
-/// It holds the memory of two chunks, whatever the size of the disk.
+/// It holds the memory of a few chunks; only `finish` adds the list of all chunks, some 50 bytes for each.
 pub struct Copier {
     disk: Box<dyn DiskRead>,
     chunks: ChunkFolder,
