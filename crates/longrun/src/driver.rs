@@ -25,7 +25,7 @@ use longrun_core::{
     Attempt, Backoff, Command, Event, Execution, Inconsistent, Json, Operation, OperationId, Progress,
     Refusal, Revision, StepIndex, StepReport, Timestamp,
 };
-use longrun_store::{Commit, CommitError};
+use longrun_store::{Cause, Commit, CommitError};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::context::Stop;
@@ -88,6 +88,8 @@ pub(crate) struct Driver {
     undos: BTreeMap<StepIndex, (u32, watch::Sender<Option<Stop>>)>,
     /// Ends that came while a commit was under way.
     ended: Vec<Ended>,
+    /// Checkpoints that came while the store was away.
+    delayed: Vec<Happened>,
 }
 
 impl Driver {
@@ -107,6 +109,7 @@ impl Driver {
             runs: BTreeMap::new(),
             undos: BTreeMap::new(),
             ended: Vec::new(),
+            delayed: Vec::new(),
         }
     }
 
@@ -157,7 +160,7 @@ impl Driver {
         }
         for step in next.run {
             let attempt = self.execution.attempt(step);
-            if !self.runs.get(&step).is_some_and(|(running, _)| *running == attempt) {
+            if self.runs.get(&step).is_none_or(|(running, _)| *running != attempt) {
                 let (future, stop) = perform::run(&self.inner, &self.entry, &self.execution, step);
                 if next.stop {
                     perform::tell_to_stop(&stop, Stop::RollingBack);
@@ -194,7 +197,7 @@ impl Driver {
 
     /// Waits until something happens, and takes everything that has happened by then.
     async fn gather(&mut self, shutting_down: &mut watch::Receiver<bool>) -> Result<Vec<Happened>, Leave> {
-        let mut happened = Vec::new();
+        let mut happened = std::mem::take(&mut self.delayed);
         let ended = std::mem::take(&mut self.ended);
         happened.extend(ended.into_iter().map(|ended| self.happened(ended)));
         if happened.is_empty() {
@@ -203,7 +206,9 @@ impl Driver {
             if self.performing.is_empty() && next.run.is_empty() && next.undo.is_empty() {
                 return self.park(next.wake_at.is_some());
             }
-            let wait = next.wake_at.map(|at| at.since(now));
+            // What a wait ends for would not be started any more.
+            let wake_at = next.wake_at.filter(|_| !self.inner.is_shutting_down());
+            let wait = wake_at.map(|at| at.since(now));
             tokio::select! {
                 biased;
                 Some(ended) = self.performing.next(), if !self.performing.is_empty() => {
@@ -329,6 +334,7 @@ impl Driver {
         failures: u32,
         happened: &mut [Happened],
     ) -> Result<bool, Leave> {
+        let away = Away::of(&error);
         match &error {
             CommitError::Fenced { .. } => {
                 self.inner.lose();
@@ -339,10 +345,9 @@ impl Driver {
             }
             CommitError::Conflict(_) => {}
             _ => {
-                let cause = crate::step::with_causes(&error);
-                tracing::warn!(error = cause, failures, "the store did not take a turn, trying again");
-                refuse_callers(happened, &error);
-                self.pause(failures).await?;
+                tracing::warn!(error = away.cause, failures, "the store did not take a turn, trying again");
+                refuse_callers(happened, &error, &away);
+                self.pause(failures, &away).await?;
             }
         }
         let mut tries = failures;
@@ -357,7 +362,7 @@ impl Driver {
                         "the store cannot be read, trying again"
                     );
                     tries += 1;
-                    self.pause(tries).await?;
+                    self.pause(tries, &away).await?;
                 }
             }
         };
@@ -368,7 +373,7 @@ impl Driver {
     }
 
     /// Waits before the store is asked again. Steps go on meanwhile.
-    async fn pause(&mut self, failures: u32) -> Result<(), Leave> {
+    async fn pause(&mut self, failures: u32, away: &Away) -> Result<(), Leave> {
         let wait = STORE_BACKOFF.delay(failures, self.inner.environment.random());
         let until = tokio::time::Instant::now() + wait;
         let mut shutting_down = self.inner.shutting_down.subscribe();
@@ -376,6 +381,13 @@ impl Driver {
             tokio::select! {
                 biased;
                 Some(ended) = self.performing.next(), if !self.performing.is_empty() => self.ended.push(ended),
+                // Nobody is kept waiting for a store that is away, but a step that wants to save has time.
+                Some(message) = self.inbox.recv() => match message {
+                    Message::Command { reply, .. } => {
+                        _ = reply.send(Err(CommandError::Store(CommitError::Unavailable(away.cause()))));
+                    }
+                    checkpoint => self.delayed.push(checkpoint.into()),
+                },
                 // What was not stored is unknown to the next start, as after a crash.
                 _ = shutting_down.wait_for(|stop| *stop) => return Err(Leave::Stopping),
                 () = tokio::time::sleep_until(until) => return Ok(()),
@@ -384,23 +396,49 @@ impl Driver {
     }
 }
 
+/// Why the store is away, for all who ask meanwhile.
+struct Away {
+    cause: String,
+    kind: ErrorKind,
+}
+
+impl Away {
+    fn of(error: &CommitError) -> Self {
+        let kind = if error.is_full() { ErrorKind::StorageFull } else { ErrorKind::Other };
+        Self { cause: crate::step::with_causes(error), kind }
+    }
+
+    fn cause(&self) -> Cause {
+        std::io::Error::new(self.kind, self.cause.clone()).into()
+    }
+}
+
 /// Callers do not wait for a store that is away: they are told, and may ask again. What they asked is dropped. If the
 /// commit happened after all, it is in it; that is why they are told when its outcome is unknown.
-fn refuse_callers(happened: &mut [Happened], error: &CommitError) {
-    let text = crate::step::with_causes(error);
+fn refuse_callers(happened: &mut [Happened], error: &CommitError, away: &Away) {
     for one in happened {
-        if !matches!(one.reply, Reply::Command(_)) {
-            continue;
+        if let Reply::Command(_) = one.reply {
+            one.command = Command::Resume;
         }
-        one.command = Command::Resume;
-        if let Reply::Command(reply) = std::mem::replace(&mut one.reply, Reply::Nobody) {
-            let kind = if error.is_full() { ErrorKind::StorageFull } else { ErrorKind::Other };
-            let cause = std::io::Error::new(kind, text.clone()).into();
+        if let Some(reply) = one.reply.take_caller() {
             let error = match error {
-                CommitError::Unknown(_) => CommitError::Unknown(cause),
-                _ => CommitError::Unavailable(cause),
+                CommitError::Unknown(_) => CommitError::Unknown(away.cause()),
+                _ => CommitError::Unavailable(away.cause()),
             };
             _ = reply.send(Err(CommandError::Store(error)));
+        }
+    }
+}
+
+impl Reply {
+    /// The caller who waits for an answer; nobody does afterwards.
+    fn take_caller(&mut self) -> Option<oneshot::Sender<Result<Operation, CommandError>>> {
+        match std::mem::replace(self, Self::Nobody) {
+            Self::Command(reply) => Some(reply),
+            other => {
+                *self = other;
+                None
+            }
         }
     }
 }

@@ -3,7 +3,6 @@
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -80,7 +79,7 @@ pub(crate) fn run(
         let report = match (code, input) {
             (Ok(code), Ok(input)) => {
                 let work = Box::pin(async { code.run(Arc::clone(&shared), input).await });
-                let (ended, stopped) = bounded(work, &shared.stop, &policy, true).await;
+                let (ended, stopped) = bounded(work, &shared.stop, &policy).await;
                 report(ended, stopped, &policy)
             }
             (Err(error), _) | (_, Err(error)) => {
@@ -113,7 +112,7 @@ pub(crate) fn undo(
             (Err(error), ..) | (_, Err(error), _) => Err(error),
             (Ok(code), Ok(input), Some(outcome)) => {
                 let work = Box::pin(async { code.undo(Arc::clone(&shared), input, outcome).await });
-                match bounded(work, &shared.stop, &policy, false).await {
+                match bounded(work, &shared.stop, &policy).await {
                     (Ending::Returned(result), _) => result.map_err(|UndoError(error)| error),
                     (Ending::Panicked(message), _) => {
                         Err(Status::new(Code::Internal, format!("the undo panicked: {message}")))
@@ -161,13 +160,10 @@ enum Ending<T> {
 }
 
 /// Lets work go on until it ends by itself, or a grace after it was told to stop or its time was over (C14).
-///
-/// An undo is not stopped by the rollback that it is a part of, nor by anything but its timeout and the engine's end.
 async fn bounded<T>(
     work: Pin<Box<impl Future<Output = T>>>,
     stop: &watch::Sender<Option<Stop>>,
     policy: &StepPolicy,
-    is_run: bool,
 ) -> (Ending<T>, Option<Stop>) {
     let mut work = Some(AssertUnwindSafe(work).catch_unwind());
     let mut told = stop.subscribe();
@@ -181,11 +177,10 @@ async fn bounded<T>(
         }
         let reason = *stop.borrow();
         tracing::debug!(?reason, "told to stop");
-        let grace = if is_run { policy.grace } else { policy.grace.max(Duration::from_millis(1)) };
         tokio::select! {
             biased;
             result = &mut *work => return (ending(result), reason),
-            () = tokio::time::sleep(grace) => reason,
+            () = tokio::time::sleep(policy.grace) => reason,
         }
     };
     // Dropping runs the user's destructors, and these may panic too.

@@ -173,10 +173,10 @@ impl PlanBuilder {
     /// Makes the step of `later` wait for the step of `earlier`, which must have been added before it, although it does
     /// not use its output. Undo goes in the reverse order.
     pub fn after<A, B>(&mut self, later: &Out<A>, earlier: &Out<B>) {
-        if let (Some(later), Some(earlier)) = (later.source.step(), earlier.source.step()) {
-            if let Some(spec) = self.steps.get_mut(later.place()) {
-                spec.after.push(earlier);
-            }
+        if let (Some(later), Some(earlier)) = (later.source.step(), earlier.source.step())
+            && let Some(spec) = self.steps.get_mut(later.place())
+        {
+            spec.after.push(earlier);
         }
     }
 

@@ -1,0 +1,222 @@
+//! Who runs when: bounded, oldest first, nobody forgotten, nobody turning in circles.
+
+use longrun::{Code, Phase};
+use longrun::store::Table;
+use tokio::time::Instant;
+
+use crate::common::disk::Knobs;
+use crate::common::script::{Act, Do, Fault, Script};
+use crate::common::world::What;
+use crate::common::{LONG, Rig, call, millis, pass};
+
+fn lasting(millis: u64) -> Script {
+    Script::new([Act::new("a").run([Do::Sleep(millis), Do::Apply])])
+}
+
+fn starts(rig: &Rig) -> Vec<longrun::OperationId> {
+    rig.world.calls().iter().filter(|call| call.what == What::Run).map(|call| call.key.operation).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn l3_the_backlog_is_durable_and_first_come_is_first_served() {
+    let mut rig = Rig::with(|builder| builder.running_max(2)).await;
+    let mut ids = Vec::new();
+    for _ in 0..20 {
+        ids.push(rig.submit(&lasting(100)).await.id());
+        pass(1).await;
+    }
+    assert_eq!(rig.world.most_at_once(What::Run), 2);
+    pass(150).await;
+    rig.restart().await;
+    let before = starts(&rig).len();
+    for id in &ids {
+        rig.done(*id).await;
+    }
+    assert_eq!(starts(&rig)[before..], ids[before - 2..], "those that ran first, then the others in their order");
+}
+
+#[tokio::test(start_paused = true)]
+async fn l3_a_new_operation_does_not_overtake_those_that_wait_however_slow_the_store_looks() {
+    for due_ms in [0, 7, 40] {
+        let rig = Rig::with(|builder| builder.running_max(1)).await;
+        Knobs::set(&rig.knobs.due_ms, due_ms);
+        let mut ids = Vec::new();
+        for _ in 0..30 {
+            ids.push(rig.submit(&lasting(50)).await.id());
+            pass(20).await;
+        }
+        for id in &ids {
+            rig.done(*id).await;
+        }
+        assert_eq!(starts(&rig), ids, "with {due_ms} ms for a look");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn l1_a_retry_that_is_due_while_all_slots_are_taken_waits_quietly_for_one() {
+    let rig = Rig::with(|builder| builder.running_max(1)).await;
+    let again = Script::new([Act::new("a").runs([vec![Do::Fail(Fault::Unknown)], vec![Do::Apply]])]);
+    let first = rig.submit(&again).await;
+    pass(1).await;
+    let second = rig.submit(&lasting(60_000)).await;
+    rig.check(&rig.done(first.id()).await, &again);
+    rig.check(&rig.done(second.id()).await, &lasting(60_000));
+    assert!(rig.knobs.due_calls.load(std::sync::atomic::Ordering::SeqCst) < 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn l1_no_wake_up_is_lost_however_the_scheduler_and_the_drivers_meet() {
+    // A retry is parked at every phase of a look that takes 40 ms.
+    for phase in (0..120).step_by(3) {
+        let rig = Rig::with(|builder| builder.running_max(4)).await;
+        let again = Act::new("a").runs([vec![Do::Sleep(phase), Do::Fail(Fault::Unknown)], vec![Do::Apply]]);
+        let script = Script::new([again]);
+        Knobs::set(&rig.knobs.due_ms, 40);
+        let accepted = rig.submit(&script).await;
+        // What makes the scheduler look.
+        let other = rig.submit(&Script::new([Act::new("a").runs([vec![Do::Sleep(15), Do::Fail(Fault::Unknown)], vec![Do::Apply]])])).await;
+        for id in [accepted.id(), other.id()] {
+            let done = rig.engine().wait(id, millis(5_000)).await.unwrap();
+            assert!(done.done(), "forgotten when it parked at {phase} ms");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn l1_an_operation_that_cannot_be_read_for_a_moment_is_not_forgotten() {
+    let mut rig = Rig::with(|builder| builder.running_max(1)).await;
+    let accepted = rig.submit(&lasting(100)).await;
+    rig.crash().await;
+    Knobs::set(&rig.knobs.loads_to_fail, 3);
+    rig.start().await;
+    let done = rig.engine().wait(accepted.id(), millis(60_000)).await;
+    // The first looks of `wait` may fail too: they say so.
+    let done = match done {
+        Ok(done) => done,
+        Err(error) => {
+            assert_eq!(error.code(), Code::Unavailable);
+            rig.engine().wait(accepted.id(), millis(60_000)).await.unwrap()
+        }
+    };
+    assert!(done.done(), "forgotten");
+    rig.check_slots(1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn l1_a_store_that_cannot_be_looked_through_is_asked_now_and_then_not_in_a_circle() {
+    let mut rig = Rig::with(|builder| builder.running_max(1)).await;
+    let accepted = rig.submit(&lasting(100)).await;
+    rig.crash().await;
+    rig.start().await;
+    Knobs::set(&rig.knobs.dues_to_fail, 20);
+    let done = rig.done(accepted.id()).await;
+    rig.check(&done, &lasting(100));
+    assert!(rig.knobs.due_calls.load(std::sync::atomic::Ordering::SeqCst) < 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn l1_a_clock_that_moves_between_two_looks_loses_nothing() {
+    for tick in [1, 100, 10_000, 150_000] {
+        let rig = Rig::with(|builder| builder.running_max(2)).await;
+        rig.time.tick_at_each_look(tick);
+        let bad = Act::new("c").after(["a", "b"]).run([Do::Fail(Fault::NotAppliedForGood)]);
+        let script = Script::new([Act::new("a").undo_fails(6), Act::new("b").undo_fails(9), bad]);
+        let accepted = rig.submit(&script).await;
+        let done = rig.engine().wait(accepted.id(), millis(200_000)).await.unwrap();
+        assert!(done.done(), "forgotten with {tick} µs a look");
+        rig.check(&done, &script);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn c16_a_clock_that_is_set_back_delays_and_forgets_nothing() {
+    let rig = Rig::with(|builder| builder.running_max(1)).await;
+    let again = Script::new([Act::new("a").runs([vec![Do::Fail(Fault::Unknown)], vec![Do::Apply]])]);
+    let parked = rig.submit(&again).await;
+    pass(10).await;
+    let running = rig.submit(&lasting(1000)).await;
+    let waiting = rig.submit(&lasting(1000)).await;
+    rig.time.skew(-30_000);
+    let start = Instant::now();
+    for id in [parked.id(), running.id(), waiting.id()] {
+        rig.done(id).await;
+    }
+    assert!(start.elapsed() < millis(120_000), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiters_wake_at_the_very_end_and_not_before() {
+    let rig = Rig::new().await;
+    let accepted = rig.submit(&lasting(1000)).await;
+    let start = Instant::now();
+    let waiters = (0..1000).map(|_| rig.engine().wait(accepted.id(), LONG));
+    let answers = futures_util::future::join_all(waiters).await;
+    assert!(answers.into_iter().all(|answer| answer.unwrap().done()));
+    assert_eq!(start.elapsed(), millis(1000));
+    // A time-out gives it as it is; an end that was missed is seen at once.
+    let accepted = rig.submit(&lasting(1000)).await;
+    let start = Instant::now();
+    let early = rig.engine().wait(accepted.id(), millis(300)).await.unwrap();
+    assert_eq!((early.done(), early.phase(), start.elapsed()), (false, Phase::Pending, millis(300)));
+    let none = rig.engine().wait(accepted.id(), millis(0)).await.unwrap();
+    assert!(!none.done());
+    pass(1000).await;
+    let start = Instant::now();
+    assert!(rig.engine().wait(accepted.id(), LONG).await.unwrap().done());
+    assert_eq!(start.elapsed(), millis(0));
+    let nobody = longrun::OperationId::parse("opr00000000000000000").unwrap();
+    assert_eq!(rig.engine().wait(nobody, LONG).await.unwrap_err().code(), Code::NotFound);
+}
+
+#[tokio::test(start_paused = true)]
+async fn l3_ten_thousand_operations_go_through_64_slots() {
+    let rig = Rig::with(|builder| builder.running_max(64)).await;
+    let script = Script::new([Act::new("a").run([Do::Sleep(10), Do::Apply])]);
+    let mut ids = Vec::new();
+    for _ in 0..10_000 {
+        ids.push(rig.submit(&script).await.id());
+    }
+    for id in &ids {
+        rig.done(*id).await;
+    }
+    assert!(rig.keys(Table::Due).is_empty());
+    assert_eq!(rig.keys(Table::Finished).len(), 10_000);
+    rig.check_slots(64).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_ends_one_that_waits_on_disk() {
+    let rig = Rig::with(|builder| builder.running_max(1)).await;
+    rig.submit(&lasting(5000)).await;
+    let late = rig.try_submit(&lasting(100), call().deadline(millis(1000))).await.unwrap();
+    let done = rig.done(late.id()).await;
+    assert_eq!(done.error().unwrap().code(), Code::DeadlineExceeded);
+    assert_eq!(rig.world.runs(done.id(), "a"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn s28_slots_come_back_after_every_kind_of_end() {
+    let rig = Rig::with(|builder| builder.running_max(3)).await;
+    let ends = [
+        vec![Do::Apply],
+        vec![Do::Panic],
+        vec![Do::PanicWhenDropped, Do::Hang],
+        vec![Do::Hang],
+        vec![Do::Fail(Fault::UnknownForGood)],
+        vec![Do::Apply, Do::Fail(Fault::Unknown)],
+    ];
+    let mut ids = Vec::new();
+    for round in 0..10 {
+        for end in &ends {
+            let act = Act::new("a").runs([end.clone()]).limits(50 + round, 10);
+            ids.push(rig.submit(&Script::new([act])).await.id());
+        }
+    }
+    for id in ids.iter().step_by(3) {
+        rig.cancel(*id).await;
+    }
+    for id in ids {
+        rig.done(id).await;
+    }
+    rig.check_slots(3).await;
+}
