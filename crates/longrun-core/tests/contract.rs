@@ -17,7 +17,7 @@ const FINAL: bool = false;
 const AGAIN: bool = true;
 
 fn last_events(bench: &Bench) -> String {
-    show_events(&bench.turns.last().unwrap().entry.events, bench.now)
+    show_events(bench.said.last().unwrap(), bench.now)
 }
 
 #[test]
@@ -519,9 +519,12 @@ fn a_checkpoint_takes_the_place_of_the_one_before() {
     let (first, last) = (bench.turns[1].entry.first.0, &bench.turns[100].entry);
     assert_eq!((first, last.first.0, last.revision.0, bench.store.journal.len()), (2, 2, 101, 2));
     bench.saves(1, "of another").saves(0, "chunk 100").saves(0, "chunk 101");
-    assert_eq!(bench.store.journal.len(), 4);
+    assert_eq!(bench.store.journal.len(), 2, "the checkpoints of both are in one entry");
     bench.crash().saves(0, "after the crash");
-    assert_eq!(bench.store.journal.len(), 6);
+    assert_eq!(bench.store.journal.len(), 2, "so is a crash");
+    assert_eq!(bench.restored().checkpoint(s(1)), Some(&json("of another")));
+    bench.done(1).saves(0, "after the other is done");
+    assert_eq!(bench.store.journal.len(), 4, "an output stays by itself");
 }
 
 #[test]
@@ -607,7 +610,11 @@ fn a_step_is_run_as_often_as_its_policy_says() {
 fn crashes_do_not_use_up_runs() {
     let mut bench = Draft::chain(1).accept();
     bench.crash().crash().fails(0, Applied::No, AGAIN);
-    assert_eq!(last_events(&bench), "again 0 none ~2s");
+    assert_eq!(
+        last_events(&bench),
+        "again 0 maybe ~2s",
+        "the runs that were interrupted may have had an effect"
+    );
 }
 
 #[test]
@@ -622,22 +629,155 @@ fn retry_now_ends_every_wait() {
     assert_eq!(bench.live.undo_failures(s(0)), 1, "what had failed is not forgotten");
 }
 
+fn interventions(bench: &Bench) -> Vec<(Verb, String)> {
+    let acts = &bench.live.finished().unwrap().interventions;
+    acts.iter().map(|act| (act.verb, act.by.to_string())).collect()
+}
+
+fn retries(by: &str, reason: &str) -> Command {
+    Command::Intervene { by: caller(by), verb: Verb::RetryNow, reason: reason.to_owned() }
+}
+
 #[test]
-fn operators_leave_a_bounded_record_and_can_always_abandon() {
+fn operators_can_retry_for_ever_and_leave_one_line() {
     let mut bench = Draft::chain(1).accept();
     bench.fails(0, Applied::Unknown, FINAL).undo_fails(0);
-    for _ in 0..limits::INTERVENTIONS_MAX {
-        bench.tell(verb(Verb::RetryNow));
+    for time in 0..3 * limits::INTERVENTIONS_MAX {
+        bench.later(1).tell(retries("olga", &format!("time {time}")));
     }
-    assert!(
-        matches!(bench.refuses(verb(Verb::RetryNow)), Refusal::Invalid(invalid) if invalid.field == "verb")
-    );
+    let last = bench.now;
     let long = "x".repeat(limits::REASON_BYTES_MAX + 1);
     let by = caller("olga");
     let refusal = bench.refuses(Command::Intervene { by, verb: Verb::Abandon, reason: long });
     assert!(matches!(refusal, Refusal::Invalid(invalid) if invalid.field == "reason"));
-    bench.tell(verb(Verb::Abandon));
+    bench.later(1).tell(verb(Verb::Abandon));
     assert!(bench.live.operation().was_abandoned());
+    let acts = &bench.live.finished().unwrap().interventions;
+    assert_eq!((acts.len(), acts[0].at, acts[0].reason.as_str()), (2, last, "time 191"));
+}
+
+/// As many undos that fail as there may run at the same time, and some more.
+fn many_blocked() -> Bench {
+    let steps = vec![&[] as &[u16]; limits::INTERVENTIONS_MAX + 2];
+    let mut bench = Draft::of(&steps).parallel(limits::PARALLEL_STEPS_MAX).accept();
+    bench.done(0).done(1).cancel();
+    for step in 2..=65 {
+        bench.fails(step, Applied::Unknown, FINAL);
+    }
+    for step in 0..=65 {
+        bench.undo_fails(step);
+    }
+    bench
+}
+
+#[test]
+fn operators_leave_a_bounded_record_and_can_always_retry_and_abandon() {
+    let mut bench = many_blocked();
+    for step in 0..64 {
+        bench.tell(retries("olga", "")).tell(verb(Verb::MarkUndone(s(step))));
+    }
+    for full in [Verb::MarkUndone(s(64)), Verb::SkipUndo(s(64))] {
+        assert!(matches!(bench.refuses(verb(full)), Refusal::Invalid(invalid) if invalid.field == "verb"));
+    }
+    bench.undo_fails(64).undo_fails(65);
+    assert_eq!(bench.next().undo, []);
+    bench.later(1).tell(retries("olga", "")).tell(retries("bob", ""));
+    assert_eq!(bench.next().undo, [s(64), s(65)], "told, though there is no line left to note it");
+    bench.tell(verb(Verb::Abandon));
+    let acts = interventions(&bench);
+    let marked = (0..64).map(|step| (Verb::MarkUndone(s(step)), "olga".to_owned()));
+    assert_eq!(acts[..64], marked.collect::<Vec<_>>(), "what was taken over is all on record (C4)");
+    assert_eq!(acts[64..], [(Verb::Abandon, "olga".to_owned())]);
+}
+
+#[test]
+fn operators_who_retry_in_turn_crowd_out_nothing() {
+    let mut bench = many_blocked();
+    for time in 0..4 * limits::INTERVENTIONS_MAX {
+        bench.tell(retries(["olga", "bob"][time % 2], "again"));
+    }
+    bench.tell(verb(Verb::MarkUndone(s(0)))).tell(retries("bob", "again"));
+    for script in 0..4 * limits::INTERVENTIONS_MAX {
+        bench.tell(retries(&format!("script-{script}"), "again"));
+    }
+    for step in 1..4 {
+        bench.tell(verb(Verb::MarkUndone(s(step))));
+    }
+    bench.tell(verb(Verb::Abandon));
+    let acts = interventions(&bench);
+    assert!(acts.len() <= limits::INTERVENTIONS_MAX + 1, "{} lines", acts.len());
+    let taken_over = acts.iter().filter(|(verb, _)| matches!(verb, Verb::MarkUndone(_))).count();
+    assert_eq!((taken_over, acts.last().unwrap().0), (4, Verb::Abandon));
+}
+
+#[test]
+fn an_operation_that_only_goes_forward_can_be_abandoned_while_it_keeps_failing() {
+    let mut bench = Draft::of(&[&[], &[0], &[0]]).no_return(1).accept();
+    assert!(matches!(bench.refuses(verb(Verb::Abandon)), Refusal::NotBlocked(_)));
+    // Before the point of no return a failure is no reason: it can still be cancelled.
+    bench.fails(0, Applied::No, AGAIN);
+    assert!(matches!(bench.refuses(verb(Verb::Abandon)), Refusal::NotBlocked(_)));
+    bench.later(10).tell(Command::Resume).done(0);
+    assert!(matches!(bench.refuses(verb(Verb::Abandon)), Refusal::NotBlocked(_)));
+    let first = bench.reports_failure(1, "first", Applied::Unknown, AGAIN);
+    bench.tell(first).later(10).tell(Command::Resume);
+    let last = bench.reports_failure(1, "last", Applied::No, FINAL);
+    bench.tell(last).crash();
+    let late = bench.reports_done(2);
+    assert!(bench.live.operation().error().is_none(), "C3: it does not roll back");
+    bench.tell(verb(Verb::Abandon));
+    let operation = bench.live.operation();
+    assert!(operation.done() && operation.was_abandoned());
+    assert_eq!((operation.error(), operation.response()), (Some(&error("last")), None));
+    let finished = bench.live.finished().unwrap();
+    assert_eq!(finished.failed_step.as_ref().unwrap().as_str(), "step-1");
+    assert_eq!((&*finished.attempts, finished.interventions.len()), (&[2, 2, 2][..], 1));
+    assert!(matches!(bench.refuses(late), Refusal::Stale { .. }), "a run still on reports to nobody");
+}
+
+#[test]
+fn one_that_kills_its_process_past_the_point_of_no_return_can_be_abandoned() {
+    let mut bench = Draft::chain(1).no_return(0).accept();
+    for _ in 0..=limits::INTERRUPTIONS_FREE {
+        assert!(matches!(bench.refuses(verb(Verb::Abandon)), Refusal::NotBlocked(_)));
+        bench.crash();
+    }
+    bench.tell(verb(Verb::Abandon));
+    assert_eq!(bench.live.operation().error().unwrap().code(), Code::Aborted, "no run said why");
+}
+
+#[test]
+fn an_operation_whose_resources_are_not_those_of_its_plan_is_not_accepted() {
+    let draft = Draft::chain(1).three_claims();
+    let plan = Plan::new(draft.parts.clone()).unwrap();
+    let right = draft.header();
+    let mut wrong =
+        vec![Vec::new(), right.resources.clone(), right.resources.clone(), right.resources.clone()];
+    wrong[1].swap(0, 1);
+    wrong[2].pop();
+    wrong[3].push(key("other"));
+    for resources in wrong {
+        let header = longrun_core::Header { resources, ..right.clone() };
+        let refused = Execution::accept(Acceptance { header, plan: plan.clone(), start: true }).unwrap_err();
+        assert!(matches!(refused, AcceptError::Invalid(invalid) if invalid.field == "resources"));
+    }
+}
+
+#[test]
+fn c10_an_undo_is_owed_until_it_is_done_or_taken_over() {
+    let mut bench = Draft::chain(2).accept();
+    let owed = |bench: &Bench| [0, 1].map(|step| bench.live.owes_undo(s(step)));
+    bench.done(0);
+    assert_eq!(owed(&bench), [false, false]);
+    bench.cancel();
+    assert_eq!(owed(&bench), [false, false], "a run is on");
+    bench.fails(1, Applied::Unknown, FINAL).undo_fails(1);
+    assert_eq!(owed(&bench), [false, true], "also while it waits");
+    bench.tell(verb(Verb::SkipUndo(s(1))));
+    assert_eq!(owed(&bench), [true, false]);
+    bench.undone(0);
+    assert_eq!(owed(&bench), [false, false]);
+    assert!(!bench.live.owes_undo(s(99)));
 }
 
 #[test]

@@ -207,7 +207,7 @@ proptest! {
         for act in &acts {
             perform(&mut bench, act);
         }
-        let events = bench.turns[1..].iter().flat_map(|turn| turn.entry.events.iter().cloned()).collect();
+        let events = bench.said[1..].concat();
         let rest = Entry { first: Revision(2), revision: Revision(2), at: bench.live.modified_at(), events };
         let entries = [bench.turns[0].entry.clone(), rest];
         let restored =
@@ -230,6 +230,7 @@ enum Damage {
     RepeatEvent(usize, usize),
     Step(usize, usize, u16),
     Attempt(usize, usize, u32),
+    Count(usize, usize, u32),
     Revisions(usize, u64, u64),
     Time(usize, i64),
 }
@@ -237,6 +238,7 @@ enum Damage {
 fn damages() -> impl Strategy<Value = Vec<Damage>> {
     let place = 0_usize..60;
     let number = prop_oneof![0_u64..20, Just(u64::MAX), Just(u64::MAX - 1), Just(1 << 63)];
+    let count = prop_oneof![0_u32..5, Just(u32::MAX - 1), Just(u32::MAX)];
     let damage = prop_oneof![
         place.clone().prop_map(Damage::Drop),
         (place.clone(), place.clone()).prop_map(|(a, b)| Damage::Swap(a, b)),
@@ -246,8 +248,8 @@ fn damages() -> impl Strategy<Value = Vec<Damage>> {
         (place.clone(), place.clone()).prop_map(|(a, b)| Damage::RepeatEvent(a, b)),
         (place.clone(), place.clone(), prop_oneof![0_u16..10, Just(u16::MAX)])
             .prop_map(|(a, b, c)| Damage::Step(a, b, c)),
-        (place.clone(), place.clone(), prop_oneof![0_u32..5, Just(u32::MAX)])
-            .prop_map(|(a, b, c)| Damage::Attempt(a, b, c)),
+        (place.clone(), place.clone(), count.clone()).prop_map(|(a, b, c)| Damage::Attempt(a, b, c)),
+        (place.clone(), place.clone(), count).prop_map(|(a, b, c)| Damage::Count(a, b, c)),
         (place.clone(), number.clone(), number).prop_map(|(a, b, c)| Damage::Revisions(a, b, c)),
         (place, -100_i64..100).prop_map(|(a, b)| Damage::Time(a, b)),
     ];
@@ -298,8 +300,21 @@ fn damage(entries: &mut Vec<Entry>, damage: &Damage) -> Option<()> {
         }
         Damage::Attempt(at, which, new) => {
             let (events, place) = event(entries, at, which)?;
-            if let Event::StepStarted { attempt, .. } = &mut events[place] {
-                attempt.0 = new;
+            match &mut events[place] {
+                Event::StepStarted { attempt, .. }
+                | Event::StepFailedForNow { attempt, .. }
+                | Event::StepInterrupted { attempt, .. } => attempt.0 = new,
+                _ => {}
+            }
+        }
+        Damage::Count(at, which, new) => {
+            let (events, place) = event(entries, at, which)?;
+            match &mut events[place] {
+                Event::StepFailedForNow { failures: count, .. }
+                | Event::StepInterrupted { interruptions: count, .. }
+                | Event::UndoFailed { failures: count, .. }
+                | Event::UndoInterrupted { interruptions: count, .. } => *count = new,
+                _ => {}
             }
         }
         Damage::Revisions(at, first, revision) => {
@@ -358,8 +373,11 @@ proptest! {
         }
         if renumber {
             // Let the damage through the first gate, so that the gates behind it are tried too.
-            for (entry, number) in entries.iter_mut().zip(1..) {
-                (entry.first, entry.revision) = (Revision(number), Revision(number));
+            let mut number = 0;
+            for entry in &mut entries {
+                let stands_for = entry.revision.0.saturating_sub(entry.first.0).min(100);
+                (entry.first, entry.revision) = (Revision(number + 1), Revision(number + 1 + stands_for));
+                number = entry.revision.0;
                 entry.at = t(0);
             }
         }

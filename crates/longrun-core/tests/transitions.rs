@@ -4,7 +4,7 @@
 mod common;
 
 use common::*;
-use longrun_core::{Applied, Blocked, Command, StepReport, Verb};
+use longrun_core::{Applied, Blocked, Command, Event, StepReport, Verb};
 
 /// Read a block as: in this state there is this to do; each effect, and the commands that have it.
 /// `again 0 maybe ~2s`: the run failed, may have had an effect, the next may start after 1 to 2 s of jitter.
@@ -116,8 +116,9 @@ const TABLE: &str = r"
     ! no step 99 <= done-no-step undo-no-step mark-undone-no-step
     ! stale 1#0 <= undo-ok undo-err
     retry-now, start 1#2 <= retry-now
-    ! not blocked <= mark-undone mark-undone-wrong skip-undo skip-undo-wrong abandon
+    ! not blocked <= mark-undone mark-undone-wrong skip-undo skip-undo-wrong
     ! reason <= mark-undone-no-reason abandon-no-reason
+    abandon <= abandon
 
     # past no return: blocked: wake ~4s; due when it wakes; blocked step-1 after 2 failures: boom
     - <= adopt resume cancel
@@ -129,8 +130,53 @@ const TABLE: &str = r"
     ! stale 1#0 <= undo-ok undo-err
     ! stale 1#1 <= undo-stale
     retry-now, start 1#3 <= retry-now
+    ! not blocked <= mark-undone mark-undone-wrong skip-undo skip-undo-wrong
+    ! reason <= mark-undone-no-reason abandon-no-reason
+    abandon <= abandon
+
+    # past no return: running again: run 1; due at once
+    interrupted 1 now, start 1#3 <= adopt
+    - <= resume resume-after-wait resume-late cancel
+    done 1, start 2#1 <= done
+    again 1 maybe ~4s <= fail-none-again fail-none-final fail-maybe-again
+        .. fail-maybe-final
+    ! stale 1#3 <= done-other-run save-other-run
+    ! no step 99 <= done-no-step undo-no-step mark-undone-no-step
+    saved 1 <= save
+    ! stale 1#0 <= undo-ok undo-err
+    ! stale 1#1 <= undo-stale
+    retry-now <= retry-now
     ! not blocked <= mark-undone mark-undone-wrong skip-undo skip-undo-wrong abandon
     ! reason <= mark-undone-no-reason abandon-no-reason
+
+    # past no return: interrupted twice: run 1; due at once
+    interrupted 1 ~4s <= adopt
+    - <= resume resume-after-wait resume-late cancel
+    done 1, start 2#1 <= done
+    again 1 maybe ~2s <= fail-none-again fail-none-final fail-maybe-again
+        .. fail-maybe-final
+    ! stale 1#4 <= done-other-run save-other-run
+    ! no step 99 <= done-no-step undo-no-step mark-undone-no-step
+    saved 1 <= save
+    ! stale 1#0 <= undo-ok undo-err
+    ! stale 1#1 <= undo-stale
+    retry-now <= retry-now
+    ! not blocked <= mark-undone mark-undone-wrong skip-undo skip-undo-wrong abandon
+    ! reason <= mark-undone-no-reason abandon-no-reason
+
+    # past no return: interrupted thrice: wake ~4s; due when it wakes
+    - <= adopt resume cancel
+    start 1#4 <= resume-after-wait resume-late
+    ! stale 1#3 <= done fail-none-again fail-none-final fail-maybe-again
+        .. fail-maybe-final save
+    ! stale 1#4 <= done-other-run save-other-run
+    ! no step 99 <= done-no-step undo-no-step mark-undone-no-step
+    ! stale 1#0 <= undo-ok undo-err
+    ! stale 1#1 <= undo-stale
+    retry-now, start 1#4 <= retry-now
+    ! not blocked <= mark-undone mark-undone-wrong skip-undo skip-undo-wrong
+    ! reason <= mark-undone-no-reason abandon-no-reason
+    abandon <= abandon
 
     # rolling back: a run still on: run 1, undo 0, stop; due at once
     failed 1 maybe, undo-interrupted 0 now <= adopt
@@ -209,6 +255,15 @@ const TABLE: &str = r"
     ! is done <= retry-now mark-undone mark-undone-wrong mark-undone-no-step
         .. mark-undone-no-reason skip-undo skip-undo-wrong abandon abandon-no-reason
 
+    # abandoned past no return: nothing; due never
+    - <= adopt resume resume-after-wait resume-late cancel
+    ! stale 1#0 <= done fail-none-again fail-none-final fail-maybe-again
+        .. fail-maybe-final save undo-ok undo-err
+    ! stale 1#1 <= done-other-run save-other-run undo-stale
+    ! stale 99#0 <= done-no-step undo-no-step
+    ! is done <= retry-now mark-undone mark-undone-wrong mark-undone-no-step
+        .. mark-undone-no-reason skip-undo skip-undo-wrong abandon abandon-no-reason
+
     # succeeded: nothing; due never
     - <= adopt resume resume-after-wait resume-late cancel
     ! stale 1#0 <= done fail-none-again fail-none-final fail-maybe-again
@@ -235,12 +290,16 @@ fn states() -> Vec<State> {
         ("past no return: running", 1, 0, last_running, no_return()),
         ("past no return: waits", 1, 0, waiting_past_no_return, no_return()),
         ("past no return: blocked", 1, 0, blocked_past_no_return, no_return()),
+        ("past no return: running again", 1, 0, running_again_past_no_return, no_return()),
+        ("past no return: interrupted twice", 1, 0, |d| interrupted_past_no_return(d, 2), no_return()),
+        ("past no return: interrupted thrice", 1, 0, |d| interrupted_past_no_return(d, 3), no_return()),
         ("rolling back: a run still on", 1, 0, run_still_on, wide()),
         ("rolling back: undoing", 1, 0, undoing, chain()),
         ("rolling back: undo waits", 1, 0, undo_waiting, chain()),
         ("rolling back: blocked", 1, 0, blocked, chain()),
         ("rolled back", 1, 0, rolled_back, chain()),
         ("abandoned", 1, 0, abandoned, chain()),
+        ("abandoned past no return", 1, 0, abandoned_past_no_return, no_return()),
         ("succeeded", 1, 0, succeeded, chain()),
     ]
 }
@@ -266,6 +325,26 @@ fn waiting_past_no_return(draft: Draft) -> Bench {
 fn blocked_past_no_return(draft: Draft) -> Bench {
     let mut bench = waiting_past_no_return(draft);
     bench.later(10).tell(Command::Resume).fails(1, Applied::Unknown, true);
+    bench
+}
+
+fn running_again_past_no_return(draft: Draft) -> Bench {
+    let mut bench = waiting_past_no_return(draft);
+    bench.later(10).tell(Command::Resume);
+    bench
+}
+
+fn interrupted_past_no_return(draft: Draft, times: u32) -> Bench {
+    let mut bench = last_running(draft);
+    for _ in 0..times {
+        bench.crash();
+    }
+    bench
+}
+
+fn abandoned_past_no_return(draft: Draft) -> Bench {
+    let mut bench = blocked_past_no_return(draft);
+    bench.tell(verb(Verb::Abandon));
     bench
 }
 
@@ -399,6 +478,51 @@ fn every_command_in_every_state() {
     assert_text(&table, TABLE);
 }
 
+/// For an operation that no driver works on: the same is decided, and whatever would start waits for a driver.
+#[test]
+fn at_rest_no_command_starts_anything_in_any_state() {
+    let mut kept_from_starting = 0;
+    for (name, step, wrong, make, draft) in states() {
+        let bench = make(draft);
+        for (word, later, command) in commands(&bench, step, wrong) {
+            let (mut rests, mut works) = (bench.clone(), bench.clone());
+            rests.now = if later == DEADLINE { t(DEADLINE) } else { bench.now.max(t(later)) };
+            works.now = rests.now;
+            let before = rests.next().run;
+            let at_rest = rests.try_tell_at_rest(&command);
+            let worked = works.try_tell(&command);
+            assert!(rests.next().run.iter().all(|run| before.contains(run)), "{name}: {word} runs more");
+            let (Ok(at_rest), Ok(worked)) = (&at_rest, &worked) else {
+                assert_eq!(at_rest, worked, "{name}: {word}");
+                continue;
+            };
+            let starts = |event: &&Event| matches!(event, Event::StepStarted { .. });
+            let without_starts: Vec<&Event> = worked.iter().filter(|event| !starts(event)).collect();
+            assert_eq!(at_rest.iter().collect::<Vec<_>>(), without_starts, "{name}: {word}");
+            if at_rest.len() < worked.len() {
+                kept_from_starting += 1;
+                assert!(rests.live.due_at() <= Some(rests.now), "{name}: {word}: nobody comes for it");
+            }
+            // A driver that comes then finds all of it.
+            rests.tell(Command::Resume);
+            assert_eq!(rests.next(), works.next(), "{name}: {word}");
+            assert_eq!(rests.said.concat(), works.said.concat(), "{name}: {word}");
+        }
+    }
+    assert!(kept_from_starting > 20, "{kept_from_starting}");
+}
+
+#[test]
+fn a_backlog_stays_one_whatever_is_said_to_it_at_rest() {
+    let mut bench = Draft::chain(2).backlog().accept();
+    for command in [Command::Adopt, Command::Resume, verb(Verb::RetryNow)] {
+        assert!(bench.try_tell_at_rest(&command).is_ok());
+        assert_eq!((bench.next().run, bench.live.due_at()), (vec![], Some(t(0))));
+    }
+    let events = bench.try_tell_at_rest(&cancel()).unwrap();
+    assert_eq!(show_events(&events, bench.now), "decide CANCELLED, rolled-back");
+}
+
 /// Every path through the stages, as the writes of its turns.
 fn rows(draft: Draft, play: fn(Draft) -> Bench) -> String {
     let bench = play(draft.three_claims());
@@ -448,6 +572,21 @@ fn rows_of_an_abandoned_rollback() {
          new: CREATING r1 held -> DELETING r2 held
          new: DELETING r2 held -> ERROR r3 free | upd: READY r8 held -> ERROR r9 free | del: DELETING r4 held -> ERROR r5 free",
     );
+}
+
+/// 5.2: CREATING, READY and DELETING each may go to ERROR when an operator gives up.
+#[test]
+fn rows_of_an_operation_abandoned_past_its_point_of_no_return() {
+    let draft = || Draft::chain(3).no_return(1);
+    assert_text(
+        &rows(draft(), abandoned_past_no_return),
+        "new: absent -> CREATING r1 held | upd: READY r7 free -> READY r8 held | del: ERROR r3 free -> DELETING r4 held
+         new: CREATING r1 held -> ERROR r2 free | upd: READY r8 held -> ERROR r9 free | del: DELETING r4 held -> ERROR r5 free",
+    );
+    // Those that were to be changed or removed keep what is in them, that of the new one is what it was made with.
+    let rows = abandoned_past_no_return(draft().three_claims()).store.rows;
+    let bodies = ["new", "upd", "del"].map(|id| rows[&key(id)].body.clone());
+    assert_eq!(bodies, [payload("being made"), payload("before"), payload("before")]);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use super::{
     Event, Execution, Finished, Intervention, Rollback, Sets, State, Step, StepState, Undo, Verb, Work,
 };
 use crate::id::StepIndex;
+use crate::limits::INTERVENTIONS_MAX;
 use crate::operation::Outcome;
 use crate::status::{Code, Status};
 use crate::time::Timestamp;
@@ -182,14 +183,25 @@ impl Work {
             Verb::MarkUndone(step) | Verb::SkipUndo(step) => self.undone(step),
             Verb::Abandon => {}
         }
-        // A script that retries over and over must not crowd out the other acts: the last of its tries stands for all.
-        let repeats = |other: &Intervention| {
-            intervention.verb == Verb::RetryNow && other.verb == Verb::RetryNow && other.by == intervention.by
-        };
-        match self.interventions.last_mut() {
-            Some(last) if repeats(last) => *last = intervention.clone(),
-            _ => self.interventions.push(intervention.clone()),
+        self.keep(intervention);
+    }
+
+    /// Puts an act on record. A script that retries over and over must not crowd out the others: of the retries of one
+    /// caller the last stands for all, and retries make room, the oldest first, for what was taken over.
+    fn keep(&mut self, intervention: &Intervention) {
+        let retries = |act: &Intervention| act.verb == Verb::RetryNow;
+        if retries(intervention) {
+            self.interventions.retain(|act| !retries(act) || act.by != intervention.by);
         }
+        if self.interventions.len() >= INTERVENTIONS_MAX {
+            match self.interventions.iter().position(retries) {
+                Some(oldest) => _ = self.interventions.remove(oldest),
+                None if retries(intervention) => return,
+                // To abandon is always possible, and the last act there is.
+                None => {}
+            }
+        }
+        self.interventions.push(intervention.clone());
     }
 
     /// Nothing waits longer than until `at`.

@@ -226,8 +226,9 @@ impl Execution {
         if reason.is_empty() && verb != Verb::RetryNow {
             return Err(Invalid::new("reason", "must be given").into());
         }
-        let on_record = work.interventions.len() >= INTERVENTIONS_MAX;
-        if on_record && matches!(verb, Verb::MarkUndone(_) | Verb::SkipUndo(_)) {
+        // Retries make room.
+        let on_record = work.interventions.iter().filter(|act| act.verb != Verb::RetryNow).count();
+        if on_record >= INTERVENTIONS_MAX && matches!(verb, Verb::MarkUndone(_) | Verb::SkipUndo(_)) {
             let rule = format!("{INTERVENTIONS_MAX} acts are on record, only retry_now and abandon are left");
             return Err(Invalid::new("verb", rule).into());
         }

@@ -53,10 +53,8 @@ fn drop_needless(events: &mut Vec<Event>, event: &Event) {
     let ends_a_run = matches!(event, Event::StepFailedForNow { .. } | Event::StepInterrupted { .. });
     let starts =
         |other: &Event| matches!(other, Event::StepStarted { .. }) && subject(other) == subject(event);
-    if ends_a_run {
-        if let Some(after) = events[place..].iter().position(starts) {
-            events.remove(place + after);
-        }
+    if ends_a_run && let Some(after) = events[place..].iter().position(starts) {
+        events.remove(place + after);
     }
     events.remove(place);
 }

@@ -10,6 +10,8 @@ use crate::id::{Revision, StepIndex};
 
 /// Far beyond any real one, and far from where counting on would overflow.
 const REVISION_MAX: Revision = Revision(1 << 62);
+/// The same for runs of a step, whose numbers an entry may skip.
+const ATTEMPT_MAX: Attempt = Attempt(1 << 31);
 
 impl Execution {
     /// Adds a stored entry.
@@ -32,7 +34,7 @@ impl Execution {
             )));
         }
         for event in &entry.events {
-            self.check_event(event)?;
+            self.check_event(event, merged)?;
             self.apply(event);
         }
         self.revision = entry.revision;
@@ -47,14 +49,14 @@ impl Execution {
     }
 
     /// The table of what may follow what (S4).
-    pub(super) fn check_event(&self, event: &Event) -> Result<(), Inconsistent> {
-        let follows = self.work().is_some_and(|work| work.can_follow(event));
+    fn check_event(&self, event: &Event, merged: bool) -> Result<(), Inconsistent> {
+        let follows = self.work().is_some_and(|work| work.can_follow(event, merged));
         if follows { Ok(()) } else { Err(Inconsistent::new(format!("{} cannot follow", name(event)))) }
     }
 }
 
 impl Work {
-    fn can_follow(&self, event: &Event) -> bool {
+    fn can_follow(&self, event: &Event, merged: bool) -> bool {
         let back = self.rollback.is_some();
         let is_running = |step: &StepIndex| self.sets.running.contains(step);
         let is_undoing = |step: &StepIndex| self.sets.undoing.contains(step);
@@ -66,9 +68,10 @@ impl Work {
             Event::StepDone { step, .. }
             | Event::StepFailed { step, .. }
             | Event::Checkpoint { step, .. } => is_running(step),
-            // Earlier runs may have been left out where entries were put together.
             Event::StepFailedForNow { step, attempt, .. } | Event::StepInterrupted { step, attempt, .. } => {
-                !back && is_running(step) && *attempt >= self.steps[step.place()].attempt
+                // Earlier runs may have been left out where entries were put together.
+                let ends = |on: Attempt| *attempt == on || merged && *attempt > on && *attempt < ATTEMPT_MAX;
+                !back && is_running(step) && ends(self.steps[step.place()].attempt)
             }
             Event::RollbackDecided { .. } => !back && !self.is_past_no_return(),
             Event::Undone { step } | Event::UndoFailed { step, .. } | Event::UndoInterrupted { step, .. } => {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use longrun_core::{Event, Next, Plan, Status, StepIndex, Verb};
+use longrun_core::{Code, Event, Next, Plan, Status, StepIndex, Verb, limits};
 
 #[derive(Clone, Debug, Default)]
 struct Line {
@@ -12,6 +12,14 @@ struct Line {
     /// It may have left an effect that nobody reversed.
     effect: bool,
     undone: bool,
+    /// It is to run again.
+    waits: bool,
+    failures: u32,
+    /// In a row.
+    crashes: u32,
+    error: Option<Status>,
+    undo_failures: u32,
+    undo_crashes: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -57,6 +65,18 @@ impl Ledger {
         self.lines.iter().filter(|line| line.running).count()
     }
 
+    /// Past the point of no return: the first step that fails and will run again.
+    fn fails_forward(&self) -> Option<&Line> {
+        let fails =
+            |line: &&Line| line.waits && (line.failures > 0 || line.crashes > limits::INTERRUPTIONS_FREE);
+        self.lines.iter().find(fails).filter(|_| self.is_past_no_return())
+    }
+
+    /// The step is to be undone, now or after a wait.
+    pub fn owes_undo(&self, step: StepIndex) -> bool {
+        !self.ended && self.may_undo(step.place())
+    }
+
     /// An undo of the step may be on (C10).
     fn may_undo(&self, step: usize) -> bool {
         let used_by = |user: usize| self.needs[user].contains(&step);
@@ -77,6 +97,7 @@ impl Ledger {
         let line = &mut self.lines[step.place()];
         assert!(line.running, "step {step} did not run");
         line.running = false;
+        // What one run knows for certain says nothing of those before it.
         line.effect |= effect;
     }
 
@@ -98,30 +119,53 @@ impl Ledger {
                 assert!(!line.done && !line.running, "C9: step {step} runs again");
                 line.runs += 1;
                 line.running = true;
+                line.waits = false;
                 assert_eq!(attempt.0, line.runs);
             }
             Event::StepDone { step, .. } => {
                 self.stop(*step, true);
                 self.lines[step.place()].done = true;
             }
-            Event::StepFailedForNow { step, may_have_run, .. } => {
+            Event::StepFailedForNow { step, attempt, failures, may_have_run, error, .. } => {
                 assert!(self.cause.is_none(), "C11: step {step} is to run again while rolling back");
                 self.stop(*step, *may_have_run);
+                let line = &mut self.lines[step.place()];
+                (line.failures, line.crashes, line.waits) = (line.failures + 1, 0, true);
+                line.error = Some(error.clone());
+                assert_eq!((attempt.0, *failures), (line.runs, line.failures));
+                assert_eq!(*may_have_run, line.effect, "sticky, so that the last one says it of all");
             }
-            Event::StepFailed { step, may_have_run, .. } => self.stop(*step, *may_have_run),
-            Event::StepInterrupted { step, .. } => {
+            Event::StepFailed { step, may_have_run, .. } => {
+                self.stop(*step, *may_have_run);
+            }
+            Event::StepInterrupted { step, attempt, interruptions, .. } => {
                 assert!(self.cause.is_none(), "C11: step {step} is to run again while rolling back");
                 self.stop(*step, true);
+                let line = &mut self.lines[step.place()];
+                (line.crashes, line.waits) = (line.crashes + 1, true);
+                assert_eq!((attempt.0, *interruptions), (line.runs, line.crashes));
             }
-            Event::Checkpoint { step, .. } => assert!(self.lines[step.place()].running),
+            Event::Checkpoint { step, .. } => {
+                assert!(self.lines[step.place()].running);
+                self.lines[step.place()].crashes = 0;
+            }
             Event::RollbackDecided { cause, .. } => {
                 assert!(self.cause.is_none(), "C3: decided twice");
                 assert!(!self.is_past_no_return(), "rolls back past the point of no return");
                 self.cause = Some(cause.clone());
             }
             Event::Undone { step } => self.undo(step.place()),
-            Event::UndoFailed { step, .. } | Event::UndoInterrupted { step, .. } => {
+            Event::UndoFailed { step, failures, .. } => {
                 assert!(self.may_undo(step.place()), "C10: an undo of {step} was on too early");
+                let line = &mut self.lines[step.place()];
+                (line.undo_failures, line.undo_crashes) = (line.undo_failures + 1, 0);
+                assert_eq!(*failures, line.undo_failures);
+            }
+            Event::UndoInterrupted { step, interruptions, .. } => {
+                assert!(self.may_undo(step.place()), "C10: an undo of {step} was on too early");
+                let line = &mut self.lines[step.place()];
+                line.undo_crashes += 1;
+                assert_eq!(*interruptions, line.undo_crashes);
             }
             Event::Intervened(intervention) => match intervention.verb {
                 Verb::RetryNow => {}
@@ -130,7 +174,12 @@ impl Ledger {
                     self.undo(step.place());
                 }
                 Verb::Abandon => {
-                    assert!(self.cause.is_some());
+                    if self.cause.is_none() {
+                        // 5.2: an operator gave up what could only go forward.
+                        let fails = self.fails_forward().expect("nothing to give up");
+                        let given_up = || Status::new(Code::Aborted, "given up by an operator");
+                        self.cause = Some(fails.error.clone().unwrap_or_else(given_up));
+                    }
                     self.ended = true;
                 }
             },

@@ -9,15 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use longrun_core::{
-    Acceptance, Applied, Attempt, Backoff, Caller, Claim, Code, Command, Event, Execution, Header, IdPrefix,
-    Input, Intent, Json, KindName, Next, OperationId, Payload, Plan, PlanParts, Progress, ProgressUnit,
-    Refusal, ResourceId, ResourceKey, ResourceKind, ResourceStatus, Revision, Row, Source, Status, StepIndex,
-    StepName, StepPolicy, StepReport, StepSpec, Timestamp, Turn, Verb,
+    Acceptance, Applied, Attempt, Backoff, Caller, Claim, Code, Command, Entry, Event, Execution, Header,
+    IdPrefix, Input, Intent, Json, KindName, Next, OperationId, Payload, Plan, PlanParts, Progress,
+    ProgressUnit, Refusal, ResourceId, ResourceKey, ResourceKind, ResourceStatus, Revision, Row, Source,
+    Status, StepIndex, StepName, StepPolicy, StepReport, StepSpec, Timestamp, Turn, Verb,
 };
 
 pub use ledger::Ledger;
 pub use show::{assert_text, show_events, show_next, show_refusal, show_write};
-pub use store::Store;
+pub use store::{MERGED_BYTES_MAX, Store, entry_bytes, repeats};
 
 /// When every operation here is accepted.
 pub const BORN: i64 = 1_000_000;
@@ -215,6 +215,8 @@ fn step_spec(place: usize, needs: &[u16]) -> StepSpec {
     StepSpec { name, version: 1, input, after: Vec::new(), policy: Some(policy()) }
 }
 
+type Handle = fn(&mut Execution, &Command, Timestamp, &mut Vec<Event>) -> Result<(), Refusal>;
+
 /// One operation, live and stored. Every command that is told to it is followed by all checks we have.
 #[derive(Clone)]
 pub struct Bench {
@@ -224,6 +226,8 @@ pub struct Bench {
     pub store: Store,
     pub ledger: Ledger,
     pub turns: Vec<Turn>,
+    /// What was decided for each turn. The entry of a turn may hold less, or what earlier turns left in it.
+    pub said: Vec<Vec<Event>>,
     pub now: Timestamp,
 }
 
@@ -240,9 +244,11 @@ impl Bench {
             plan: Arc::new(plan),
             live,
             turns: Vec::new(),
+            said: Vec::new(),
             now: t(0),
         };
-        bench.commit(turn);
+        let events = turn.entry.events.clone();
+        bench.commit(turn, events);
         bench
     }
 
@@ -259,9 +265,41 @@ impl Bench {
 
     /// Gives a command, stores the turn, and checks that what is stored is what lives.
     pub fn try_tell(&mut self, command: &Command) -> Result<Vec<Event>, Refusal> {
+        let rest = self.resting(command);
+        let verdict = self.try_give(command, Execution::handle);
+        match (rest, &verdict) {
+            (Ok((first, then)), Ok(events)) => {
+                assert_eq!(
+                    [first, then].concat(),
+                    *events,
+                    "a rest before the start changes what is decided"
+                );
+            }
+            (Err(rest), Err(refusal)) => assert_eq!(rest, *refusal),
+            (rest, verdict) => panic!("{command:?} gave {verdict:?}, and {rest:?} at rest"),
+        }
+        verdict
+    }
+
+    /// The same for an operation that no driver works on.
+    pub fn try_tell_at_rest(&mut self, command: &Command) -> Result<Vec<Event>, Refusal> {
+        self.try_give(command, Execution::handle_at_rest)
+    }
+
+    /// What a command gives at rest, and what a driver that comes then adds.
+    fn resting(&self, command: &Command) -> Result<(Vec<Event>, Vec<Event>), Refusal> {
+        let (mut live, mut first, mut then) = (self.live.clone(), Vec::new(), Vec::new());
+        live.handle_at_rest(command, self.now, &mut first)?;
+        let starts = |event: &Event| matches!(event, Event::StepStarted { .. });
+        assert!(!first.iter().any(starts), "{command:?} at rest: {first:?}");
+        live.handle(&Command::Resume, self.now, &mut then)?;
+        Ok((first, then))
+    }
+
+    fn try_give(&mut self, command: &Command, handle: Handle) -> Result<Vec<Event>, Refusal> {
         let before = self.picture();
         let mut events = Vec::new();
-        let verdict = self.live.handle(command, self.now, &mut events);
+        let verdict = handle(&mut self.live, command, self.now, &mut events);
         if let Err(refusal) = verdict {
             assert!(events.is_empty(), "refused, with events: {events:?}");
             assert_eq!(before, self.picture(), "refused, yet changed: {command:?}");
@@ -271,9 +309,16 @@ impl Bench {
             assert_eq!(before, self.picture(), "no event, yet changed: {command:?}");
             return Ok(events);
         }
-        let turn = self.live.seal(events.clone(), self.now).unwrap();
-        self.commit(turn);
+        self.seal(events.clone());
         Ok(events)
+    }
+
+    /// Ends a turn of one or several commands.
+    pub fn seal(&mut self, events: Vec<Event>) {
+        if !events.is_empty() {
+            let turn = self.live.seal(events.clone(), self.now).unwrap();
+            self.commit(turn, events);
+        }
     }
 
     pub fn tell(&mut self, command: Command) -> &mut Self {
@@ -290,17 +335,37 @@ impl Bench {
         }
     }
 
-    fn commit(&mut self, turn: Turn) {
+    fn commit(&mut self, turn: Turn, events: Vec<Event>) {
+        let replaced = self.store.journal.get(&turn.entry.first).cloned();
         self.store.commit(&turn);
-        self.ledger.note(&turn.entry.events);
+        self.ledger.note(&events);
         assert_eq!(self.live.check(), Ok(()));
+        self.check_merged(&turn.entry, replaced.as_ref(), &events);
+        self.said.push(events);
         self.turns.push(turn);
         self.check_restored();
         self.ledger.check_next(&self.live.next(self.now));
+        for step in self.plan.indices() {
+            assert_eq!(self.live.owes_undo(step), self.ledger.owes_undo(step), "undo of {step}");
+        }
         self.check_due();
         if self.live.is_done() {
             self.store.check_done(&self.plan, &self.live.operation());
         }
+    }
+
+    /// An entry takes the place of the one before only when nothing but what repeats happened in both.
+    fn check_merged(&self, entry: &Entry, replaced: Option<&Entry>, events: &[Event]) {
+        let Some(replaced) = replaced else {
+            return assert_eq!(entry.events, events, "by itself, it is the turn");
+        };
+        assert!(entry.first > Revision::FIRST, "the first entry is part of the head record");
+        let both: Vec<&Event> = replaced.events.iter().chain(events).collect();
+        assert!(both.iter().all(|event| repeats(event)), "merged across a hard event: {both:?}");
+        assert!(!events.is_empty() && !replaced.events.is_empty());
+        assert!(entry_bytes(entry) <= MERGED_BYTES_MAX, "{} bytes merged", entry_bytes(entry));
+        assert!(entry.events.iter().all(|event| both.contains(&event)), "an event that nobody decided");
+        assert_eq!(entry.events.last(), events.last(), "the newest is always needed");
     }
 
     /// What the store holds gives the same operation.

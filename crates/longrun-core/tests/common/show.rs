@@ -24,13 +24,15 @@ pub fn show_event(event: &Event, now: Timestamp) -> String {
             format!("again {step} {} {}", effect(*may_have_run), wait(now, *again_at))
         }
         Event::StepFailed { step, may_have_run, .. } => format!("failed {step} {}", effect(*may_have_run)),
-        Event::StepInterrupted { step, again_at } => format!("interrupted {step} {}", wait(now, *again_at)),
+        Event::StepInterrupted { step, again_at, .. } => {
+            format!("interrupted {step} {}", wait(now, *again_at))
+        }
         Event::Checkpoint { step, .. } => format!("saved {step}"),
         Event::RollbackDecided { cause, step: None } => format!("decide {}", cause.code()),
         Event::RollbackDecided { cause, step: Some(step) } => format!("decide {} by {step}", cause.code()),
         Event::Undone { step } => format!("undone {step}"),
         Event::UndoFailed { step, again_at, .. } => format!("undo-failed {step} {}", wait(now, *again_at)),
-        Event::UndoInterrupted { step, again_at } => {
+        Event::UndoInterrupted { step, again_at, .. } => {
             format!("undo-interrupted {step} {}", wait(now, *again_at))
         }
         Event::Intervened(intervention) => match intervention.verb {

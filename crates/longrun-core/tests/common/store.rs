@@ -3,9 +3,42 @@
 use std::collections::BTreeMap;
 
 use longrun_core::{
-    Claim, Entry, Intent, Operation, Plan, ResourceKey, ResourceStatus, Revision, Row, RowWrite, Timestamp,
-    Turn,
+    Claim, Entry, Event, Intent, Operation, Plan, ResourceKey, ResourceStatus, Revision, Row, RowWrite,
+    Timestamp, Turn,
 };
+
+/// Bytes that entries are put together up to.
+pub const MERGED_BYTES_MAX: usize = 64 * 1024;
+
+/// Events of the sorts that come again and again, and say how things are now.
+pub const fn repeats(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::StepStarted { .. }
+            | Event::StepFailedForNow { .. }
+            | Event::StepInterrupted { .. }
+            | Event::Checkpoint { .. }
+            | Event::UndoFailed { .. }
+            | Event::UndoInterrupted { .. }
+    )
+}
+
+/// Bytes of what users own in an entry, and some for each event.
+pub fn entry_bytes(entry: &Entry) -> usize {
+    let owned = |event: &Event| match event {
+        Event::StepDone { output: json, .. } | Event::Checkpoint { checkpoint: json, .. } => {
+            json.bytes().len()
+        }
+        Event::StepFailedForNow { error, .. }
+        | Event::StepFailed { error, .. }
+        | Event::UndoFailed { error, .. }
+        | Event::RollbackDecided { cause: error, .. } => error.byte_len(),
+        Event::Intervened(act) => act.reason.len() + act.by.as_str().len(),
+        Event::Succeeded { response } => response.byte_len(),
+        _ => 0,
+    };
+    entry.events.iter().map(|event| 32 + owned(event)).sum()
+}
 
 #[derive(Clone, Debug, Default)]
 pub struct Store {
@@ -18,6 +51,11 @@ pub struct Store {
 }
 
 impl Store {
+    /// Bytes of the journal, nearly.
+    pub fn journal_bytes(&self) -> usize {
+        self.journal.values().map(entry_bytes).sum()
+    }
+
     /// With the rows that the plan found.
     pub fn new(plan: &Plan) -> Self {
         let found = plan.claims().iter().filter_map(Claim::before);
@@ -40,11 +78,16 @@ impl Store {
         } else {
             assert!(turn.obsolete.is_empty());
         }
-        let covered = self.journal.range(entry.first..).map(|(_, entry)| entry.revision).next_back();
-        assert!(
-            covered.is_none_or(|last| last.0 + 1 == entry.revision.0),
-            "it replaces what is not the newest"
-        );
+        let mut replaced = self.journal.range(entry.first..);
+        match (replaced.next(), entry.first < entry.revision) {
+            (None, false) => {}
+            (Some((first, old)), true) => {
+                assert_eq!(*first, entry.first);
+                assert_eq!(old.revision.0 + 1, entry.revision.0, "it replaces what is not the newest");
+                assert!(replaced.next().is_none(), "it replaces more than one");
+            }
+            (replaced, _) => panic!("{entry:?} takes the place of {replaced:?}"),
+        }
         self.journal.insert(entry.first, entry.clone());
         for write in &turn.rows {
             self.write(write);
