@@ -48,7 +48,7 @@ use crate::id::{Caller, KindName, OperationId, Revision, StepIndex, StepName};
 use crate::limits::{DESCRIPTION_CHARS_MAX, INTERRUPTIONS_FREE, INTERRUPTIONS_MAX, PAYLOAD_BYTES_MAX};
 use crate::operation::{Operation, Outcome, Phase};
 use crate::payload::{Json, Payload, Progress, check_type_url};
-use crate::plan::{Plan, Source};
+use crate::plan::{Plan, Source, StepSpec};
 use crate::resource::{ResourceKey, Stage};
 use crate::status::{Code, Status};
 use crate::time::Timestamp;
@@ -298,8 +298,8 @@ pub struct Blocked {
     pub failures: u32,
     /// The last failure.
     pub error: Status,
-    /// When it is tried again.
-    pub again_at: Timestamp,
+    /// When it is tried again; `None` when it is being tried, or can be at once.
+    pub again_at: Option<Timestamp>,
 }
 
 /// Everything that makes a new operation.
@@ -546,13 +546,20 @@ impl Work {
         step.is_some_and(|step| step.attempt > Attempt(0))
     }
 
-    /// Past the point of no return: a step that has failed and will be run again, for ever.
+    /// Past the point of no return: a step that has failed and is run again, for ever.
     fn fails_past_no_return(&self) -> Option<StepIndex> {
         let fails = |step: &&StepIndex| {
             let step = &self.steps[step.place()];
             step.failures > 0 || step.interruptions > INTERRUPTIONS_FREE
         };
-        self.sets.waiting_again.iter().find(fails).copied().filter(|_| self.is_past_no_return())
+        let mut tried = self.sets.waiting_again.iter().chain(&self.sets.running);
+        tried.find(fails).copied().filter(|_| self.is_past_no_return())
+    }
+
+    /// Something waits to be tried again.
+    fn waits(&self) -> bool {
+        let undo_waits = |step: &StepIndex| self.steps[step.place()].undo.again_at.is_some();
+        !self.sets.waiting_again.is_empty() || self.sets.undoing.iter().any(undo_waits)
     }
 
     /// Going forward, with a step to start and room for it.
@@ -576,39 +583,59 @@ impl Work {
     }
 
     fn blocked(&self) -> Vec<Blocked> {
-        let undo = self.rollback.is_some();
-        let candidates = if undo { &self.sets.undoing } else { &self.sets.waiting_again };
-        let describe = |&step: &StepIndex| {
-            let state = &self.steps[step.place()];
-            let policy = self.plan.policy(step);
-            let (failures, limit, interruptions, error) = if undo {
-                (state.undo.failures, policy.blocked_after, state.undo.interruptions, &state.undo.last_error)
-            } else if self.is_past_no_return() {
-                (state.failures, policy.runs_max, state.interruptions, &state.last_error)
-            } else {
-                return None;
-            };
-            let again_at = match state.state {
-                StepState::Again(at) if !undo => at,
-                _ => state.undo.again_at.unwrap_or(Timestamp::MIN),
-            };
-            let name = self.plan.step(step)?.name.clone();
-            if failures >= limit {
-                return Some(Blocked { step, name, undo, failures, error: error.clone()?, again_at });
-            }
+        if self.rollback.is_some() {
+            return self.sets.undoing.iter().filter_map(|&step| self.blocked_undo(step)).collect();
+        }
+        if !self.is_past_no_return() {
+            return Vec::new();
+        }
+        let tried = self.sets.waiting_again.iter().chain(&self.sets.running);
+        tried.filter_map(|&step| self.blocked_run(step)).collect()
+    }
+
+    fn blocked_undo(&self, step: StepIndex) -> Option<Blocked> {
+        let undo = &self.steps[step.place()].undo;
+        let is_over = undo.failures >= self.plan.policy(step).blocked_after;
+        let tried = Tried { failures: undo.failures, is_over, interruptions: undo.interruptions };
+        tried.blocked(self.plan.step(step)?, step, true, undo.last_error.as_ref(), undo.again_at)
+    }
+
+    fn blocked_run(&self, step: StepIndex) -> Option<Blocked> {
+        let state = &self.steps[step.place()];
+        let again_at = if let StepState::Again(at) = state.state { Some(at) } else { None };
+        let is_over = state.failures >= self.plan.policy(step).runs_max;
+        let tried = Tried { failures: state.failures, is_over, interruptions: state.interruptions };
+        tried.blocked(self.plan.step(step)?, step, false, state.last_error.as_ref(), again_at)
+    }
+}
+
+/// How often something was tried in vain.
+struct Tried {
+    failures: u32,
+    /// The failures are as many as the policy lets pass unseen.
+    is_over: bool,
+    interruptions: u32,
+}
+
+impl Tried {
+    fn blocked(
+        &self,
+        spec: &StepSpec,
+        step: StepIndex,
+        undo: bool,
+        error: Option<&Status>,
+        again_at: Option<Timestamp>,
+    ) -> Option<Blocked> {
+        let (failures, error) = if self.is_over {
+            (self.failures, error?.clone())
+        } else if self.interruptions > INTERRUPTIONS_MAX {
             // What kills its process leaves no error, and must not go unseen for that.
             let error = Status::new(Code::Unavailable, "the process ended again and again while it ran");
-            let failures = interruptions;
-            (interruptions > INTERRUPTIONS_MAX).then_some(Blocked {
-                step,
-                name,
-                undo,
-                failures,
-                error,
-                again_at,
-            })
+            (self.interruptions, error)
+        } else {
+            return None;
         };
-        candidates.iter().filter_map(describe).collect()
+        Some(Blocked { step, name: spec.name.clone(), undo, failures, error, again_at })
     }
 }
 

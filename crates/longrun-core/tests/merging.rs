@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use common::*;
 use longrun_core::{
-    Applied, Code, Command, Entry, Event, Execution, Payload, Revision, Status, StepIndex, StepPolicy,
-    StepReport, Verb, limits,
+    Applied, Code, Command, Entry, Event, Execution, Intervention, Payload, Revision, Status, StepIndex,
+    StepPolicy, StepReport, Verb, limits,
 };
 use proptest::prelude::*;
 
@@ -315,7 +315,7 @@ fn c18_a_merged_entry_with_hostile_numbers_is_held_or_works() {
         let (step, again_at) = (s(0), t(5));
         for event in [
             Event::UndoFailed { step, failures: count, error: error("x"), again_at },
-            Event::UndoInterrupted { step, interruptions: count, again_at },
+            Event::UndoInterrupted { step, interruptions: count, again_at: Some(again_at) },
         ] {
             let mut live = restored_with(&bench, |entry| entry.events = vec![event]).unwrap();
             for seconds in 1..10 {
@@ -342,7 +342,12 @@ fn c18_an_entry_that_cannot_have_been_merged_is_held() {
     for hard in [
         Event::StepDone { step: s(0), output: output(0) },
         Event::RollbackDecided { cause: error("x"), step: None },
-        bench.clone().tell(verb(Verb::RetryNow)).said.last().unwrap()[0].clone(),
+        Event::Intervened(Intervention {
+            at: bench.now,
+            by: caller("olga"),
+            verb: Verb::RetryNow,
+            reason: String::new(),
+        }),
     ] {
         assert!(restored_with(&bench, |entry| entry.events.push(hard.clone())).is_ok());
         assert!(restored_with(&bench, |entry| (wide(entry), entry.events.push(hard.clone())).0).is_err());

@@ -109,8 +109,9 @@ impl Work {
             Event::UndoInterrupted { step, interruptions, again_at } => {
                 let undo = &mut self.steps[step.place()].undo;
                 undo.interruptions = *interruptions;
-                undo.again_at = Some(*again_at);
+                undo.again_at = *again_at;
             }
+            Event::UndoWaitOver { step } => self.steps[step.place()].undo.again_at = None,
             Event::Intervened(intervention) => self.intervened(intervention),
             Event::Succeeded { .. } | Event::RolledBack => {}
         }

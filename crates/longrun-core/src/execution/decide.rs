@@ -109,14 +109,20 @@ impl Execution {
         self.adopt_undos(undos, now, events);
     }
 
-    /// Whether an undo had begun when the process ended is not on record. Those that were free to begin count as
-    /// interrupted, so that an undo which kills its process does not do so in a tight loop.
+    /// Whether an undo had begun when the process ended is not on record. Those that could begin at once count as
+    /// interrupted, so that an undo which kills its process does not do so in a tight loop. One that had to wait has its
+    /// turn now: that its wait is over goes on record first, so that a crash from here on counts.
     fn adopt_undos(&mut self, undos: Vec<StepIndex>, now: Timestamp, events: &mut Vec<Event>) {
         for step in undos {
             let Some(work) = self.work() else { return };
-            let interruptions = work.steps[step.place()].undo.interruptions.saturating_add(1);
+            let undo = &work.steps[step.place()].undo;
+            if undo.again_at.is_some() {
+                self.record(Event::UndoWaitOver { step }, events);
+                continue;
+            }
+            let interruptions = undo.interruptions.saturating_add(1);
             let wait = work.crash_wait(step, interruptions, self.header.id);
-            let again_at = now.saturating_add(wait);
+            let again_at = (!wait.is_zero()).then(|| now.saturating_add(wait));
             self.record(Event::UndoInterrupted { step, interruptions, again_at }, events);
         }
     }
@@ -234,6 +240,8 @@ impl Execution {
         }
         let fails = |step: &StepIndex| work.steps[step.place()].undo.fails();
         match verb {
+            // Nothing to hurry: nothing to record.
+            Verb::RetryNow if !work.waits() => return Ok(()),
             Verb::RetryNow => {}
             Verb::MarkUndone(step) | Verb::SkipUndo(step) => {
                 if work.steps.get(step.place()).is_none() {

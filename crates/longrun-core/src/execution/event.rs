@@ -98,8 +98,13 @@ pub enum Event {
         step: StepIndex,
         /// How many undos in a row may have been interrupted, this one included.
         interruptions: u32,
-        /// When the next one may start.
-        again_at: Timestamp,
+        /// When the next one may start; `None` is at once.
+        again_at: Option<Timestamp>,
+    },
+    /// The wait for another undo is over. From now on a crash may interrupt it.
+    UndoWaitOver {
+        /// The step.
+        step: StepIndex,
     },
     /// An operator took a hand.
     Intervened(Intervention),

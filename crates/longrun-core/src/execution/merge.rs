@@ -35,7 +35,8 @@ const fn subject(event: &Event) -> Option<StepIndex> {
         | Event::StepInterrupted { step, .. }
         | Event::Checkpoint { step, .. }
         | Event::UndoFailed { step, .. }
-        | Event::UndoInterrupted { step, .. } => Some(*step),
+        | Event::UndoInterrupted { step, .. }
+        | Event::UndoWaitOver { step } => Some(*step),
         _ => None,
     }
 }

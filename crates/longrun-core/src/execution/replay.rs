@@ -74,9 +74,10 @@ impl Work {
                 !back && is_running(step) && ends(self.steps[step.place()].attempt)
             }
             Event::RollbackDecided { .. } => !back && !self.is_past_no_return(),
-            Event::Undone { step } | Event::UndoFailed { step, .. } | Event::UndoInterrupted { step, .. } => {
-                back && is_undoing(step)
-            }
+            Event::Undone { step }
+            | Event::UndoFailed { step, .. }
+            | Event::UndoInterrupted { step, .. }
+            | Event::UndoWaitOver { step } => back && is_undoing(step),
             Event::Intervened(intervention) => match intervention.verb {
                 Verb::RetryNow => true,
                 Verb::MarkUndone(step) | Verb::SkipUndo(step) => back && is_undoing(&step),
@@ -98,6 +99,7 @@ const fn name(event: &Event) -> &'static str {
         Event::RollbackDecided { .. } => "the decision to roll back",
         Event::Undone { .. } => "the undo of a step",
         Event::UndoFailed { .. } | Event::UndoInterrupted { .. } => "the failure of an undo",
+        Event::UndoWaitOver { .. } => "the end of a wait",
         Event::Intervened(_) => "an operator's act",
         Event::Succeeded { .. } => "success",
         Event::RolledBack => "the end of the rollback",

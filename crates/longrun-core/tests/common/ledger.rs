@@ -67,9 +67,10 @@ impl Ledger {
 
     /// Past the point of no return: the first step that fails and will run again.
     fn fails_forward(&self) -> Option<&Line> {
-        let fails =
-            |line: &&Line| line.waits && (line.failures > 0 || line.crashes > limits::INTERRUPTIONS_FREE);
-        self.lines.iter().find(fails).filter(|_| self.is_past_no_return())
+        let fails = |line: &&Line| line.failures > 0 || line.crashes > limits::INTERRUPTIONS_FREE;
+        let waiting = self.lines.iter().filter(|line| line.waits);
+        let running = self.lines.iter().filter(|line| line.running);
+        waiting.chain(running).find(fails).filter(|_| self.is_past_no_return())
     }
 
     /// The step is to be undone, now or after a wait.
@@ -166,6 +167,9 @@ impl Ledger {
                 let line = &mut self.lines[step.place()];
                 line.undo_crashes += 1;
                 assert_eq!(*interruptions, line.undo_crashes);
+            }
+            Event::UndoWaitOver { step } => {
+                assert!(self.may_undo(step.place()), "C10: an undo of {step} was to begin too early");
             }
             Event::Intervened(intervention) => match intervention.verb {
                 Verb::RetryNow => {}

@@ -33,8 +33,9 @@ pub fn show_event(event: &Event, now: Timestamp) -> String {
         Event::Undone { step } => format!("undone {step}"),
         Event::UndoFailed { step, again_at, .. } => format!("undo-failed {step} {}", wait(now, *again_at)),
         Event::UndoInterrupted { step, again_at, .. } => {
-            format!("undo-interrupted {step} {}", wait(now, *again_at))
+            format!("undo-interrupted {step} {}", wait(now, again_at.unwrap_or(now)))
         }
+        Event::UndoWaitOver { step } => format!("undo-wait-over {step}"),
         Event::Intervened(intervention) => match intervention.verb {
             Verb::RetryNow => "retry-now".to_owned(),
             Verb::MarkUndone(step) => format!("mark-undone {step}"),

@@ -20,6 +20,7 @@ pub const fn repeats(event: &Event) -> bool {
             | Event::Checkpoint { .. }
             | Event::UndoFailed { .. }
             | Event::UndoInterrupted { .. }
+            | Event::UndoWaitOver { .. }
     )
 }
 
