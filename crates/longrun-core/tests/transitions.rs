@@ -10,20 +10,19 @@ use longrun_core::{Applied, Blocked, Command, Event, StepReport, Verb};
 /// `again 0 maybe ~2s`: the run failed, may have had an effect, the next may start after 1 to 2 s of jitter.
 const TABLE: &str = r"
     # backlog: wake at the deadline; due at once
-    start 0#1 <= adopt resume resume-after-wait
+    start 0#1 <= adopt resume resume-after-wait retry-now
     decide DEADLINE_EXCEEDED, rolled-back <= resume-late
-    ! stale 0#0 <= done fail-none-again fail-none-final fail-maybe-again
-        .. fail-maybe-final save undo-ok undo-err
+    ! stale 0#0 <= done fail-none-again fail-none-final fail-maybe-again fail-maybe-final
+        .. save undo-ok undo-err
     ! stale 0#1 <= done-other-run save-other-run undo-stale
     ! no step 99 <= done-no-step undo-no-step mark-undone-no-step
     decide CANCELLED, rolled-back <= cancel
-    retry-now, start 0#1 <= retry-now
     ! not blocked <= mark-undone mark-undone-wrong skip-undo skip-undo-wrong abandon
     ! reason <= mark-undone-no-reason abandon-no-reason
 
     # first step running: run 0, wake at the deadline; due at once
     interrupted 0 now, start 0#2 <= adopt
-    - <= resume resume-after-wait
+    - <= resume resume-after-wait retry-now
     decide DEADLINE_EXCEEDED <= resume-late
     done 0, start 1#1 <= done
     again 0 none ~2s <= fail-none-again
@@ -36,13 +35,12 @@ const TABLE: &str = r"
     ! stale 0#0 <= undo-ok undo-err
     ! stale 0#1 <= undo-stale
     decide CANCELLED <= cancel
-    retry-now <= retry-now
     ! not blocked <= mark-undone mark-undone-wrong skip-undo skip-undo-wrong abandon
     ! reason <= mark-undone-no-reason abandon-no-reason
 
     # two running: run 0 1, wake at the deadline; due at once
     interrupted 0 now, interrupted 1 now, start 0#2, start 1#2 <= adopt
-    - <= resume resume-after-wait
+    - <= resume resume-after-wait retry-now
     decide DEADLINE_EXCEEDED <= resume-late
     done 0 <= done
     again 0 none ~2s <= fail-none-again
@@ -55,7 +53,6 @@ const TABLE: &str = r"
     ! stale 0#0 <= undo-ok undo-err
     ! stale 0#1 <= undo-stale
     decide CANCELLED <= cancel
-    retry-now <= retry-now
     ! not blocked <= mark-undone mark-undone-wrong skip-undo skip-undo-wrong abandon
     ! reason <= mark-undone-no-reason abandon-no-reason
 
@@ -63,8 +60,8 @@ const TABLE: &str = r"
     - <= adopt resume
     start 0#2 <= resume-after-wait
     decide DEADLINE_EXCEEDED <= resume-late
-    ! stale 0#1 <= done fail-none-again fail-none-final fail-maybe-again
-        .. fail-maybe-final save undo-stale
+    ! stale 0#1 <= done fail-none-again fail-none-final fail-maybe-again fail-maybe-final
+        .. save undo-stale
     ! stale 0#2 <= done-other-run save-other-run
     ! no step 99 <= done-no-step undo-no-step mark-undone-no-step
     ! stale 0#0 <= undo-ok undo-err
@@ -75,7 +72,7 @@ const TABLE: &str = r"
 
     # last step running: run 1, wake at the deadline; due at once
     interrupted 1 now, start 1#2 <= adopt
-    - <= resume resume-after-wait
+    - <= resume resume-after-wait retry-now
     decide DEADLINE_EXCEEDED <= resume-late
     done 1, succeeded <= done
     again 1 none ~2s <= fail-none-again
@@ -88,13 +85,12 @@ const TABLE: &str = r"
     ! stale 1#0 <= undo-ok undo-err
     ! stale 1#1 <= undo-stale
     decide CANCELLED <= cancel
-    retry-now <= retry-now
     ! not blocked <= mark-undone mark-undone-wrong skip-undo skip-undo-wrong abandon
     ! reason <= mark-undone-no-reason abandon-no-reason
 
     # past no return: running: run 1; due at once
     interrupted 1 now, start 1#2 <= adopt
-    - <= resume resume-after-wait resume-late cancel
+    - <= resume resume-after-wait resume-late cancel retry-now
     done 1, start 2#1 <= done
     again 1 none ~2s <= fail-none-again fail-none-final
     again 1 maybe ~2s <= fail-maybe-again fail-maybe-final
@@ -103,15 +99,14 @@ const TABLE: &str = r"
     saved 1 <= save
     ! stale 1#0 <= undo-ok undo-err
     ! stale 1#1 <= undo-stale
-    retry-now <= retry-now
     ! not blocked <= mark-undone mark-undone-wrong skip-undo skip-undo-wrong abandon
     ! reason <= mark-undone-no-reason abandon-no-reason
 
     # past no return: waits: wake ~2s; due when it wakes
     - <= adopt resume cancel
     start 1#2 <= resume-after-wait resume-late
-    ! stale 1#1 <= done fail-none-again fail-none-final fail-maybe-again
-        .. fail-maybe-final save undo-stale
+    ! stale 1#1 <= done fail-none-again fail-none-final fail-maybe-again fail-maybe-final
+        .. save undo-stale
     ! stale 1#2 <= done-other-run save-other-run
     ! no step 99 <= done-no-step undo-no-step mark-undone-no-step
     ! stale 1#0 <= undo-ok undo-err
@@ -123,8 +118,8 @@ const TABLE: &str = r"
     # past no return: blocked: wake ~4s; due when it wakes; blocked step-1 after 2 failures: boom
     - <= adopt resume cancel
     start 1#3 <= resume-after-wait resume-late
-    ! stale 1#2 <= done fail-none-again fail-none-final fail-maybe-again
-        .. fail-maybe-final save
+    ! stale 1#2 <= done fail-none-again fail-none-final fail-maybe-again fail-maybe-final
+        .. save
     ! stale 1#3 <= done-other-run save-other-run
     ! no step 99 <= done-no-step undo-no-step mark-undone-no-step
     ! stale 1#0 <= undo-ok undo-err
@@ -136,39 +131,36 @@ const TABLE: &str = r"
 
     # past no return: running again: run 1; due at once
     interrupted 1 now, start 1#3 <= adopt
-    - <= resume resume-after-wait resume-late cancel
+    - <= resume resume-after-wait resume-late cancel retry-now
     done 1, start 2#1 <= done
-    again 1 maybe ~4s <= fail-none-again fail-none-final fail-maybe-again
-        .. fail-maybe-final
+    again 1 maybe ~4s <= fail-none-again fail-none-final fail-maybe-again fail-maybe-final
     ! stale 1#3 <= done-other-run save-other-run
     ! no step 99 <= done-no-step undo-no-step mark-undone-no-step
     saved 1 <= save
     ! stale 1#0 <= undo-ok undo-err
     ! stale 1#1 <= undo-stale
-    retry-now <= retry-now
-    ! not blocked <= mark-undone mark-undone-wrong skip-undo skip-undo-wrong abandon
+    ! not blocked <= mark-undone mark-undone-wrong skip-undo skip-undo-wrong
     ! reason <= mark-undone-no-reason abandon-no-reason
+    abandon <= abandon
 
     # past no return: interrupted twice: run 1; due at once
     interrupted 1 ~4s <= adopt
-    - <= resume resume-after-wait resume-late cancel
+    - <= resume resume-after-wait resume-late cancel retry-now
     done 1, start 2#1 <= done
-    again 1 maybe ~2s <= fail-none-again fail-none-final fail-maybe-again
-        .. fail-maybe-final
+    again 1 maybe ~2s <= fail-none-again fail-none-final fail-maybe-again fail-maybe-final
     ! stale 1#4 <= done-other-run save-other-run
     ! no step 99 <= done-no-step undo-no-step mark-undone-no-step
     saved 1 <= save
     ! stale 1#0 <= undo-ok undo-err
     ! stale 1#1 <= undo-stale
-    retry-now <= retry-now
     ! not blocked <= mark-undone mark-undone-wrong skip-undo skip-undo-wrong abandon
     ! reason <= mark-undone-no-reason abandon-no-reason
 
     # past no return: interrupted thrice: wake ~4s; due when it wakes
     - <= adopt resume cancel
     start 1#4 <= resume-after-wait resume-late
-    ! stale 1#3 <= done fail-none-again fail-none-final fail-maybe-again
-        .. fail-maybe-final save
+    ! stale 1#3 <= done fail-none-again fail-none-final fail-maybe-again fail-maybe-final
+        .. save
     ! stale 1#4 <= done-other-run save-other-run
     ! no step 99 <= done-no-step undo-no-step mark-undone-no-step
     ! stale 1#0 <= undo-ok undo-err
@@ -180,7 +172,7 @@ const TABLE: &str = r"
 
     # rolling back: a run still on: run 1, undo 0, stop; due at once
     failed 1 maybe, undo-interrupted 0 now <= adopt
-    - <= resume resume-after-wait resume-late cancel
+    - <= resume resume-after-wait resume-late cancel retry-now
     done 1 <= done
     failed 1 none <= fail-none-again fail-none-final
     failed 1 maybe <= fail-maybe-again fail-maybe-final
@@ -189,27 +181,25 @@ const TABLE: &str = r"
     saved 1 <= save
     ! stale 1#0 <= undo-ok undo-err
     ! stale 1#1 <= undo-stale
-    retry-now <= retry-now
     ! not blocked <= mark-undone mark-undone-wrong skip-undo skip-undo-wrong abandon
     ! reason <= mark-undone-no-reason abandon-no-reason
 
     # rolling back: undoing: undo 1, stop; due at once
     undo-interrupted 1 now <= adopt
-    - <= resume resume-after-wait resume-late cancel
-    ! stale 1#1 <= done fail-none-again fail-none-final fail-maybe-again
-        .. fail-maybe-final save undo-stale
+    - <= resume resume-after-wait resume-late cancel retry-now
+    ! stale 1#1 <= done fail-none-again fail-none-final fail-maybe-again fail-maybe-final
+        .. save undo-stale
     ! stale 1#2 <= done-other-run save-other-run
     ! no step 99 <= done-no-step undo-no-step mark-undone-no-step
     undone 1 <= undo-ok
     undo-failed 1 ~4s <= undo-err
-    retry-now <= retry-now
     ! not blocked <= mark-undone mark-undone-wrong skip-undo skip-undo-wrong abandon
     ! reason <= mark-undone-no-reason abandon-no-reason
 
     # rolling back: undo waits: stop, wake ~4s; due when it wakes
     - <= adopt resume resume-after-wait resume-late cancel
-    ! stale 1#1 <= done fail-none-again fail-none-final fail-maybe-again
-        .. fail-maybe-final save
+    ! stale 1#1 <= done fail-none-again fail-none-final fail-maybe-again fail-maybe-final
+        .. save
     ! stale 1#2 <= done-other-run save-other-run undo-stale
     ! no step 99 <= done-no-step undo-no-step mark-undone-no-step
     undone 1 <= undo-ok
@@ -223,8 +213,8 @@ const TABLE: &str = r"
 
     # rolling back: blocked: stop, wake ~8s; due when it wakes; blocked step-1 after 2 failures: cannot undo
     - <= adopt resume resume-after-wait resume-late cancel
-    ! stale 1#1 <= done fail-none-again fail-none-final fail-maybe-again
-        .. fail-maybe-final save
+    ! stale 1#1 <= done fail-none-again fail-none-final fail-maybe-again fail-maybe-final
+        .. save
     ! stale 1#2 <= done-other-run save-other-run
     ! no step 99 <= done-no-step undo-no-step mark-undone-no-step
     undone 1 <= undo-ok
@@ -239,8 +229,8 @@ const TABLE: &str = r"
 
     # rolled back: nothing; due never
     - <= adopt resume resume-after-wait resume-late cancel
-    ! stale 1#0 <= done fail-none-again fail-none-final fail-maybe-again
-        .. fail-maybe-final save undo-ok undo-err
+    ! stale 1#0 <= done fail-none-again fail-none-final fail-maybe-again fail-maybe-final
+        .. save undo-ok undo-err
     ! stale 1#1 <= done-other-run save-other-run undo-stale
     ! stale 99#0 <= done-no-step undo-no-step
     ! is done <= retry-now mark-undone mark-undone-wrong mark-undone-no-step
@@ -248,8 +238,8 @@ const TABLE: &str = r"
 
     # abandoned: nothing; due never
     - <= adopt resume resume-after-wait resume-late cancel
-    ! stale 1#0 <= done fail-none-again fail-none-final fail-maybe-again
-        .. fail-maybe-final save undo-ok undo-err
+    ! stale 1#0 <= done fail-none-again fail-none-final fail-maybe-again fail-maybe-final
+        .. save undo-ok undo-err
     ! stale 1#1 <= done-other-run save-other-run undo-stale
     ! stale 99#0 <= done-no-step undo-no-step
     ! is done <= retry-now mark-undone mark-undone-wrong mark-undone-no-step
@@ -257,8 +247,8 @@ const TABLE: &str = r"
 
     # abandoned past no return: nothing; due never
     - <= adopt resume resume-after-wait resume-late cancel
-    ! stale 1#0 <= done fail-none-again fail-none-final fail-maybe-again
-        .. fail-maybe-final save undo-ok undo-err
+    ! stale 1#0 <= done fail-none-again fail-none-final fail-maybe-again fail-maybe-final
+        .. save undo-ok undo-err
     ! stale 1#1 <= done-other-run save-other-run undo-stale
     ! stale 99#0 <= done-no-step undo-no-step
     ! is done <= retry-now mark-undone mark-undone-wrong mark-undone-no-step
@@ -266,8 +256,8 @@ const TABLE: &str = r"
 
     # succeeded: nothing; due never
     - <= adopt resume resume-after-wait resume-late cancel
-    ! stale 1#0 <= done fail-none-again fail-none-final fail-maybe-again
-        .. fail-maybe-final save undo-ok undo-err
+    ! stale 1#0 <= done fail-none-again fail-none-final fail-maybe-again fail-maybe-final
+        .. save undo-ok undo-err
     ! stale 1#1 <= done-other-run save-other-run undo-stale
     ! stale 99#0 <= done-no-step undo-no-step
     ! is done <= retry-now mark-undone mark-undone-wrong mark-undone-no-step
