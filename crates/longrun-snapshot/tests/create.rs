@@ -2,6 +2,8 @@
 //!
 //! A gate in the disk holds the copy where the test wants it, so nothing here depends on how fast anything is.
 
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex};

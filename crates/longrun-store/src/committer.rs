@@ -25,14 +25,16 @@ use crate::store::{Purge, Purged};
 const GROUP_COMMITS_MAX: usize = 1024;
 /// Operations whose revision is remembered. Beyond it the memory is emptied and fills again from the store.
 const TIPS_MAX: usize = 65_536;
-/// Wait between attempts to reopen an engine, while commits keep coming.
-const REOPEN_WAIT: Duration = Duration::from_millis(100);
+/// Wait between attempts to reopen an engine, while commits and readings keep coming.
+pub(crate) const REOPEN_WAIT: Duration = Duration::from_millis(100);
 
 /// What the committer is asked to do.
 pub(crate) enum Job {
     Commit(Box<Prepared>, oneshot::Sender<Result<(), CommitError>>),
     TakeOver(oneshot::Sender<Result<Fence, StoreError>>),
     Purge(Fence, Purge, oneshot::Sender<Result<Purged, CommitError>>),
+    /// Reopen the engine, if it has to be: somebody wants to read.
+    Reopen(oneshot::Sender<Result<(), StoreError>>),
 }
 
 /// The revision of an operation, as the next commit of it must expect.
@@ -48,6 +50,7 @@ pub(crate) struct Committer {
     gate: Arc<Gate>,
     fence: Fence,
     tips: HashMap<OperationId, Tip>,
+    reopen_wait: Duration,
     reopen_tried_at: Option<Instant>,
 }
 
@@ -63,8 +66,8 @@ struct Overlay {
 type Reply = oneshot::Sender<Result<(), CommitError>>;
 
 impl Committer {
-    pub(crate) fn new(kv: Arc<dyn Kv>, gate: Arc<Gate>, fence: Fence) -> Self {
-        Self { kv, gate, fence, tips: HashMap::new(), reopen_tried_at: None }
+    pub(crate) fn new(kv: Arc<dyn Kv>, gate: Arc<Gate>, fence: Fence, reopen_wait: Duration) -> Self {
+        Self { kv, gate, fence, tips: HashMap::new(), reopen_wait, reopen_tried_at: None }
     }
 
     /// Works until every sender is gone.
@@ -96,6 +99,7 @@ impl Committer {
             Job::Commit(prepared, reply) => self.commit_group(&mut vec![(prepared, reply)]),
             Job::TakeOver(reply) => _ = reply.send(self.take_over()),
             Job::Purge(fence, purge, reply) => _ = reply.send(self.purge(fence, &purge)),
+            Job::Reopen(reply) => _ = reply.send(self.ensure_open().map_err(StoreError::Unavailable)),
         }
     }
 
@@ -156,11 +160,11 @@ impl Committer {
         self.gate.begin();
         let result = self.kv.commit(batch);
         match &result {
-            Ok(()) | Err(KvError::NotApplied(_)) => self.gate.settle(),
+            Ok(()) => self.gate.settle(),
+            Err(KvError::NotApplied(_)) => self.gate.refuse(),
             Err(error) => {
                 tracing::error!(%error, cause = ?error.source(), "a write failed, reopening the store");
                 self.gate.fail();
-                self.tips.clear();
                 // At once, so that readers and the next commits find it usable again if that is possible.
                 _ = self.reopen();
             }
@@ -172,7 +176,7 @@ impl Committer {
         if !self.gate.is_broken() {
             return Ok(());
         }
-        let waits = |at: Instant| at.elapsed() < REOPEN_WAIT;
+        let waits = |at: Instant| at.elapsed() < self.reopen_wait;
         if self.reopen_tried_at.is_some_and(waits) {
             return Err("the store has to be reopened after a failed write".into());
         }
@@ -180,6 +184,7 @@ impl Committer {
     }
 
     fn reopen(&mut self) -> Result<(), KvError> {
+        self.tips.clear();
         let result = self.kv.reopen();
         match &result {
             Ok(()) => {
@@ -222,25 +227,24 @@ impl Committer {
             let conflict = Conflict::Operation { id: prepared.id, expected: prepared.expect, found };
             return Err(conflict.into());
         }
+        // Before the rows: a repeat that loses the race wants the operation that won it, not to hear that its
+        // resource is busy (C15).
+        if let Some(key) = &prepared.ledger
+            && let Some(bytes) = self.value(Table::Idempotency, key, overlay)?
+        {
+            let entry = record::decode_ledger(&bytes)
+                .map_err(|error| StoreError::unreadable("an idempotency key", error))?;
+            return Err(Conflict::Idempotency(entry).into());
+        }
         for write in &prepared.rows {
             self.check_row(write, overlay)?;
-        }
-        if let Some(key) = &prepared.ledger {
-            if let Some(bytes) = self.value(Table::Idempotency, key, overlay)? {
-                let entry = record::decode_ledger(&bytes)
-                    .map_err(|error| StoreError::unreadable("an idempotency key", error))?;
-                return Err(Conflict::Idempotency(entry).into());
-            }
         }
         Ok(())
     }
 
     fn check_row(&self, write: &RowWrite, overlay: &Overlay) -> Result<(), CommitError> {
         let stored = match self.value(Table::Resources, &layout::resource(&write.key), overlay)? {
-            Some(bytes) => Some(
-                record::decode_row(&bytes)
-                    .map_err(|error| StoreError::unreadable(write.key.to_string(), error))?,
-            ),
+            Some(bytes) => Some(read::checked_row(&write.key, &bytes)?),
             None => None,
         };
         let found = stored.as_ref().map(|row| row.revision);

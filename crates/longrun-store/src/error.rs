@@ -156,7 +156,7 @@ fn is_full(cause: &(dyn Error + Send + Sync + 'static)) -> bool {
     while let Some(error) = next {
         if let Some(error) = error.downcast_ref::<io::Error>() {
             // An io::Error shows the source of its custom payload, not the payload itself.
-            let inner = error.get_ref().is_some_and(|inner| is_full(inner));
+            let inner = error.get_ref().is_some_and(is_full);
             if inner || matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
                 return true;
             }

@@ -2,14 +2,13 @@
 //!
 //! Between the moment a batch is applied and the moment it is synced, an engine shows it to readers, and a crash would
 //! take it back. So a reading that overlaps a batch is given out only when that batch is durable, and is done
-//! again if the engine was reopened meanwhile (S11).
+//! again if the batch was taken back or the engine was reopened meanwhile (S11).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::watch;
 
 use crate::error::StoreError;
-use crate::kv::KvError;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct State {
@@ -17,8 +16,9 @@ struct State {
     settled: u64,
     /// The outcome of a batch is unknown and the engine is not reopened yet.
     broken: bool,
-    /// How often the engine was reopened.
-    reopened: u64,
+    /// How often something that was shown may have been taken back: the engine was reopened, or a batch was
+    /// refused after all.
+    restarts: u64,
 }
 
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(crate) struct Gate {
 
 impl Gate {
     pub(crate) fn new() -> Self {
-        let state = State { settled: 0, broken: false, reopened: 0 };
+        let state = State { settled: 0, broken: false, restarts: 0 };
         Self { begun: AtomicU64::new(0), state: watch::Sender::new(state) }
     }
 
@@ -44,9 +44,33 @@ impl Gate {
         self.state.send_modify(|state| state.settled = begun);
     }
 
+    /// The batch is settled: it was not applied. Whoever read meanwhile may have seen it come and go.
+    pub(crate) fn refuse(&self) {
+        let begun = self.begun.load(Ordering::SeqCst);
+        self.state.send_modify(|state| {
+            state.settled = begun;
+            state.restarts += 1;
+        });
+    }
+
     /// The outcome of the batch is unknown.
     pub(crate) fn fail(&self) {
         self.state.send_modify(|state| state.broken = true);
+    }
+
+    /// Names the time between two restarts, for [`distrust`](Self::distrust).
+    pub(crate) fn restarts(&self) -> u64 {
+        self.state.borrow().restarts
+    }
+
+    /// A reading says that the engine can no longer be trusted. What it says is old news if the engine was
+    /// reopened since the reading began.
+    pub(crate) fn distrust(&self, restarts: u64) {
+        self.state.send_if_modified(|state| {
+            let tells = state.restarts == restarts && !state.broken;
+            state.broken |= tells;
+            tells
+        });
     }
 
     pub(crate) fn is_broken(&self) -> bool {
@@ -57,20 +81,20 @@ impl Gate {
     pub(crate) fn reopen(&self) {
         let begun = self.begun.load(Ordering::SeqCst);
         self.state.send_modify(|state| {
-            *state = State { settled: begun, broken: false, reopened: state.reopened + 1 };
+            *state = State { settled: begun, broken: false, restarts: state.restarts + 1 };
         });
     }
 
     /// Reads, and gives the reading out when all of it is durable. `read` is told whether nothing was written
-    /// while it ran, by a second look at [`Reading::is_still`].
+    /// while it ran, by a second look at [`Reading::is_still`]. [`Broken`] when the engine has to be reopened first.
     pub(crate) async fn read<T>(
         &self,
         mut read: impl FnMut(&Reading<'_>) -> Result<T, StoreError> + Send,
-    ) -> Result<T, StoreError> {
+    ) -> Result<Result<T, StoreError>, Broken> {
         loop {
             let before = *self.state.borrow();
             if before.broken {
-                return Err(broken());
+                return Err(Broken);
             }
             let reading =
                 Reading { gate: self, begun: self.begun.load(Ordering::SeqCst), settled: before.settled };
@@ -81,24 +105,24 @@ impl Gate {
             } else {
                 let mut watch = self.state.subscribe();
                 let settled = |state: &State| {
-                    state.settled >= begun || state.broken || state.reopened != before.reopened
+                    state.settled >= begun || state.broken || state.restarts != before.restarts
                 };
                 // The sender is ours, so the channel is open.
                 watch.wait_for(settled).await.map(|state| *state).unwrap_or(before)
             };
             if after.broken {
-                return Err(broken());
+                return Err(Broken);
             }
-            if after.reopened == before.reopened {
-                return result;
+            if after.restarts == before.restarts {
+                return Ok(result);
             }
         }
     }
 }
 
-fn broken() -> StoreError {
-    StoreError::from(KvError::Unknown("the store has to be reopened after a failed write".into()))
-}
+/// The engine has to be reopened before anything is read from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Broken;
 
 /// One reading through the gate.
 pub(crate) struct Reading<'a> {
@@ -131,7 +155,33 @@ mod tests {
         tokio::pin!(read);
         assert!(futures_poll(read.as_mut()).await.is_none());
         gate.settle();
-        assert_eq!(read.await.unwrap(), 1);
+        assert_eq!(read.await.unwrap().unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn s11_a_reading_across_a_batch_that_was_taken_back_is_done_again() {
+        let gate = Gate::new();
+        gate.begin();
+        let mut readings = 0;
+        let read = gate.read(|_| {
+            readings += 1;
+            Ok(readings)
+        });
+        tokio::pin!(read);
+        assert!(futures_poll(read.as_mut()).await.is_none());
+        gate.refuse();
+        assert_eq!(read.await.unwrap().unwrap(), 2);
+    }
+
+    #[test]
+    fn distrust_from_before_a_restart_is_old_news() {
+        let gate = Gate::new();
+        let restarts = gate.restarts();
+        gate.distrust(restarts);
+        assert!(gate.is_broken());
+        gate.reopen();
+        gate.distrust(restarts);
+        assert!(!gate.is_broken());
     }
 
     #[tokio::test]
@@ -147,7 +197,7 @@ mod tests {
         assert!(futures_poll(read.as_mut()).await.is_none());
         gate.fail();
         gate.reopen();
-        assert_eq!(read.await.unwrap(), 2);
+        assert_eq!(read.await.unwrap().unwrap(), 2);
     }
 
     #[tokio::test]
@@ -155,9 +205,9 @@ mod tests {
         let gate = Gate::new();
         gate.begin();
         gate.fail();
-        assert!(matches!(gate.read(|_| Ok(())).await, Err(StoreError::Unavailable(_))));
+        assert_eq!(gate.read(|_| Ok(())).await.unwrap_err(), Broken);
         gate.reopen();
-        assert!(gate.read(|_| Ok(())).await.is_ok());
+        assert!(gate.read(|_| Ok(())).await.unwrap().is_ok());
     }
 
     /// The result, if it is there at the first look.

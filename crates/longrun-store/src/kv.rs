@@ -7,6 +7,7 @@
 use std::error::Error;
 use std::fmt;
 use std::ops::Bound;
+use std::sync::Arc;
 
 /// A named, ordered set of keys. Tables are independent, but one [`Batch`] may touch any of them.
 ///
@@ -200,13 +201,15 @@ impl KvCapabilities {
 /// An ordered key-value engine under [`KvStore`](crate::KvStore).
 ///
 /// Called from ordinary threads and allowed to block. `commit` and `reopen` are called by one thread at a
-/// time; `get` and `scan` by any number of threads at once, also during a `commit`.
+/// time; `get` and `scan` by any number of threads at once, also during a `commit` or a `reopen`. During a
+/// `reopen` they may fail or wait, and what they say is not used.
 pub trait Kv: Send + Sync + 'static {
     /// The value of a key.
     ///
     /// To be correct: sees every batch whose `commit` has returned `Ok`. Whether it sees a batch whose
     /// `commit` still runs is left open (`KvStore` keeps such readings from its callers until the batch is
-    /// durable), but it never sees a value that no batch wrote.
+    /// durable), but it never sees a value that no batch wrote, and the writes of a batch come into sight
+    /// in their order or all at once: who sees one, sees those before it from then on.
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, KvError>;
 
     /// At most `limit` entries of `range`, in key order or in reverse.
@@ -239,6 +242,35 @@ pub trait Kv: Send + Sync + 'static {
     fn capabilities(&self) -> KvCapabilities;
 }
 
+/// A shared engine: the same data for several owners, one after the other.
+impl<K: Kv + ?Sized> Kv for Arc<K> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+        (**self).get(table, key)
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        range: &KeyRange,
+        direction: Direction,
+        limit: usize,
+    ) -> Result<Vec<Entry>, KvError> {
+        (**self).scan(table, range, direction, limit)
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<(), KvError> {
+        (**self).commit(batch)
+    }
+
+    fn reopen(&self) -> Result<(), KvError> {
+        (**self).reopen()
+    }
+
+    fn capabilities(&self) -> KvCapabilities {
+        (**self).capabilities()
+    }
+}
+
 /// The reason an engine gave, kept as the source of the error.
 pub type Cause = Box<dyn Error + Send + Sync>;
 
@@ -248,7 +280,8 @@ pub type Cause = Box<dyn Error + Send + Sync>;
 pub enum KvError {
     /// Nothing was applied, and the engine is usable. Try again when the cause is gone.
     NotApplied(Cause),
-    /// The batch may or may not be on disk; or the engine can no longer be trusted. Reopen it.
+    /// The batch may or may not be on disk; or, as the answer to a reading, the engine can no longer be trusted.
+    /// Reopen it.
     Unknown(Cause),
     /// Stored bytes are damaged or missing. Nothing heals this but a restore.
     Corrupt(Cause),

@@ -2,17 +2,18 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use longrun_core::limits::RECORD_BYTES_MAX;
 use longrun_core::{Execution, Fence, Operation, OperationId, ResourceId, ResourceKey, Row, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::committer::{Committer, Job};
+use crate::committer::{Committer, Job, REOPEN_WAIT};
 use crate::error::{CommitError, StoreError};
 use crate::gate::{Gate, Reading};
-use crate::kv::{Batch, Direction, Kv, Table};
+use crate::kv::{Batch, Direction, KeyRange, Kv, Table};
 use crate::layout::{self, FORMAT_VERSION};
 use crate::memory::MemoryKv;
 use crate::prepare::Prepared;
@@ -22,9 +23,12 @@ use crate::store::{
     Capabilities, Commit, Due, LedgerEntry, OperationQuery, Position, Purge, Purged, ResourceQuery, Slice,
     Store,
 };
+use crate::watched::Watched;
 
 /// Commits that may wait for the committer. Beyond it, callers wait.
 const QUEUE: usize = 4096;
+/// Times that one reading has the backend reopened before it gives up.
+const READ_REOPENS_MAX: usize = 2;
 
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +65,7 @@ pub struct KvStore {
 /// How commits reach the committer.
 enum Lane {
     /// It has a thread of its own, which gathers what comes while the disk is busy.
-    Thread(mpsc::Sender<Job>),
+    Thread { jobs: Option<mpsc::Sender<Job>>, thread: Option<JoinHandle<()>> },
     /// Whoever commits does its work. No threads: for simulation, and for stores without a disk.
     Inline(Mutex<Committer>),
 }
@@ -74,23 +78,27 @@ impl fmt::Debug for KvStore {
 
 impl KvStore {
     /// Opens a store over a backend, with a committer thread. The backend is synced from that thread alone.
+    ///
+    /// Dropping the store waits for the commits that are queued and for the thread, and then drops the backend: after
+    /// that, the same files can be opened again.
     pub fn open(kv: impl Kv) -> Result<Self, OpenError> {
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).map_err(|error| OpenError::System(error.to_string()))?;
-        let (store, committer) = Self::prepare(Arc::new(kv), secret)?;
+        let (store, committer) = Self::prepare(Arc::new(kv), secret, REOPEN_WAIT)?;
         let (sender, jobs) = mpsc::channel(QUEUE);
         // Ends when the store is dropped and what was queued is done.
-        thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("longrun-commit".to_owned())
             .spawn(move || committer.run(jobs))
             .map_err(|error| OpenError::System(error.to_string()))?;
-        Ok(store(Lane::Thread(sender)))
+        Ok(store(Lane::Thread { jobs: Some(sender), thread: Some(thread) }))
     }
 
     /// Opens a store over a backend, whose commits are done by their callers. The same calls give the same bytes:
-    /// `secret`, which authenticates page tokens, is used when the store is new.
+    /// `secret`, which authenticates page tokens, is used when the store is new. No clock is asked either: a backend
+    /// that has to be reopened is reopened at the next call.
     pub fn open_inline(kv: impl Kv, secret: [u8; 32]) -> Result<Self, OpenError> {
-        let (store, committer) = Self::prepare(Arc::new(kv), secret)?;
+        let (store, committer) = Self::prepare(Arc::new(kv), secret, Duration::ZERO)?;
         Ok(store(Lane::Inline(Mutex::new(committer))))
     }
 
@@ -104,23 +112,25 @@ impl KvStore {
     fn prepare(
         kv: Arc<dyn Kv>,
         secret: [u8; 32],
+        reopen_wait: Duration,
     ) -> Result<(impl FnOnce(Lane) -> Self, Committer), OpenError> {
         let found = kv.capabilities().value_bytes_max;
         if found < RECORD_BYTES_MAX {
             return Err(OpenError::SmallValues { found });
         }
-        let (fence, secret) = first_records(kv.as_ref(), secret)?;
         let gate = Arc::new(Gate::new());
-        let committer = Committer::new(Arc::clone(&kv), Arc::clone(&gate), fence);
+        let kv: Arc<dyn Kv> = Arc::new(Watched::new(kv, Arc::clone(&gate)));
+        let (fence, secret) = first_records(kv.as_ref(), secret)?;
+        let committer = Committer::new(Arc::clone(&kv), Arc::clone(&gate), fence, reopen_wait);
         Ok((move |lane| Self { kv, gate, secret, lane }, committer))
     }
 
     async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job) -> Option<T> {
         let (reply, answer) = oneshot::channel();
         match &self.lane {
-            Lane::Thread(jobs) => jobs.send(job(reply)).await.ok()?,
+            Lane::Thread { jobs, .. } => jobs.as_ref()?.send(job(reply)).await.ok()?,
             Lane::Inline(committer) => {
-                // A panic in a backend left nothing half done that the next commit does not check again.
+                // A panic in a backend does not get this far.
                 committer.lock().unwrap_or_else(PoisonError::into_inner).single(job(reply));
             }
         }
@@ -131,7 +141,24 @@ impl KvStore {
         &self,
         mut read: impl FnMut(&dyn Kv, &Reading<'_>) -> Result<T, StoreError> + Send,
     ) -> Result<T, StoreError> {
-        self.gate.read(|reading| read(self.kv.as_ref(), reading)).await
+        for _ in 0..READ_REOPENS_MAX {
+            if let Ok(result) = self.gate.read(|reading| read(self.kv.as_ref(), reading)).await {
+                return result;
+            }
+            // There may be no commit for a long time, and whoever waits for the outcome of one reads first.
+            self.ask(Job::Reopen).await.unwrap_or_else(|| Err(closed()))?;
+        }
+        Err(StoreError::Unavailable("the store breaks down as often as it is reopened".into()))
+    }
+}
+
+impl Drop for KvStore {
+    fn drop(&mut self) {
+        if let Lane::Thread { jobs, thread } = &mut self.lane {
+            drop(jobs.take());
+            // It has told those who asked, if it panicked.
+            _ = thread.take().map(JoinHandle::join);
+        }
     }
 }
 
@@ -139,19 +166,27 @@ impl KvStore {
 fn first_records(kv: &dyn Kv, secret: [u8; 32]) -> Result<(Fence, [u8; 32]), OpenError> {
     let get = |key: &[u8]| kv.get(Table::Meta, key).map_err(StoreError::from);
     let unreadable = |error| StoreError::unreadable("the store's first records", error);
+    let missing = || StoreError::Corrupt {
+        subject: "the store's first records".to_owned(),
+        cause: "some are missing".into(),
+    };
     if let Some(bytes) = get(layout::META_FORMAT)? {
         let found = record::decode_number(&bytes).map_err(unreadable)?;
         if found > FORMAT_VERSION {
             return Err(OpenError::FutureLayout { found });
         }
-        let missing = || StoreError::Corrupt {
-            subject: "the store's first records".to_owned(),
-            cause: "some are missing".into(),
-        };
         let epoch = get(layout::META_EPOCH)?.ok_or_else(missing)?;
         let stored = get(layout::META_PAGE_SECRET)?.ok_or_else(missing)?;
         let epoch = record::decode_number(&epoch).map_err(unreadable)?;
         return Ok((Fence(epoch), record::decode_secret(&stored).map_err(unreadable)?));
+    }
+    // Only an empty store is a new one: to begin another epoch over somebody's data would let an old owner back in.
+    for table in Table::ALL {
+        let found =
+            kv.scan(table, &KeyRange::prefix(b""), Direction::Forward, 1).map_err(StoreError::from)?;
+        if !found.is_empty() {
+            return Err(missing().into());
+        }
     }
     let mut batch = Batch::default();
     let number = |number| record::encode_number(number).map_err(unreadable);

@@ -63,8 +63,8 @@ pub(crate) fn parse_timed(key: &[u8]) -> Result<(Timestamp, OperationId), CodecE
 
 /// Every key of `due` or `finished` at or before a time is below this.
 pub(crate) fn timed_end(until: Timestamp) -> Vec<u8> {
-    let next = Timestamp::from_unix_micros(until.unix_micros().saturating_add(1)).unwrap_or(Timestamp::MAX);
-    time(next).to_vec()
+    // One more than `Timestamp::MAX` is no timestamp, but it is a key.
+    ((until.unix_micros() + 1) ^ i64::MIN).to_be_bytes().to_vec()
 }
 
 pub(crate) fn parse_operation(bytes: &[u8]) -> Result<OperationId, CodecError> {
@@ -109,8 +109,9 @@ pub(crate) fn expiry(at: Timestamp, digest: &[u8; 32]) -> Vec<u8> {
     [time(at).as_slice(), digest].concat()
 }
 
-pub(crate) fn parse_expiry(key: &[u8]) -> Result<[u8; 32], CodecError> {
-    key.get(TIME_BYTES..).and_then(|digest| digest.try_into().ok()).ok_or(CodecError::Length)
+pub(crate) fn parse_expiry(key: &[u8]) -> Result<(Timestamp, [u8; 32]), CodecError> {
+    let (at, digest) = key.split_first_chunk::<TIME_BYTES>().ok_or(CodecError::Length)?;
+    Ok((parse_time(*at)?, digest.try_into().map_err(|_| CodecError::Length)?))
 }
 
 #[cfg(test)]
@@ -125,6 +126,14 @@ mod tests {
         assert!(all.iter().map(|at| time(*at)).is_sorted());
         for at in all {
             assert_eq!(parse_time(time(at)), Ok(at));
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_time_is_after_all_its_keys() {
+        let id = OperationId::parse("zzzvvvvvvvvvvvvvvvvv").unwrap();
+        for at in [Timestamp::MIN, Timestamp::UNIX_EPOCH, Timestamp::MAX] {
+            assert!(timed(at, id) < timed_end(at), "{at}");
         }
     }
 

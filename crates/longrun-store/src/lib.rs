@@ -23,7 +23,11 @@
 
 pub mod codec;
 mod committer;
+#[cfg(feature = "testing")]
+pub mod conformance;
 mod error;
+#[cfg(feature = "testing")]
+pub mod faulty;
 mod gate;
 mod kv;
 mod kv_store;
@@ -34,6 +38,7 @@ mod prepare;
 mod read;
 mod record;
 mod store;
+mod watched;
 
 pub use error::{CommitError, Conflict, StoreError};
 pub use kv::{

@@ -15,6 +15,10 @@ use crate::store::{Due, LedgerEntry, Position, Purge, Purged, Slice};
 
 /// Entries that are read at once.
 const SCAN_ENTRIES: usize = 512;
+/// Most operations, and most idempotency entries, that one purge removes.
+const PURGE_MAX: usize = 10_000;
+/// Bytes of keys and values in the batch of one purge, nearly.
+const PURGE_BYTES_MAX: usize = 1 << 20;
 /// Readings of an operation that keeps changing while it is read, before giving up.
 const LOADS_MAX: usize = 100;
 
@@ -23,10 +27,14 @@ fn subject(id: OperationId) -> String {
 }
 
 fn head(kv: &dyn Kv, id: OperationId) -> Result<Option<Head>, StoreError> {
-    let bytes = kv.get(Table::Operations, &layout::operation(id))?;
-    bytes
-        .map(|bytes| Head::decode(&bytes).map_err(|error| StoreError::unreadable(subject(id), error)))
-        .transpose()
+    let Some(bytes) = kv.get(Table::Operations, &layout::operation(id))? else { return Ok(None) };
+    let head = Head::decode(&bytes).map_err(|error| StoreError::unreadable(subject(id), error))?;
+    // A checksum does not see a record that lies under a damaged key.
+    if head.header().id == id { Ok(Some(head)) } else { Err(misplaced(subject(id))) }
+}
+
+fn misplaced(subject: String) -> StoreError {
+    StoreError::unreadable(subject, CodecError::Content("it lies under another key".to_owned()))
 }
 
 /// Every entry of a range, oldest first.
@@ -38,10 +46,13 @@ fn entries(kv: &dyn Kv, id: OperationId) -> Result<Vec<Entry>, StoreError> {
         let Some((last, _)) = found.last() else { return Ok(entries) };
         range.from = Bound::Excluded(last.clone());
         let is_last = found.len() < SCAN_ENTRIES;
-        for (_, bytes) in &found {
-            entries.push(
-                record::decode_entry(bytes).map_err(|error| StoreError::unreadable(subject(id), error))?,
-            );
+        for (key, bytes) in &found {
+            let entry =
+                record::decode_entry(bytes).map_err(|error| StoreError::unreadable(subject(id), error))?;
+            if *key != layout::journal(id, entry.first) {
+                return Err(misplaced(subject(id)));
+            }
+            entries.push(entry);
         }
         if is_last {
             return Ok(entries);
@@ -114,24 +125,38 @@ pub(crate) fn due(
     limit: usize,
 ) -> Result<Vec<Due>, StoreError> {
     let from = after.map_or(Bound::Unbounded, |after| Bound::Excluded(layout::timed(after.at, after.id)));
-    let range = KeyRange { from, to: Bound::Excluded(layout::timed_end(until)) };
-    let found = kv.scan(Table::Due, &range, Direction::Forward, limit)?;
-    found
-        .iter()
-        .map(|(key, _)| match layout::parse_timed(key) {
-            Ok((at, id)) => Ok(Due { at, id }),
-            Err(error) => Err(StoreError::unreadable("the index of due operations", error)),
-        })
-        .collect()
+    let mut range = KeyRange { from, to: Bound::Excluded(layout::timed_end(until)) };
+    let mut all = Vec::new();
+    loop {
+        let wanted = limit - all.len();
+        let found = kv.scan(Table::Due, &range, Direction::Forward, wanted)?;
+        for (key, _) in &found {
+            match layout::parse_timed(key) {
+                Ok((at, id)) => all.push(Due { at, id }),
+                // One damaged key must not keep all others from being worked on (C18).
+                Err(error) => {
+                    tracing::error!(%error, ?key, "a key in the index of due operations is damaged");
+                }
+            }
+        }
+        match found.last() {
+            Some((last, _)) if found.len() == wanted && all.len() < limit => {
+                range.from = Bound::Excluded(last.clone());
+            }
+            _ => return Ok(all),
+        }
+    }
 }
 
 pub(crate) fn row(kv: &dyn Kv, key: &ResourceKey) -> Result<Option<Row>, StoreError> {
     let bytes = kv.get(Table::Resources, &layout::resource(key))?;
-    bytes
-        .map(|bytes| {
-            record::decode_row(&bytes).map_err(|error| StoreError::unreadable(key.to_string(), error))
-        })
-        .transpose()
+    bytes.map(|bytes| checked_row(key, &bytes)).transpose()
+}
+
+/// The row of `key`, from what lies under it.
+pub(crate) fn checked_row(key: &ResourceKey, bytes: &[u8]) -> Result<Row, StoreError> {
+    let row = record::decode_row(bytes).map_err(|error| StoreError::unreadable(key.to_string(), error))?;
+    if row.key == *key { Ok(row) } else { Err(misplaced(key.to_string())) }
 }
 
 pub(crate) fn ledger(kv: &dyn Kv, digest: &[u8; 32]) -> Result<Option<LedgerEntry>, StoreError> {
@@ -146,7 +171,8 @@ pub(crate) fn ledger(kv: &dyn Kv, digest: &[u8; 32]) -> Result<Option<LedgerEntr
 /// Walks the keys under a prefix after a position, and gives out what `item` makes of each.
 ///
 /// A position is a key without the prefix. `item` gives `None` for what does not belong to the list: such a key is
-/// passed over, but counts against the work that one call may do, so a slice may be short.
+/// passed over, but counts against the work that one call may do, so a slice may be short. So is an item that cannot
+/// be read: it is reported, and whoever asks for it by name is told why (C18).
 pub(crate) fn slice<T>(
     kv: &dyn Kv,
     (table, prefix, direction): (Table, &[u8], Direction),
@@ -170,7 +196,14 @@ pub(crate) fn slice<T>(
     let mut items = Vec::with_capacity(found.len());
     for (key, value) in found {
         let rest = key.get(prefix.len()..).unwrap_or_default();
-        items.extend(item(rest)?);
+        match item(rest) {
+            Ok(item) => items.extend(item),
+            Err(StoreError::Unavailable(cause)) => return Err(StoreError::Unavailable(cause)),
+            Err(error) => {
+                let cause = std::error::Error::source(&error);
+                tracing::error!(%error, cause, table = table.name(), "left out of a list");
+            }
+        }
         last = Some((key, value));
     }
     let position = last.map(|(key, _)| Position(key.get(prefix.len()..).unwrap_or_default().to_vec()));
@@ -179,65 +212,140 @@ pub(crate) fn slice<T>(
 
 /// What a purge has to remove. Called by the committer, between its writes.
 pub(crate) fn purge(kv: &dyn Kv, purge: &Purge) -> Result<(Batch, Purged), StoreError> {
-    let mut batch = Batch::default();
-    let mut purged = Purged::default();
-    let limit = purge.limit.max(1);
-    let range = KeyRange { from: Bound::Unbounded, to: Bound::Excluded(layout::timed_end(purge.done_until)) };
-    let mut bytes_left = kv.capabilities().batch_bytes_max / 2;
-    // An unreadable record stays where it is; look past as many as may be in the way.
-    for (key, _) in kv.scan(Table::Finished, &range, Direction::Forward, limit.saturating_mul(2))? {
-        if purged.operations == limit || bytes_left == 0 {
-            purged.more = true;
-            break;
+    let mut gathered =
+        Gathered { batch: Batch::default(), purged: Purged::default(), bytes: 0, bytes_max: purge_bytes(kv) };
+    let limit = purge.limit.clamp(1, PURGE_MAX);
+    let until = |at| KeyRange { from: Bound::Unbounded, to: Bound::Excluded(layout::timed_end(at)) };
+    let all_operations = walk(kv, Table::Finished, until(purge.done_until), &mut |key| {
+        if gathered.purged.operations >= limit || gathered.is_full() {
+            return Ok(false);
         }
-        let (_, id) = layout::parse_timed(&key)
-            .map_err(|error| StoreError::unreadable("the index of finished operations", error))?;
-        match head(kv, id) {
-            Ok(Some(head)) => {
-                let before = batch.byte_len();
-                purge_operation(kv, &mut batch, &head, key, purge)?;
-                bytes_left = bytes_left.saturating_sub(batch.byte_len() - before);
-                purged.operations += 1;
-            }
-            Ok(None) => batch.remove(Table::Finished, key),
-            Err(StoreError::Unavailable(cause)) => return Err(StoreError::Unavailable(cause)),
-            Err(_) => purged.unreadable += 1,
+        let removed = purge_operation(kv, &key, purge)?;
+        gathered.take(removed, |purged| &mut purged.operations);
+        Ok(true)
+    })?;
+    let all_keys = walk(kv, Table::IdempotencyExpiry, until(purge.now), &mut |key| {
+        if gathered.purged.keys >= limit || gathered.is_full() {
+            return Ok(false);
         }
-    }
-    let range = KeyRange { from: Bound::Unbounded, to: Bound::Excluded(layout::timed_end(purge.now)) };
-    let expired = kv.scan(Table::IdempotencyExpiry, &range, Direction::Forward, limit)?;
-    purged.more |= expired.len() == limit;
-    for (key, _) in expired {
-        let digest = layout::parse_expiry(&key)
-            .map_err(|error| StoreError::unreadable("the index of idempotency keys", error))?;
-        batch.remove(Table::Idempotency, digest.to_vec());
-        batch.remove(Table::IdempotencyExpiry, key);
-        purged.keys += 1;
-    }
-    Ok((batch, purged))
+        let removed = purge_key(kv, &key)?;
+        gathered.take(removed, |purged| &mut purged.keys);
+        Ok(true)
+    })?;
+    gathered.purged.more = !(all_operations && all_keys);
+    Ok((gathered.batch, gathered.purged))
 }
 
-fn purge_operation(
+/// One batch holds no more than half of what the backend takes, and never so much that commits wait long for it.
+fn purge_bytes(kv: &dyn Kv) -> usize {
+    PURGE_BYTES_MAX.min(kv.capabilities().batch_bytes_max / 2).max(1)
+}
+
+/// What becomes of one entry that a purge comes to.
+enum Removal {
+    /// These are its writes.
+    Counted(Batch),
+    /// It stood for nothing; this takes it away.
+    Leftover(Batch),
+    /// It cannot be read, or does not agree with its record. It stays.
+    Unreadable,
+}
+
+struct Gathered {
+    batch: Batch,
+    purged: Purged,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl Gathered {
+    fn is_full(&self) -> bool {
+        self.bytes >= self.bytes_max
+    }
+
+    fn take(&mut self, removal: Removal, count: impl Fn(&mut Purged) -> &mut usize) {
+        let batch = match removal {
+            Removal::Counted(batch) => {
+                *count(&mut self.purged) += 1;
+                batch
+            }
+            Removal::Leftover(batch) => batch,
+            Removal::Unreadable => {
+                self.purged.unreadable += 1;
+                return;
+            }
+        };
+        self.bytes += batch.byte_len();
+        self.batch.writes.extend(batch.writes);
+    }
+}
+
+/// Shows the keys of a range one by one, until `see` has seen enough; true when it has seen all.
+fn walk(
     kv: &dyn Kv,
-    batch: &mut Batch,
-    head: &Head,
-    finished_key: Vec<u8>,
-    purge: &Purge,
-) -> Result<(), StoreError> {
-    let header = head.header();
-    let id = header.id;
+    table: Table,
+    mut range: KeyRange,
+    see: &mut dyn FnMut(Vec<u8>) -> Result<bool, StoreError>,
+) -> Result<bool, StoreError> {
+    loop {
+        let found = kv.scan(table, &range, Direction::Forward, SCAN_ENTRIES)?;
+        let Some((last, _)) = found.last() else { return Ok(true) };
+        range.from = Bound::Excluded(last.clone());
+        let is_last = found.len() < SCAN_ENTRIES;
+        for (key, _) in found {
+            if !see(key)? {
+                return Ok(false);
+            }
+        }
+        if is_last {
+            return Ok(true);
+        }
+    }
+}
+
+fn purge_operation(kv: &dyn Kv, finished_key: &[u8], purge: &Purge) -> Result<Removal, StoreError> {
+    let mut batch = Batch::default();
+    batch.remove(Table::Finished, finished_key.to_vec());
+    let Ok((at, id)) = layout::parse_timed(finished_key) else { return Ok(Removal::Unreadable) };
+    let header = match head(kv, id) {
+        Ok(None) => return Ok(Removal::Leftover(batch)),
+        // What the record says counts: it may not be done, or not so long ago (C20).
+        Ok(Some(Head::Finished { header, modified_at, .. })) if modified_at == at => header,
+        Err(StoreError::Unavailable(cause)) => return Err(StoreError::Unavailable(cause)),
+        Ok(Some(_)) | Err(_) => return Ok(Removal::Unreadable),
+    };
     batch.remove(Table::Operations, layout::operation(id));
-    batch.remove(Table::Finished, finished_key);
     for key in &header.resources {
         batch.remove(Table::ByResource, layout::by_resource(key, id));
     }
-    let Some(digest) = header.idempotency else { return Ok(()) };
+    let Some(digest) = header.idempotency else { return Ok(Removal::Counted(batch)) };
     // The key goes on being known for its own time: a late repeat must not start the work again (C15).
-    if let Some(entry) = ledger(kv, &digest)? {
-        let entry = LedgerEntry { expires_at: Some(purge.keys_expire_at), ..entry };
-        let unencodable = |error: CodecError| StoreError::unreadable("an idempotency key", error);
-        batch.put(Table::Idempotency, digest.to_vec(), record::encode_ledger(&entry).map_err(unencodable)?);
-        batch.put(Table::IdempotencyExpiry, layout::expiry(purge.keys_expire_at, &digest), Vec::new());
+    match ledger(kv, &digest) {
+        Ok(Some(entry)) if entry.operation == id => {
+            let entry = LedgerEntry { expires_at: Some(purge.keys_expire_at), ..entry };
+            let unencodable = |error: CodecError| StoreError::unreadable("an idempotency key", error);
+            let bytes = record::encode_ledger(&entry).map_err(unencodable)?;
+            batch.put(Table::Idempotency, digest.to_vec(), bytes);
+            batch.put(Table::IdempotencyExpiry, layout::expiry(purge.keys_expire_at, &digest), Vec::new());
+        }
+        Ok(_) => {}
+        Err(StoreError::Unavailable(cause)) => return Err(StoreError::Unavailable(cause)),
+        Err(_) => return Ok(Removal::Unreadable),
     }
-    Ok(())
+    Ok(Removal::Counted(batch))
+}
+
+fn purge_key(kv: &dyn Kv, expiry_key: &[u8]) -> Result<Removal, StoreError> {
+    let mut batch = Batch::default();
+    batch.remove(Table::IdempotencyExpiry, expiry_key.to_vec());
+    let Ok((at, digest)) = layout::parse_expiry(expiry_key) else { return Ok(Removal::Unreadable) };
+    match ledger(kv, &digest) {
+        Ok(None) => Ok(Removal::Leftover(batch)),
+        Ok(Some(entry)) if entry.expires_at == Some(at) => {
+            batch.remove(Table::Idempotency, digest.to_vec());
+            Ok(Removal::Counted(batch))
+        }
+        Err(StoreError::Unavailable(cause)) => Err(StoreError::Unavailable(cause)),
+        Ok(Some(_)) | Err(_) => Ok(Removal::Unreadable),
+    }
 }

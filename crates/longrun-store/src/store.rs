@@ -142,7 +142,7 @@ pub struct Purge {
     pub keys_expire_at: Timestamp,
     /// The time that decides which idempotency entries go now.
     pub now: Timestamp,
-    /// Most operations, and most idempotency entries, to remove in this call.
+    /// Most operations, and most idempotency entries, to remove in this call. The store may remove fewer.
     pub limit: usize,
 }
 
@@ -153,7 +153,7 @@ pub struct Purged {
     pub operations: usize,
     /// Idempotency entries.
     pub keys: usize,
-    /// Operations that were due to go but cannot be read. They stay.
+    /// Operations and idempotency entries that were due to go but cannot be read. They stay.
     pub unreadable: usize,
     /// There may be more to remove.
     pub more: bool,
@@ -206,6 +206,9 @@ pub trait Store: Debug + Send + Sync + 'static {
     async fn resource(&self, key: &ResourceKey) -> Result<Option<Row>, StoreError>;
 
     /// At most `limit` rows, ascending by id, after a position. May be fewer than `limit` although more follow.
+    ///
+    /// To be correct: a row that cannot be read is left out and reported in the log; [`resource`](Self::resource)
+    /// tells why. It never keeps the others from being listed (C18).
     async fn list_resources(
         &self,
         query: &ResourceQuery,
@@ -214,6 +217,9 @@ pub trait Store: Debug + Send + Sync + 'static {
     ) -> Result<Slice<Row>, StoreError>;
 
     /// At most `limit` operations, newest first, after a position. May be fewer than `limit` although more follow.
+    ///
+    /// To be correct: an operation that cannot be read is left out and reported in the log; [`load`](Self::load)
+    /// tells why. It never keeps the others from being listed (C18).
     async fn list_operations(
         &self,
         query: &OperationQuery,

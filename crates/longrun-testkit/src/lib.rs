@@ -1,1 +1,8 @@
-//! Under construction.
+//! Simulation, crash tests and oracles for the longrun engine, and for the operations of its users.
+//!
+//! - [`sim`]: operations in a simulated world of crashes and faults, judged by an oracle that knows the contract. The
+//!   program `sim` runs seeds by the hundred thousand.
+//! - [`crash`]: real processes on real stores, killed and cut off from power. The program `crash` runs it.
+
+pub mod crash;
+pub mod sim;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use longrun_core::{IdPrefix, Invalid, KindName, StepName, Timestamp};
+use longrun_core::{IdPrefix, Invalid, KindName, StepName};
 use longrun_store::Store;
 
 use crate::engine::Engine;
@@ -148,7 +148,8 @@ impl EngineBuilder {
         }
         tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
         let fence = self.store.take_over().await?;
-        let backlog = !self.store.due(Timestamp::MAX, None, 1).await?.is_empty();
-        Ok(Engine::start(self.store, self.environment, self.registry, self.settings, fence, backlog))
+        // Before anything new is taken, so that nothing is counted twice.
+        let unfinished = crate::scheduler::count_unfinished(self.store.as_ref()).await?;
+        Ok(Engine::start(self.store, self.environment, self.registry, self.settings, fence, unfinished))
     }
 }

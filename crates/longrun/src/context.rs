@@ -36,7 +36,7 @@ impl fmt::Display for EffectKey {
 pub struct FencingToken {
     /// The epoch of the owner.
     pub epoch: Fence,
-    /// The number of the run, or of the undo.
+    /// The number of the run; for undos it goes on from the last run.
     pub attempt: u32,
 }
 

@@ -12,7 +12,7 @@
 //! While a commit is under way the steps go on. If it fails, the execution is thrown away and loaded again, and what
 //! happened is decided anew: nothing that the store does can lose an outcome or invent one (C22).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,8 +22,8 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use longrun_core::limits::ENTRY_BYTES_TARGET;
 use longrun_core::{
-    Attempt, Backoff, Command, Event, Execution, Inconsistent, Json, Operation, OperationId, Progress,
-    Refusal, Revision, StepIndex, StepReport, Timestamp,
+    Applied, Attempt, Backoff, Code, Command, Event, Execution, Inconsistent, Json, Operation, OperationId,
+    Progress, Refusal, Revision, Status, StepIndex, StepReport, Timestamp,
 };
 use longrun_store::{Cause, Commit, CommitError};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -68,8 +68,8 @@ enum Reply {
 
 /// Why a driver leaves its operation before it is done.
 enum Leave {
-    /// It only waits for a time; the scheduler comes back to it.
-    Parked,
+    /// It only waits for this time; the scheduler comes back to it.
+    Parked(Timestamp),
     /// The engine stops.
     Stopping,
     /// This build, or this engine, cannot go on with it.
@@ -87,9 +87,9 @@ pub(crate) struct Driver {
     runs: BTreeMap<StepIndex, (Attempt, watch::Sender<Option<Stop>>)>,
     undos: BTreeMap<StepIndex, (u32, watch::Sender<Option<Stop>>)>,
     /// Ends that came while a commit was under way.
-    ended: Vec<Ended>,
+    ended: VecDeque<Ended>,
     /// Checkpoints that came while the store was away.
-    delayed: Vec<Happened>,
+    delayed: VecDeque<Happened>,
 }
 
 impl Driver {
@@ -108,24 +108,22 @@ impl Driver {
             performing: FuturesUnordered::new(),
             runs: BTreeMap::new(),
             undos: BTreeMap::new(),
-            ended: Vec::new(),
-            delayed: Vec::new(),
+            ended: VecDeque::new(),
+            delayed: VecDeque::new(),
         }
     }
 
-    /// Works until the operation is done or has to wait. With `adopt`, what became of its runs is not known.
-    pub(crate) async fn drive(mut self, adopt: bool) {
+    /// Works until the operation is done or has to wait. With `adopt`, what became of its runs is not known. Gives the time
+    /// at which the scheduler is to come back to it.
+    pub(crate) async fn drive(mut self, adopt: bool) -> Option<Timestamp> {
         let id = self.execution.id();
         match self.work(adopt).await {
             Ok(()) => tracing::debug!("done"),
-            Err(Leave::Parked) => {
-                if let Some(at) = self.execution.next(self.inner.now()).wake_at {
-                    self.inner.slots.note_due(at);
-                }
-            }
+            Err(Leave::Parked(at)) => return Some(at),
             Err(Leave::Stopping | Leave::Gone) => {}
             Err(Leave::Hold(reason)) => self.inner.hold(id, reason),
         }
+        None
     }
 
     async fn work(&mut self, adopt: bool) -> Result<(), Leave> {
@@ -137,22 +135,24 @@ impl Driver {
             if self.execution.is_done() {
                 return Ok(());
             }
+            // One look at the clock for both: what becomes due between two looks would be seen by neither.
+            let now = self.inner.now();
             if *shutting_down.borrow_and_update() {
                 self.stop_all(Stop::ShuttingDown);
                 if self.performing.is_empty() && self.ended.is_empty() {
                     return Err(Leave::Stopping);
                 }
             } else {
-                self.begin();
+                self.begin(now);
             }
-            let happened = self.gather(&mut shutting_down).await?;
+            let happened = self.gather(now, &mut shutting_down).await?;
             self.turn(happened).await?;
         }
     }
 
     /// Begins what is on record as started and does not run yet.
-    fn begin(&mut self) {
-        let next = self.execution.next(self.inner.now());
+    fn begin(&mut self, now: Timestamp) {
+        let next = self.execution.next(now);
         if next.stop {
             for (_, stop) in self.runs.values() {
                 perform::tell_to_stop(stop, Stop::RollingBack);
@@ -160,14 +160,19 @@ impl Driver {
         }
         for step in next.run {
             let attempt = self.execution.attempt(step);
-            if self.runs.get(&step).is_none_or(|(running, _)| *running != attempt) {
-                let (future, stop) = perform::run(&self.inner, &self.entry, &self.execution, step);
-                if next.stop {
-                    perform::tell_to_stop(&stop, Stop::RollingBack);
-                }
-                self.runs.insert(step, (attempt, stop));
-                self.performing.push(future);
+            if self.runs.get(&step).is_some_and(|(running, _)| *running == attempt) {
+                continue;
             }
+            if next.stop {
+                // Its start and the decision to roll back went into one commit: it has not begun, and must not (C11).
+                let error = Status::new(Code::Aborted, "the operation rolled back before the step began");
+                let report = StepReport::Failed { error, applied: Applied::No, retryable: false };
+                self.ended.push_back(Ended::Run { step, attempt, report });
+                continue;
+            }
+            let (future, stop) = perform::run(&self.inner, &self.entry, &self.execution, step);
+            self.runs.insert(step, (attempt, stop));
+            self.performing.push(future);
         }
         // An operator took over a step whose undo is on: it has to end before another begins (C10).
         let mut taken_over = false;
@@ -196,15 +201,16 @@ impl Driver {
     }
 
     /// Waits until something happens, and takes everything that has happened by then.
-    async fn gather(&mut self, shutting_down: &mut watch::Receiver<bool>) -> Result<Vec<Happened>, Leave> {
-        let mut happened = std::mem::take(&mut self.delayed);
-        let ended = std::mem::take(&mut self.ended);
-        happened.extend(ended.into_iter().map(|ended| self.happened(ended)));
-        if happened.is_empty() {
-            let now = self.inner.now();
+    async fn gather(
+        &mut self,
+        now: Timestamp,
+        shutting_down: &mut watch::Receiver<bool>,
+    ) -> Result<Vec<Happened>, Leave> {
+        let mut happened = Vec::new();
+        if self.delayed.is_empty() && self.ended.is_empty() {
             let next = self.execution.next(now);
             if self.performing.is_empty() && next.run.is_empty() && next.undo.is_empty() {
-                return self.park(next.wake_at.is_some());
+                return self.park(next.wake_at);
             }
             // What a wait ends for would not be started any more.
             let wake_at = next.wake_at.filter(|_| !self.inner.is_shutting_down());
@@ -222,29 +228,31 @@ impl Driver {
         // Whatever else is there already goes into the same commit, as far as it fits.
         let mut bytes: usize = happened.iter().map(Happened::byte_len).sum();
         while bytes < ENTRY_BYTES_TARGET {
-            let more = match self.performing.next().now_or_never() {
-                Some(Some(ended)) => self.happened(ended),
-                _ => match self.inbox.try_recv() {
-                    Ok(message) => message.into(),
-                    Err(_) => break,
-                },
-            };
+            let Some(more) = self.already() else { break };
             bytes += more.byte_len();
             happened.push(more);
         }
         Ok(happened)
     }
 
+    /// Something that has happened already, if anything has.
+    fn already(&mut self) -> Option<Happened> {
+        if let Some(checkpoint) = self.delayed.pop_front() {
+            return Some(checkpoint);
+        }
+        match self.ended.pop_front().or_else(|| self.performing.next().now_or_never().flatten()) {
+            Some(ended) => Some(self.happened(ended)),
+            None => self.inbox.try_recv().ok().map(Happened::from),
+        }
+    }
+
     /// Nothing is on and nothing can begin. Leaves the operation to the scheduler, unless somebody has just written.
-    fn park(&mut self, waits: bool) -> Result<Vec<Happened>, Leave> {
+    fn park(&mut self, wake_at: Option<Timestamp>) -> Result<Vec<Happened>, Leave> {
         if let Ok(message) = self.inbox.try_recv() {
             return Ok(vec![message.into()]);
         }
-        if waits {
-            Err(Leave::Parked)
-        } else {
-            Err(Leave::Hold(HoldReason::Engine("nothing is left to do".into())))
-        }
+        let nothing = || Leave::Hold(HoldReason::Engine("nothing is left to do".into()));
+        Err(wake_at.map_or_else(nothing, Leave::Parked))
     }
 
     fn happened(&mut self, ended: Ended) -> Happened {
@@ -315,12 +323,14 @@ impl Driver {
         let turn = self.execution.seal(events, now).map_err(held)?;
         let commit = Commit::new(&self.execution, turn, self.inner.fence);
         let store = Arc::clone(&self.inner.store);
+        // A list may show the turn as soon as it is durable, so what was before must not be shown any more (S11).
+        self.entry.unpublish();
         let mut commit = store.commit(commit);
         loop {
             tokio::select! {
                 biased;
                 result = &mut commit => return Ok(result),
-                Some(ended) = self.performing.next(), if !self.performing.is_empty() => self.ended.push(ended),
+                Some(ended) = self.performing.next(), if !self.performing.is_empty() => self.ended.push_back(ended),
             }
         }
     }
@@ -366,9 +376,14 @@ impl Driver {
                 }
             }
         };
-        // Nobody else holds our fence: if an unknown commit shows its revision, it was ours that happened.
+        if matches!(error, CommitError::Conflict(_)) && stored.revision() < expected {
+            // It is as this turn found it, and yet the turn does not fit: deciding again would end the same way.
+            return Err(Leave::Hold(HoldReason::Unreadable(away.cause)));
+        }
+        // Nobody else writes to it: if an unknown commit shows its revision, it was ours that happened.
         let happened_after_all = matches!(error, CommitError::Unknown(_)) && stored.revision() == expected;
         self.execution = stored;
+        self.entry.publish(self.execution.operation());
         Ok(happened_after_all)
     }
 
@@ -380,13 +395,13 @@ impl Driver {
         loop {
             tokio::select! {
                 biased;
-                Some(ended) = self.performing.next(), if !self.performing.is_empty() => self.ended.push(ended),
+                Some(ended) = self.performing.next(), if !self.performing.is_empty() => self.ended.push_back(ended),
                 // Nobody is kept waiting for a store that is away, but a step that wants to save has time.
                 Some(message) = self.inbox.recv() => match message {
                     Message::Command { reply, .. } => {
                         _ = reply.send(Err(CommandError::Store(CommitError::Unavailable(away.cause()))));
                     }
-                    checkpoint => self.delayed.push(checkpoint.into()),
+                    checkpoint => self.delayed.push_back(checkpoint.into()),
                 },
                 // What was not stored is unknown to the next start, as after a crash.
                 _ = shutting_down.wait_for(|stop| *stop) => return Err(Leave::Stopping),
@@ -531,12 +546,29 @@ impl Drop for Lease {
     }
 }
 
-/// Runs a driver to its end, keeping its panics from everybody else (S28).
-pub(crate) async fn guard(inner: &Arc<Inner>, id: OperationId, work: impl Future<Output = ()>) {
-    let result = std::panic::AssertUnwindSafe(work).catch_unwind().await;
-    if result.is_err() {
-        inner.hold(id, HoldReason::Engine("its driver panicked".to_owned()));
+impl Lease {
+    /// Gives back what is held, and then has the scheduler come back at `due`. Not before: a look in between would pass
+    /// over an operation that still runs, and forget it.
+    pub(crate) fn end(self, due: Option<Timestamp>) {
+        let inner = Arc::clone(&self.inner);
+        drop(self);
+        if let Some(due) = due {
+            inner.slots.note_due(due);
+        }
     }
+}
+
+/// Runs a driver to its end, keeping its panics from everybody else (S28).
+pub(crate) async fn guard(
+    inner: &Arc<Inner>,
+    id: OperationId,
+    work: impl Future<Output = Option<Timestamp>>,
+) -> Option<Timestamp> {
+    let result = std::panic::AssertUnwindSafe(work).catch_unwind().await;
+    result.unwrap_or_else(|_| {
+        inner.hold(id, HoldReason::Engine("its driver panicked".to_owned()));
+        None
+    })
 }
 
 /// For the scheduler: takes up an operation that is in the store.
@@ -545,21 +577,22 @@ pub(crate) async fn take_up(
     entry: &Arc<Entry>,
     id: OperationId,
     inbox: mpsc::Receiver<Message>,
-) {
+) -> Option<Timestamp> {
     let execution = match inner.load_to_run(id).await {
         Ok(Some(execution)) if !execution.is_done() => execution,
-        Ok(_) => return,
-        Err(LoadError::Hold(reason)) => return inner.hold(id, reason),
+        Ok(_) => return None,
+        Err(LoadError::Hold(reason)) => {
+            inner.hold(id, reason);
+            return None;
+        }
         Err(LoadError::Unavailable(error)) => {
             tracing::warn!(
                 error = crate::step::with_causes(&error),
                 "an operation cannot be read, trying again later"
             );
-            inner.slots.note_due(inner.now().saturating_add(STORE_BACKOFF.longest));
-            inner.slots.note_work();
-            return tokio::time::sleep(STORE_BACKOFF.first).await;
+            return Some(inner.now().saturating_add(STORE_BACKOFF.longest));
         }
     };
     *lock(&entry.progress) = None;
-    Driver::new(Arc::clone(inner), Arc::clone(entry), execution, inbox).drive(true).await;
+    Driver::new(Arc::clone(inner), Arc::clone(entry), execution, inbox).drive(true).await
 }

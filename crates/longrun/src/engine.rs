@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use longrun_core::limits::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX};
 use longrun_core::{
-    Caller, Command, Execution, Fence, Invalid, Operation, OperationId, ResourceId, ResourceKind, Timestamp,
-    Verb,
+    Caller, Command, Execution, Fence, Invalid, Operation, OperationId, ResourceId, ResourceKind, Row,
+    Status, Timestamp, Verb,
 };
 use longrun_store::{
-    Commit, CommitError, OperationQuery, PageTokens, ResourceQuery, Slice, Store, StoreError,
+    Commit, CommitError, Conflict, OperationQuery, PageTokens, ResourceQuery, Slice, Store, StoreError,
 };
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 use crate::builder::{EngineBuilder, Settings};
 use crate::driver::Message;
@@ -23,7 +24,7 @@ use crate::error::{CommandError, ReadError};
 use crate::kind::Resource;
 use crate::plan::{Found, key};
 use crate::registry::{HoldReason, Registry};
-use crate::running::{Running, Slots};
+use crate::running::{Entry, Running, Slots};
 use crate::scheduler;
 use crate::waiters::Waiters;
 
@@ -54,10 +55,11 @@ pub(crate) struct Inner {
     pub(crate) slots: Slots,
     pub(crate) waiters: Waiters,
     pub(crate) held: Mutex<BTreeMap<OperationId, HoldReason>>,
-    /// Operations known to be unfinished. Exact once recovery has seen them all; never stops anything by itself.
+    /// Operations that are unfinished, those included that are about to be accepted.
     pub(crate) unfinished: AtomicU64,
     pub(crate) fenced: AtomicBool,
     pub(crate) shutting_down: watch::Sender<bool>,
+    scheduler: Mutex<Option<JoinHandle<()>>>,
     tokens: PageTokens,
 }
 
@@ -115,7 +117,7 @@ impl Engine {
         registry: Registry,
         settings: Settings,
         fence: Fence,
-        backlog: bool,
+        unfinished: u64,
     ) -> Self {
         let inner = Arc::new(Inner {
             tokens: PageTokens::new(store.page_secret()),
@@ -125,14 +127,16 @@ impl Engine {
             settings,
             fence,
             running: Running::default(),
-            slots: Slots::new(settings.running_max, backlog),
+            slots: Slots::new(settings.running_max, unfinished > 0),
             waiters: Waiters::default(),
             held: Mutex::default(),
-            unfinished: AtomicU64::new(0),
+            unfinished: AtomicU64::new(unfinished),
             fenced: AtomicBool::new(false),
             shutting_down: watch::Sender::new(false),
+            scheduler: Mutex::default(),
         });
-        tokio::spawn(scheduler::run(Arc::clone(&inner)));
+        let scheduler = tokio::spawn(scheduler::run(Arc::clone(&inner)));
+        *lock(&inner.scheduler) = Some(scheduler);
         let stop = Arc::new(StopOnDrop(Arc::clone(&inner)));
         Self { inner, _stop: stop }
     }
@@ -203,7 +207,8 @@ impl Engine {
         Ok(self.inner.page(&question, Slice { items, next: slice.next }))
     }
 
-    /// Lists the resources of one parent, by id.
+    /// Lists the resources of one parent, by id. One that cannot be decoded is left out and reported in the log;
+    /// [`resource`](Self::resource) tells why (C18).
     pub async fn list_resources<R: Resource>(
         &self,
         parent: &ResourceId,
@@ -214,8 +219,11 @@ impl Engine {
         let (after, size) = self.inner.open_page(&question, page)?;
         let query = ResourceQuery { kind, parent: parent.clone(), status: None };
         let slice = self.inner.store.list_resources(&query, after.as_ref(), size).await?;
-        let items: Result<Vec<_>, _> = slice.items.into_iter().map(Found::of).collect();
-        let items = items.map_err(ReadError::Undecodable)?;
+        let decoded = |row: Row| {
+            let left_out = |error: &Status| tracing::error!(%error, "left out of a list");
+            Found::of(row).inspect_err(left_out).ok()
+        };
+        let items = slice.items.into_iter().filter_map(decoded).collect();
         Ok(self.inner.page(&question, Slice { items, next: slice.next }))
     }
 
@@ -244,11 +252,20 @@ impl Engine {
     }
 
     /// Stops: takes no more work, lets what runs come to an end within `grace`, and leaves the rest to the next start.
-    /// Returns within `grace`, whatever the steps do. True when nothing had to be left.
+    /// Returns within `grace`, whatever the steps do. True when nothing had to be left: then no task of the engine holds
+    /// the store any more.
     pub async fn shutdown(&self, grace: Duration) -> bool {
         self.inner.shutting_down.send_replace(true);
         self.inner.slots.close();
-        let ended = tokio::time::timeout(grace, self.inner.running.all_ended()).await.is_ok();
+        let scheduler = lock(&self.inner.scheduler).take();
+        let all_ended = async {
+            if let Some(scheduler) = scheduler {
+                // A scheduler that panicked has ended too.
+                _ = scheduler.await;
+            }
+            self.inner.running.all_ended().await;
+        };
+        let ended = tokio::time::timeout(grace, all_ended).await.is_ok();
         self.inner.running.abort_all();
         ended
     }
@@ -284,7 +301,7 @@ impl Inner {
             return Ok(operation);
         }
         let execution = self.store.load(id).await?.ok_or(ReadError::NotFound(id))?;
-        Ok(execution.operation())
+        Ok(self.with_progress(execution.operation()))
     }
 
     fn with_progress(&self, operation: Operation) -> Operation {
@@ -316,12 +333,13 @@ impl Inner {
         }
     }
 
-    /// Changes an operation that nothing runs. `None` when it changed meanwhile: look again.
+    /// Changes an operation that nothing runs. `None` when somebody else was at it: look again.
     async fn command_at_rest(
         self: &Arc<Self>,
         id: OperationId,
         command: &Command,
     ) -> Result<Option<Operation>, CommandError> {
+        let Some(_alone) = Alone::with(self, id) else { return Ok(None) };
         let mut execution = self.store.load(id).await?.ok_or(CommandError::NotFound(id))?;
         let now = self.now();
         let mut events = Vec::new();
@@ -334,28 +352,37 @@ impl Inner {
         let turn = sealed.map_err(|error| CommandError::Held(id, HoldReason::Engine(error.to_string())))?;
         match self.store.commit(Commit::new(&execution, turn, self.fence)).await {
             Ok(()) => {}
-            Err(CommitError::Conflict(_)) => return Ok(None),
+            Err(CommitError::Conflict(Conflict::Operation { .. })) => return Ok(None),
+            // Its rows are not as it left them: asking again would not help.
+            Err(error @ CommitError::Conflict(_)) => {
+                return Err(CommandError::Held(id, HoldReason::Unreadable(error.to_string())));
+            }
             Err(CommitError::Fenced { .. }) => {
                 self.lose();
                 return Err(CommandError::Fenced);
             }
-            Err(error @ CommitError::Unknown(_)) => match self.store.load(id).await {
-                Ok(Some(stored)) if stored.revision() > revision => return Ok(None),
-                Ok(_) => return Err(CommandError::Store(error)),
-                Err(_) => return Err(CommandError::Store(error)),
+            Err(CommitError::Unknown(cause)) => match self.store.load(id).await {
+                // Nobody else writes to it: it was ours that happened.
+                Ok(Some(stored)) if stored.revision() > revision => execution = stored,
+                Ok(_) => return Err(CommandError::Store(CommitError::Unavailable(cause))),
+                Err(_) => return Err(CommandError::Store(CommitError::Unknown(cause))),
             },
             Err(error) => return Err(CommandError::Store(error)),
         }
         if execution.is_done() {
             self.ended(&execution);
         }
-        self.slots.note_work();
         Ok(Some(execution.operation()))
+    }
+
+    /// Of those that are unfinished.
+    pub(crate) fn one_less(&self) {
+        _ = self.unfinished.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| count.checked_sub(1));
     }
 
     /// An operation is done, and that is durable.
     pub(crate) fn ended(&self, execution: &Execution) {
-        _ = self.unfinished.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| count.checked_sub(1));
+        self.one_less();
         let outcome = if execution.finished().is_some_and(|end| end.outcome.response().is_some()) {
             "response"
         } else {
@@ -400,6 +427,29 @@ impl Inner {
         };
         self.registry.check(&execution).map_err(LoadError::Hold)?;
         Ok(Some(execution))
+    }
+}
+
+/// Keeps drivers and other commands away from an operation that no driver works on, while a command changes it.
+struct Alone {
+    inner: Arc<Inner>,
+    id: OperationId,
+    /// Those who write to it wait until it is dropped, and then look again.
+    _entered: (Arc<Entry>, mpsc::Receiver<Message>),
+}
+
+impl Alone {
+    fn with(inner: &Arc<Inner>, id: OperationId) -> Option<Self> {
+        let entered = inner.running.enter(id, None)?;
+        Some(Self { inner: Arc::clone(inner), id, _entered: entered })
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        self.inner.running.leave(self.id);
+        // It may be due now; or it was before, and was passed over meanwhile.
+        self.inner.slots.note_work();
     }
 }
 

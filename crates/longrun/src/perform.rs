@@ -99,7 +99,9 @@ pub(crate) fn undo(
     step: StepIndex,
 ) -> (BoxFuture<'static, Ended>, watch::Sender<Option<Stop>>) {
     let failures = execution.undo_failures(step);
-    let Job { code, shared, policy } = job(inner, entry, execution, step, failures.saturating_add(1));
+    // Above the numbers of all its runs, so that whoever fences by it takes the undo and refuses a run that comes late.
+    let attempt = execution.attempt(step).0.saturating_add(failures).saturating_add(1);
+    let Job { code, shared, policy } = job(inner, entry, execution, step, attempt);
     let input = execution.input(step).map_err(|error| Status::new(Code::Internal, error.to_string()));
     let outcome = execution.undoable(step);
     let stop = shared.stop.clone();

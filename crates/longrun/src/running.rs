@@ -14,7 +14,8 @@ use crate::engine::lock;
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) inbox: mpsc::Sender<Message>,
-    /// The operation as its last durable commit left it; `None` until the driver has loaded it.
+    /// The operation as its last durable commit left it; `None` until the driver has loaded it and during a commit: the
+    /// store knows then.
     pub(crate) operation: Mutex<Option<Operation>>,
     /// What its steps reported since.
     pub(crate) progress: Arc<Mutex<Option<Progress>>>,
@@ -116,6 +117,10 @@ impl Entry {
     pub(crate) fn publish(&self, operation: Operation) {
         *lock(&self.operation) = Some(operation);
     }
+
+    pub(crate) fn unpublish(&self) {
+        *lock(&self.operation) = None;
+    }
 }
 
 /// How many may run, and what the scheduler has to know.
@@ -130,16 +135,20 @@ pub(crate) struct Slots {
 struct SlotState {
     free: usize,
     closed: bool,
-    /// There may be operations in the store that are due and do not run.
+    /// There may be operations in the store that are due and do not run. Stays until a whole look has found none.
     backlog: bool,
+    /// The same, said since the look began: it may have missed them.
+    noted: bool,
     /// When the next one that waits is due, as far as is known.
     next_due: Option<Timestamp>,
+    /// The earliest such time that was said since the look began.
+    noted_due: Option<Timestamp>,
 }
 
 impl Slots {
     /// With `backlog`, operations wait in the store already.
     pub(crate) const fn new(free: usize, backlog: bool) -> Self {
-        let state = SlotState { free, closed: false, backlog, next_due: None };
+        let state = SlotState { free, closed: false, backlog, noted: false, next_due: None, noted_due: None };
         Self { state: Mutex::new(state), changed: Notify::const_new() }
     }
 
@@ -166,27 +175,31 @@ impl Slots {
 
     /// Something in the store may be due.
     pub(crate) fn note_work(&self) {
-        lock(&self.state).backlog = true;
+        let mut state = lock(&self.state);
+        (state.backlog, state.noted) = (true, true);
         self.changed.notify_one();
     }
 
     /// Something in the store will be due at this time.
     pub(crate) fn note_due(&self, at: Timestamp) {
         let mut state = lock(&self.state);
-        state.next_due = Some(state.next_due.map_or(at, |other| other.min(at)));
+        state.next_due = earliest(state.next_due, Some(at));
+        state.noted_due = earliest(state.noted_due, Some(at));
         self.changed.notify_one();
     }
 
     /// The scheduler is about to look through the store.
-    pub(crate) fn begin_look(&self) -> bool {
+    pub(crate) fn begin_look(&self) {
         let mut state = lock(&self.state);
-        std::mem::replace(&mut state.backlog, false)
+        (state.noted, state.noted_due) = (false, None);
     }
 
-    /// The scheduler has found this time to be the next at which something is due.
-    pub(crate) fn set_next_due(&self, at: Option<Timestamp>) {
+    /// The scheduler has taken up all that is due, and found this time to be the next at which something is. What was
+    /// noted meanwhile counts too: the look may have passed it by.
+    pub(crate) fn end_look(&self, next_due: Option<Timestamp>) {
         let mut state = lock(&self.state);
-        state.next_due = at;
+        state.backlog = state.noted;
+        state.next_due = earliest(next_due, state.noted_due);
     }
 
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
@@ -205,4 +218,8 @@ impl Slots {
         lock(&self.state).closed = true;
         self.changed.notify_one();
     }
+}
+
+fn earliest(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    one.into_iter().chain(other).min()
 }

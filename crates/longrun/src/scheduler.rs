@@ -4,11 +4,10 @@
 //! the scheduler walks it as it always does. What runs already, and what is held, is passed over.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use longrun_core::{OperationId, Timestamp};
-use longrun_store::{CommitError, Due, Purge, StoreError};
+use longrun_store::{CommitError, Due, Purge, Store, StoreError};
 use tokio::sync::watch;
 use tracing::Instrument;
 
@@ -24,33 +23,46 @@ const STORE_WAIT: Duration = Duration::from_secs(1);
 
 /// Runs until the engine stops.
 pub(crate) async fn run(inner: Arc<Inner>) {
-    count_unfinished(&inner).await;
     let mut next_sweep = tokio::time::Instant::now() + inner.settings.sweep_every;
     let mut shutting_down = inner.shutting_down.subscribe();
     while !inner.is_shutting_down() {
         let changed = inner.slots.changed.notified();
-        if let Err(error) = look(&inner).await {
-            tracing::warn!(error = crate::step::with_causes(&error), "the order of due work cannot be read");
-            inner.slots.note_due(inner.now().saturating_add(STORE_WAIT));
+        let looked = look(&inner).await;
+        if let Err(error) = &looked {
+            tracing::warn!(error = crate::step::with_causes(error), "the order of due work cannot be read");
         }
+        let wait = match inner.slots.next_due() {
+            _ if looked.is_err() => Some(STORE_WAIT),
+            // A backlog waits for a slot, not for the time.
+            _ if inner.slots.has_backlog() => None,
+            // Look at the clock again every minute: it may have been set.
+            at => at.map(|at| at.since(inner.now()).min(Duration::from_secs(60))),
+        };
         let due = async {
-            match inner.slots.next_due() {
-                // Look at the clock again every minute: it may have been set.
-                Some(at) => tokio::time::sleep(at.since(inner.now()).min(Duration::from_secs(60))).await,
+            match wait {
+                Some(wait) => tokio::time::sleep(wait).await,
                 None => std::future::pending().await,
             }
         };
+        // `changed` comes last: an engine that is never quiet has to look at the clock too.
         tokio::select! {
             biased;
             () = stopped(&mut shutting_down) => break,
-            () = changed => {}
             () = due => inner.slots.note_work(),
             () = tokio::time::sleep_until(next_sweep) => {
-                next_sweep = tokio::time::Instant::now() + inner.settings.sweep_every;
-                if let Err(error) = sweep(&inner).await {
-                    tracing::warn!(error = crate::step::with_causes(&error), "old operations could not be removed");
+                next_sweep = tokio::time::Instant::now();
+                match sweep_some(&inner).await {
+                    // The rest has its turn when the backlog has had its own.
+                    Ok((_, true)) => {}
+                    Ok(_) => next_sweep += inner.settings.sweep_every,
+                    Err(error) => {
+                        next_sweep += inner.settings.sweep_every;
+                        let error = crate::step::with_causes(&error);
+                        tracing::warn!(error, "old operations could not be removed");
+                    }
                 }
             }
+            () = changed => {}
         }
     }
 }
@@ -64,11 +76,7 @@ async fn stopped(shutting_down: &mut watch::Receiver<bool>) {
 async fn look(inner: &Arc<Inner>) -> Result<(), StoreError> {
     while inner.slots.has_backlog() && inner.slots.free() > 0 && !inner.is_shutting_down() {
         inner.slots.begin_look();
-        let result = take_up_due(inner).await;
-        if result.is_err() {
-            inner.slots.note_work();
-        }
-        if !result? {
+        if !take_up_due(inner).await? {
             return Ok(());
         }
     }
@@ -88,14 +96,13 @@ async fn take_up_due(inner: &Arc<Inner>) -> Result<bool, StoreError> {
                 continue;
             }
             if !inner.slots.take() {
-                inner.slots.note_work();
                 return Ok(false);
             }
             take_up(inner, due.id);
         }
         after = Some(last);
     }
-    inner.slots.set_next_due(first_after(inner, now).await?);
+    inner.slots.end_look(first_after(inner, now).await?);
     Ok(true)
 }
 
@@ -116,31 +123,22 @@ fn take_up(inner: &Arc<Inner>, id: OperationId) {
     let task = {
         let (inner, entry) = (Arc::clone(inner), Arc::clone(&entry));
         async move {
-            let _lease = lease;
-            driver::guard(&inner, id, driver::take_up(&inner, &entry, id, inbox)).await;
+            let due = driver::guard(&inner, id, driver::take_up(&inner, &entry, id, inbox)).await;
+            lease.end(due);
         }
     };
     entry.set_task(tokio::spawn(task.instrument(span)).abort_handle());
 }
 
 /// Counts what a former engine left, for the limit on unfinished operations.
-async fn count_unfinished(inner: &Arc<Inner>) {
-    let mut after = None;
+pub(crate) async fn count_unfinished(store: &dyn Store) -> Result<u64, StoreError> {
+    let (mut count, mut after) = (0, None);
     loop {
-        match inner.store.due(Timestamp::MAX, after, 1000).await {
-            Ok(found) => {
-                inner.unfinished.fetch_add(found.len() as u64, Ordering::SeqCst);
-                match found.last() {
-                    Some(last) if found.len() == 1000 => after = Some(*last),
-                    _ => return,
-                }
-            }
-            Err(error) => {
-                return tracing::warn!(
-                    error = crate::step::with_causes(&error),
-                    "unfinished operations not counted"
-                );
-            }
+        let found = store.due(Timestamp::MAX, after, 1000).await?;
+        count += found.len() as u64;
+        after = found.last().copied();
+        if found.len() < 1000 {
+            return Ok(count);
         }
     }
 }
@@ -165,6 +163,18 @@ pub(crate) async fn preflight(inner: &Arc<Inner>) -> Result<Vec<Held>, StoreErro
 
 /// Removes done operations and idempotency keys that are no longer kept (C20).
 pub(crate) async fn sweep(inner: &Arc<Inner>) -> Result<usize, CommitError> {
+    let mut removed = 0;
+    loop {
+        let (some, more) = sweep_some(inner).await?;
+        removed += some;
+        if !more {
+            return Ok(removed);
+        }
+    }
+}
+
+/// The same, but no more than goes into one commit. Gives the number of operations, and whether there is more.
+async fn sweep_some(inner: &Arc<Inner>) -> Result<(usize, bool), CommitError> {
     let now = inner.now();
     let purge = Purge {
         done_until: now.saturating_sub(inner.settings.retention),
@@ -172,15 +182,9 @@ pub(crate) async fn sweep(inner: &Arc<Inner>) -> Result<usize, CommitError> {
         now,
         limit: SWEEP,
     };
-    let mut removed = 0;
-    loop {
-        let purged = inner.store.purge(inner.fence, purge).await?;
-        removed += purged.operations;
-        if purged.unreadable > 0 {
-            tracing::warn!(operations = purged.unreadable, "old operations cannot be read and stay");
-        }
-        if !purged.more || (purged.operations == 0 && purged.keys == 0) {
-            return Ok(removed);
-        }
+    let purged = inner.store.purge(inner.fence, purge).await?;
+    if purged.unreadable > 0 {
+        tracing::warn!(operations = purged.unreadable, "old operations cannot be read and stay");
     }
+    Ok((purged.operations, purged.more && (purged.operations > 0 || purged.keys > 0)))
 }

@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -87,8 +87,8 @@ impl Engine {
                 return inner.repeated(&entry, claim).await;
             }
         }
-        inner.admit()?;
-        let submission = Submission { kind: name, code, request, call, ledger };
+        let admission = Admission::to(inner)?;
+        let submission = Submission { kind: name, code, request, call, ledger, admission };
         let mut plans = 0;
         loop {
             plans += 1;
@@ -112,24 +112,45 @@ struct Submission<'a> {
     request: Json,
     call: Call,
     ledger: Option<LedgerClaim>,
+    admission: Arc<Admission>,
+}
+
+/// A place among the unfinished operations: taken before there is one, and given back if there never is.
+struct Admission {
+    inner: Arc<Inner>,
+    accepted: AtomicBool,
+}
+
+impl Admission {
+    /// Refuses when nothing new is taken.
+    fn to(inner: &Arc<Inner>) -> Result<Arc<Self>, SubmitError> {
+        if inner.fenced.load(Ordering::SeqCst) {
+            return Err(SubmitError::Fenced);
+        }
+        if inner.is_shutting_down() {
+            return Err(SubmitError::ShuttingDown);
+        }
+        let limit = inner.settings.unfinished_max;
+        let one_more = |count: u64| (count < limit).then(|| count + 1);
+        let admitted = inner.unfinished.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more);
+        admitted.map_err(|_| SubmitError::Overloaded { limit })?;
+        Ok(Arc::new(Self { inner: Arc::clone(inner), accepted: AtomicBool::new(false) }))
+    }
+
+    fn accept(&self) {
+        self.accepted.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        if !self.accepted.load(Ordering::SeqCst) {
+            self.inner.one_less();
+        }
+    }
 }
 
 impl Inner {
-    /// Refuses when nothing new is taken.
-    fn admit(&self) -> Result<(), SubmitError> {
-        if self.fenced.load(Ordering::SeqCst) {
-            return Err(SubmitError::Fenced);
-        }
-        if self.is_shutting_down() {
-            return Err(SubmitError::ShuttingDown);
-        }
-        let limit = self.settings.unfinished_max;
-        if self.unfinished.load(Ordering::SeqCst) >= limit {
-            return Err(SubmitError::Overloaded { limit });
-        }
-        Ok(())
-    }
-
     /// Answers a request whose key was used before.
     async fn repeated(&self, entry: &LedgerEntry, claim: &LedgerClaim) -> Result<Operation, SubmitError> {
         if entry.fingerprint != claim.fingerprint {
@@ -165,7 +186,7 @@ impl Inner {
         }
         let (reply, answer) = oneshot::channel();
         // In a task of its own: a caller that goes away must not leave an operation on disk that nobody has in mind.
-        self.spawn_first(commit, execution, lease, reply);
+        self.spawn_first(commit, execution, lease, Arc::clone(&submission.admission), reply);
         match answer.await {
             Ok(Ok(operation)) => Ok(operation),
             Ok(Err(error)) => self.not_stored(id, error, submission).await,
@@ -219,6 +240,7 @@ impl Inner {
         commit: Commit,
         execution: Execution,
         mut lease: Option<Lease>,
+        admission: Arc<Admission>,
         reply: oneshot::Sender<Result<Operation, CommitError>>,
     ) {
         let (inner, id) = (Arc::clone(self), execution.id());
@@ -231,15 +253,19 @@ impl Inner {
         let entry = entered.as_ref().map(|(entry, _)| Arc::clone(entry));
         let span = tracing::info_span!("operation", %id);
         let task = async move {
-            let _lease = lease;
             let stored = inner.store.commit(commit).await;
             let stored = inner.settle_first(id, stored).await;
             if let Err(error) = stored {
+                drop(lease);
+                if let CommitError::Unknown(_) = error {
+                    // If it is there after all, it has to be found when the store is back.
+                    inner.slots.note_work();
+                }
                 _ = reply.send(Err(error));
                 return;
             }
             metrics::counter!("longrun_operations_accepted_total").increment(1);
-            inner.unfinished.fetch_add(1, Ordering::SeqCst);
+            admission.accept();
             let operation = execution.operation();
             let done = execution.is_done();
             if done {
@@ -249,9 +275,13 @@ impl Inner {
                 Some((entry, inbox)) if !done => {
                     let driver = Driver::new(Arc::clone(&inner), entry, execution, inbox);
                     _ = reply.send(Ok(operation));
-                    driver::guard(&inner, id, driver.drive(false)).await;
+                    let due = driver::guard(&inner, id, driver.drive(false)).await;
+                    if let Some(lease) = lease {
+                        lease.end(due);
+                    }
                 }
                 _ => {
+                    drop(lease);
                     inner.slots.note_work();
                     _ = reply.send(Ok(operation));
                 }

@@ -22,7 +22,7 @@ pub(super) struct Host {
 
 enum Place {
     /// A process of its own, over sled.
-    Process(Option<Process>),
+    Process(Option<Box<Process>>),
     /// This process, over a store in memory that outlives the engine.
     Memory(Arc<dyn Store>, Option<Service>),
 }
@@ -70,7 +70,7 @@ impl Host {
         match &mut self.place {
             Place::Process(process) => {
                 let (started, greeting) = Process::start(&self.dir).await?;
-                (*process, self.greeting) = (Some(started), greeting);
+                (*process, self.greeting) = (Some(Box::new(started)), greeting);
             }
             Place::Memory(store, service) => {
                 let (started, greeting) =

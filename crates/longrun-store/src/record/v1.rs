@@ -581,7 +581,10 @@ pub(super) enum Event<'a> {
     UndoInterrupted {
         step: u16,
         interruptions: u32,
-        again_at: i64,
+        again_at: Option<i64>,
+    },
+    UndoWaitOver {
+        step: u16,
     },
     Intervened(Intervention<'a>),
     Succeeded {
@@ -633,8 +636,9 @@ impl<'a> From<&'a domain::Event> for Event<'a> {
             E::UndoInterrupted { step, interruptions, again_at } => Self::UndoInterrupted {
                 step: step.0,
                 interruptions: *interruptions,
-                again_at: again_at.unix_micros(),
+                again_at: again_at.map(Timestamp::unix_micros),
             },
+            E::UndoWaitOver { step } => Self::UndoWaitOver { step: step.0 },
             E::Intervened(intervention) => Self::Intervened(intervention.into()),
             E::Succeeded { response } => Self::Succeeded { response: response.into() },
             E::RolledBack => Self::RolledBack,
@@ -684,9 +688,12 @@ impl Event<'_> {
                 error: error.into_core()?,
                 again_at: time(again_at)?,
             },
-            Self::UndoInterrupted { step, interruptions, again_at } => {
-                E::UndoInterrupted { step: StepIndex(step), interruptions, again_at: time(again_at)? }
-            }
+            Self::UndoInterrupted { step, interruptions, again_at } => E::UndoInterrupted {
+                step: StepIndex(step),
+                interruptions,
+                again_at: again_at.map(time).transpose()?,
+            },
+            Self::UndoWaitOver { step } => E::UndoWaitOver { step: StepIndex(step) },
             Self::Intervened(intervention) => E::Intervened(intervention.into_core()?),
             Self::Succeeded { response } => E::Succeeded { response: response.into_core()? },
             Self::RolledBack => E::RolledBack,

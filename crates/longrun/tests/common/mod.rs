@@ -8,11 +8,11 @@ pub(crate) mod world;
 use std::sync::Arc;
 use std::time::Duration;
 
-use longrun::store::faulty::{FaultyKv, Faults};
+use longrun::store::faulty::{Faults, FaultyKv};
 use longrun::store::{Direction, KeyRange, Kv, MemoryKv, Table};
 use longrun::{
-    Call, Caller, Engine, EngineBuilder, IdempotencyKey, KvStore, Operation, OperationId, Phase, Store,
-    SubmitError,
+    Call, Caller, CommandError, Engine, EngineBuilder, IdempotencyKey, KvStore, Operation, OperationId,
+    Phase, Store, SubmitError,
 };
 
 use disk::{Disk, Knobs, Life, Mount, SlowStore};
@@ -162,8 +162,15 @@ impl Rig {
         operation
     }
 
+    /// Cancels, and asks again while the store is away.
     pub(crate) async fn cancel(&self, id: OperationId) -> Operation {
-        self.engine().cancel(id, &caller()).await.unwrap()
+        for _ in 0..100 {
+            match self.engine().cancel(id, &caller()).await {
+                Err(CommandError::Store(_)) => pass(100).await,
+                answer => return answer.unwrap(),
+            }
+        }
+        panic!("the store is back, and yet {id} cannot be cancelled")
     }
 
     /// Checks what is left in the world and in the store of an operation that is done.
@@ -183,7 +190,8 @@ impl Rig {
     }
 
     pub(crate) fn keys(&self, table: Table) -> Vec<Vec<u8>> {
-        let all = self.disk.inner().scan(table, &KeyRange::prefix(b""), Direction::Forward, usize::MAX).unwrap();
+        let all =
+            self.disk.inner().scan(table, &KeyRange::prefix(b""), Direction::Forward, usize::MAX).unwrap();
         all.into_iter().map(|(key, _)| key).collect()
     }
 

@@ -127,8 +127,7 @@ impl Act {
     }
 
     fn policy(&self) -> StepPolicy {
-        let backoff =
-            Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(10) };
+        let backoff = Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(10) };
         StepPolicy {
             timeout: Duration::from_millis(self.timeout_ms),
             grace: Duration::from_millis(self.grace_ms),

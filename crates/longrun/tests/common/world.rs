@@ -51,7 +51,9 @@ impl World {
             (What::Run, Some(stored)) if stored.attempt(call.key.step).0 != call.token.attempt => {
                 Some("C8: the start is not on the disk")
             }
-            (What::Run, Some(stored)) if stored.phase() != Phase::Pending => Some("C11: a run while rolling back"),
+            (What::Run, Some(stored)) if stored.phase() != Phase::Pending => {
+                Some("C11: a run while rolling back")
+            }
             (What::Undo, Some(stored)) if stored.phase() != Phase::RollingBack => {
                 Some("C11: an undo before the decision is on the disk")
             }

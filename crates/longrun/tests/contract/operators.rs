@@ -1,6 +1,6 @@
 //! What operators do about an operation that cannot be undone, and that it is on record.
 
-use longrun::{CommandError, Code, Operation, ResourceStatus, StepIndex, Verb};
+use longrun::{Code, CommandError, Operation, ResourceStatus, StepIndex, Verb};
 use longrun_core::Refusal;
 
 use crate::common::script::{Act, Do, Fault, Script, Thing, Touch, thing_id};
@@ -58,7 +58,7 @@ async fn abandoning_ends_it_and_leaves_its_resources_in_error() {
 #[tokio::test(start_paused = true)]
 async fn retrying_now_does_not_wait() {
     let rig = Rig::new().await;
-    let script = stuck().with("b", |act| act.undo_fails(12));
+    let script = stuck().with("b", |act| act.undo_fails(30));
     let accepted = rig.submit(&script).await;
     pass(60_000).await;
     let before = rig.world.undos(accepted.id(), "b");
@@ -102,7 +102,8 @@ async fn a_verb_that_does_not_fit_is_refused_and_changes_nothing() {
 async fn the_late_report_of_an_undo_that_an_operator_took_over_is_not_heard() {
     let rig = Rig::with(|builder| builder.running_max(2)).await;
     let slow = [vec![Do::Fail(Fault::Unknown)], vec![Do::Sleep(5000), Do::Fail(Fault::Unknown)]];
-    let script = stuck().with("b", |act| act.undos(slow)).with("a", |act| act.undo([Do::Sleep(20_000), Do::Revert]));
+    let script =
+        stuck().with("b", |act| act.undos(slow)).with("a", |act| act.undo([Do::Sleep(20_000), Do::Revert]));
     let accepted = rig.submit(&script).await;
     pass(1000).await;
     assert_eq!(rig.world.undos(accepted.id(), "b"), 2, "it is under way");

@@ -41,9 +41,29 @@ async fn c10_a_failing_undo_keeps_everything_before_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn c02_c05_done_has_exactly_one_end_and_is_final() {
+    let rig = Rig::new().await;
+    for (script, succeeds) in [(Script::chain(&["a", "b"]), true), (failing_end(["a", "b", "c"]), false)] {
+        let slow = script.with("a", |act| act.run([Do::Sleep(100), Do::Apply]));
+        let accepted = rig.submit(&slow).await;
+        pass(50).await;
+        let open = rig.get(accepted.id()).await;
+        assert!(!open.done() && open.response().is_none() && open.error().is_none());
+        let done = rig.done(accepted.id()).await;
+        assert_eq!((done.response().is_some(), done.error().is_some()), (succeeds, !succeeds));
+        let by = crate::common::caller();
+        _ = rig.engine().cancel(done.id(), &by).await;
+        _ = rig.engine().intervene(done.id(), &by, longrun::Verb::RetryNow, "").await;
+        pass(100_000).await;
+        assert_eq!(rig.get(done.id()).await, done);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn c03_the_first_cause_stays_whatever_fails_later() {
     let rig = Rig::new().await;
-    let script = failing_end(["a", "b", "c"]).with("c", |act| act.undo_fails(2)).with("a", |act| act.undo_fails(6));
+    let script =
+        failing_end(["a", "b", "c"]).with("c", |act| act.undo_fails(2)).with("a", |act| act.undo_fails(6));
     let accepted = rig.submit(&script).await;
     pass(100).await;
     let rolling = rig.get(accepted.id()).await;
@@ -84,9 +104,13 @@ async fn c12_an_undo_that_fails_panics_or_hangs_is_tried_again_without_end_and_s
 #[tokio::test(start_paused = true)]
 async fn c12_one_that_waits_holds_no_slot() {
     let rig = Rig::with(|builder| builder.running_max(1)).await;
-    let blocked = Script::new([Act::new("a").run([Do::Apply, Do::Fail(Fault::UnknownForGood)]).undo_fails(30)]);
-    let waiting = Script::new([Act::new("a")
-        .runs([vec![Do::Fail(Fault::Unknown)], vec![Do::Fail(Fault::Unknown)], vec![Do::Apply]])]);
+    let blocked =
+        Script::new([Act::new("a").run([Do::Apply, Do::Fail(Fault::UnknownForGood)]).undo_fails(30)]);
+    let waiting = Script::new([Act::new("a").runs([
+        vec![Do::Fail(Fault::Unknown)],
+        vec![Do::Fail(Fault::Unknown)],
+        vec![Do::Apply],
+    ])]);
     let first = rig.submit(&blocked).await;
     let second = rig.submit(&waiting).await;
     let quick = Script::chain(&["a", "b"]);
@@ -105,7 +129,8 @@ async fn c12_one_that_waits_holds_no_slot() {
 #[tokio::test(start_paused = true)]
 async fn l4_waits_between_undos_grow_to_their_bound() {
     let rig = Rig::new().await;
-    let script = Script::new([Act::new("a").run([Do::Apply, Do::Fail(Fault::UnknownForGood)]).undo_fails(20)]);
+    let script =
+        Script::new([Act::new("a").run([Do::Apply, Do::Fail(Fault::UnknownForGood)]).undo_fails(20)]);
     let (commits, done) = rig.commits(rig.play(&script)).await;
     let undos = rig.world.calls_of(done.id(), What::Undo, "a");
     let waits: Vec<_> = undos.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
@@ -136,7 +161,10 @@ async fn c13_cancel_wins_or_shows_the_operation_as_it_is_and_twice_is_once() {
 async fn c13_cancel_at_every_moment_ends_as_the_answer_said() {
     let script = Script::new([
         Act::new("a").run([Do::Sleep(10), Do::Apply, Do::Sleep(10)]),
-        Act::new("b").after(["a"]).run([Do::Sleep(10), Do::Apply, Do::Sleep(10)]).undo([Do::Sleep(10), Do::Revert]),
+        Act::new("b")
+            .after(["a"])
+            .run([Do::Sleep(10), Do::Apply, Do::Sleep(10)])
+            .undo([Do::Sleep(10), Do::Revert]),
         Act::new("c").after(["b"]).run([Do::Sleep(10), Do::Apply, Do::Sleep(10)]),
     ]);
     for at in 0..70 {
@@ -162,8 +190,7 @@ async fn past_the_point_of_no_return_it_only_goes_forward() {
         runs.push(vec![Do::Apply]);
         runs
     };
-    let mut last = Act::new("c").after(["b"]);
-    last = Act { ..last };
+    let last = Act::new("c").after(["b"]);
     let runs: [Vec<Do>; 9] = often(8).try_into().unwrap();
     let script = Script::new([Act::new("a"), Act::new("b").after(["a"]), last.runs(runs)])
         .no_return("b")
@@ -187,7 +214,9 @@ async fn c21_rows_move_along_their_table_and_back_to_their_before_image() {
         let found = rig.engine().resource::<Thing>(&thing_id(id)).await.unwrap();
         found.map(|found| (found.row.status, found.body.text, found.row.name))
     };
-    let touch = |touch| failing_end(["a", "b", "c"]).with("b", |act| act.undo([Do::Sleep(500), Do::Revert])).touch(touch);
+    let touch = |touch| {
+        failing_end(["a", "b", "c"]).with("b", |act| act.undo([Do::Sleep(500), Do::Revert])).touch(touch)
+    };
     let t = || "t".to_owned();
 
     let failing = rig.submit(&touch(Touch::Create(t()))).await;

@@ -1,6 +1,9 @@
 //! Running steps: started durably, recorded once, stopped in time, whatever they do.
 
-use longrun::{Call, Code, Kind, Phase, PlanBuilder, Planned, Progress, ProgressUnit, Step, StepContext, StepResult, Timestamp, UndoContext, UndoResult, Undoable, async_trait};
+use longrun::{
+    Call, Code, Kind, Phase, PlanBuilder, Planned, Progress, ProgressUnit, Step, StepContext, StepResult,
+    Timestamp, UndoContext, UndoResult, Undoable, async_trait,
+};
 
 use crate::common::disk::Knobs;
 use crate::common::script::{Act, Do, Fault, Script, Thing};
@@ -83,7 +86,9 @@ async fn a_step_that_certainly_did_nothing_is_not_undone() {
     let clean = Act::new("b").after(["a"]).run([Do::Fail(Fault::NotAppliedForGood)]);
     let done = rig.play(&Script::new([Act::new("a"), clean])).await;
     assert_eq!((rig.world.undos(done.id(), "a"), rig.world.undos(done.id(), "b")), (1, 0));
-    let sticky = Act::new("b").after(["a"]).runs([vec![Do::Fail(Fault::Unknown)], vec![Do::Fail(Fault::NotAppliedForGood)]]);
+    let sticky = Act::new("b")
+        .after(["a"])
+        .runs([vec![Do::Fail(Fault::Unknown)], vec![Do::Fail(Fault::NotAppliedForGood)]]);
     let done = rig.play(&Script::new([Act::new("a"), sticky])).await;
     assert_eq!(rig.world.undos(done.id(), "b"), 1, "an earlier run of it may have done something");
 }
@@ -154,7 +159,8 @@ async fn a_checkpoint_comes_back_to_the_next_run_and_to_the_undo() {
     rig.cancel(accepted.id()).await;
     let done = rig.done(accepted.id()).await;
     rig.check(&done, &script);
-    let runs: Vec<_> = rig.world.calls_of(done.id(), What::Run, "a").iter().map(|run| run.checkpoint).collect();
+    let runs: Vec<_> =
+        rig.world.calls_of(done.id(), What::Run, "a").iter().map(|run| run.checkpoint).collect();
     assert_eq!(runs, [None, Some(2), Some(3)]);
     assert_eq!(rig.world.calls_of(done.id(), What::Undo, "a")[0].checkpoint, Some(3));
 }
@@ -182,7 +188,8 @@ async fn progress_shows_at_once_and_survives_with_the_next_checkpoint() {
     pass(100).await;
     let items = |done| Some(Progress { done, total: 4, unit: ProgressUnit::Items });
     assert_eq!(rig.get(accepted.id()).await.progress(), items(2));
-    let listed = rig.engine().list_operations(&longrun::OperationQuery::All, &Default::default()).await.unwrap();
+    let listed =
+        rig.engine().list_operations(&longrun::OperationQuery::All, &Default::default()).await.unwrap();
     assert_eq!(listed.items[0].progress(), items(2));
     Knobs::set(&rig.knobs.load_ms, 50);
     rig.restart().await;
@@ -191,28 +198,31 @@ async fn progress_shows_at_once_and_survives_with_the_next_checkpoint() {
     assert!(done.response().is_some());
 }
 
+/// Steps with large outputs that end together, one that ends early, and one that needs them all.
+fn large_outputs(ends_at: u64, early_at: u64) -> Script {
+    let mut script = Script::default().parallel(21);
+    for n in 0..20 {
+        script.acts.push(Act::new(&format!("a{n}")).run([Do::Sleep(ends_at), Do::Apply, Do::Output(30_000)]));
+    }
+    let mut last = Act::new("last");
+    last.after = script.acts.iter().map(|act| act.name.clone()).collect();
+    script.acts.push(Act::new("early").run([Do::Sleep(early_at), Do::Apply]));
+    script.acts.push(last);
+    script
+}
+
 #[tokio::test(start_paused = true)]
 async fn many_large_outputs_at_the_same_moment_fit_their_records() {
     // They end while a commit is under way, so all of them are there for the next one.
     let rig = Rig::new().await;
     Knobs::set(&rig.knobs.commit_ms, 50);
-    let mut script = Script::default().parallel(20);
-    script.acts.push(Act::new("first"));
-    for n in 0..19 {
-        script.acts.push(Act::new(&format!("a{n}")).run([Do::Sleep(60), Do::Apply, Do::Output(30_000)]));
-    }
-    rig.play(&script).await;
+    rig.play(&large_outputs(20, 1)).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn large_outputs_that_end_during_an_outage_fit_their_records() {
     let rig = Rig::new().await;
-    let mut script = Script::default().parallel(20);
-    for n in 0..20 {
-        script.acts.push(Act::new(&format!("a{n}")).run([Do::Sleep(100), Do::Apply, Do::Output(30_000)]));
-    }
-    script.acts.push(Act::new("early").run([Do::Sleep(10), Do::Apply]));
-    script = script.parallel(21);
+    let script = large_outputs(100, 10);
     let accepted = rig.submit(&script).await;
     rig.faults.set_disk_full(true);
     pass(2000).await;

@@ -43,7 +43,8 @@ async fn c06_the_id_is_in_the_first_answer_and_the_resource_shows_creating() {
 #[tokio::test(start_paused = true)]
 async fn c07_accept_and_end_are_one_commit_each_with_all_that_belongs_to_them() {
     let rig = Rig::new().await;
-    let script = one().touch(Touch::Create("t".to_owned()));
+    let slow = Script::new([Act::new("a").run([Do::Sleep(10), Do::Apply])]);
+    let script = slow.touch(Touch::Create("t".to_owned()));
     let (commits, accepted) = rig.commits(rig.try_submit(&script, keyed("k"))).await;
     assert_eq!(commits, 1);
     let tables = |batch: &longrun::store::Batch| {
@@ -185,7 +186,8 @@ async fn b25_a_resource_in_other_hands_refuses_with_aborted_and_the_holder() {
     let rig = Rig::new().await;
     let slow = Script::new([Act::new("a").run([Do::Sleep(1000), Do::Apply])]);
     let first = rig.submit(&slow.clone().touch(Touch::Create("t".to_owned()))).await;
-    for touch in [Touch::Create("t".to_owned()), Touch::Update("t".to_owned()), Touch::Delete("t".to_owned())] {
+    for touch in [Touch::Create("t".to_owned()), Touch::Update("t".to_owned()), Touch::Delete("t".to_owned())]
+    {
         let refused = rig.try_submit(&one().touch(touch), keyed("k")).await.unwrap_err();
         assert!(matches!(&refused, SubmitError::Busy { holder, .. } if *holder == first.id()), "{refused}");
         assert_eq!(refused.code(), Code::Aborted);
@@ -236,6 +238,7 @@ async fn too_many_unfinished_operations_are_refused_and_the_limit_opens_again() 
     let mut ids = Vec::new();
     for number in 0..3 {
         ids.push(rig.try_submit(&slow, keyed(&number.to_string())).await.unwrap().id());
+        pass(1).await;
     }
     for _ in 0..2 {
         let refused = rig.try_submit(&slow, keyed("more")).await.unwrap_err();

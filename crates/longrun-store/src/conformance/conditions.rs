@@ -1,0 +1,183 @@
+//! A commit happens only if everything is as it expects (C17).
+
+use longrun_core::Revision;
+
+use super::StoreFixture;
+use super::bench::Bench;
+use super::sample::{Draft, Live, creates, deletes, resource_key, row, updates};
+use crate::error::Conflict;
+use crate::store::{Commit, LedgerEntry};
+
+fn operation(live: &Live, expected: Option<u64>, found: Option<u64>) -> Conflict {
+    Conflict::Operation { id: live.id(), expected: expected.map(Revision), found: found.map(Revision) }
+}
+
+/// Two operations never share an id.
+pub fn an_operation_is_created_once(fixture: &mut dyn StoreFixture) {
+    let bench = Bench::new(fixture);
+    let live = bench.accept(Draft::chain(1, 1));
+    let (_, other) = Draft::chain(1, 2).accept(bench.fence);
+    assert_eq!(bench.conflict(other), operation(&live, None, Some(1)));
+    bench.check(&live);
+}
+
+/// A commit that follows an older revision is refused and told the newer.
+pub fn a_stale_revision_is_refused(fixture: &mut dyn StoreFixture) {
+    let bench = Bench::new(fixture);
+    let mut live = bench.accept(Draft::chain(1, 3));
+    let mut stale = live.clone();
+    for step in 0..2 {
+        let commit = live.done(bench.fence, step);
+        bench.stored(&live, commit);
+    }
+    let commit = stale.done(bench.fence, 0);
+    assert_eq!(bench.conflict(commit), operation(&live, Some(1), Some(3)));
+    let commit = stale.done(bench.fence, 1);
+    assert_eq!(bench.conflict(commit), operation(&live, Some(2), Some(3)));
+    bench.check(&live);
+}
+
+/// A commit that follows a revision which is not there yet is refused.
+pub fn a_revision_from_the_future_is_refused(fixture: &mut dyn StoreFixture) {
+    let bench = Bench::new(fixture);
+    let live = bench.accept(Draft::chain(1, 3));
+    let mut ahead = live.clone();
+    let _lost: Commit = ahead.done(bench.fence, 0);
+    let commit = ahead.done(bench.fence, 1);
+    assert_eq!(bench.conflict(commit), operation(&live, Some(2), Some(1)));
+    bench.check(&live);
+}
+
+/// An operation that was never accepted cannot go on.
+pub fn an_operation_that_is_not_there_cannot_go_on(fixture: &mut dyn StoreFixture) {
+    let bench = Bench::new(fixture);
+    let (mut live, _lost) = Draft::chain(1, 2).accept(bench.fence);
+    let commit = live.done(bench.fence, 0);
+    assert_eq!(bench.conflict(commit), operation(&live, Some(1), None));
+    assert!(!bench.is_there(live.id()));
+}
+
+/// C5: nothing changes an operation that is done.
+pub fn an_operation_that_is_done_cannot_go_on(fixture: &mut dyn StoreFixture) {
+    let mut bench = Bench::new(fixture);
+    let mut live = bench.accept(Draft::chain(1, 1));
+    let mut late = live.clone();
+    let commit = live.done(bench.fence, 0);
+    bench.stored(&live, commit);
+    for _ in 0..2 {
+        let commit = late.clone().checkpoint(bench.fence, 0, 1);
+        assert_eq!(bench.conflict(commit), operation(&live, Some(1), None));
+        bench.restart();
+    }
+    // Nor does one that would be the next in order.
+    let _lost: Commit = late.checkpoint(bench.fence, 0, 1);
+    let commit = late.cancel(bench.fence);
+    assert_eq!(bench.conflict(commit), operation(&live, Some(2), None));
+    bench.check(&live);
+}
+
+/// Nor does a new operation of the same id.
+pub fn an_operation_that_is_done_cannot_be_created_again(fixture: &mut dyn StoreFixture) {
+    let bench = Bench::new(fixture);
+    let live = bench.finished(Draft::chain(1, 1), 9);
+    let (_, again) = Draft::chain(1, 1).accept(bench.fence);
+    assert_eq!(bench.conflict(again), operation(&live, None, None));
+    bench.check(&live);
+}
+
+/// The same commit a second time is refused like any that comes too late: whoever does not know whether it happened
+/// has to read (C22).
+pub fn the_same_commit_twice_is_a_conflict(fixture: &mut dyn StoreFixture) {
+    let bench = Bench::new(fixture);
+    let (mut live, first) = Draft::chain(1, 2).with_key(1).accept(bench.fence);
+    bench.stored(&live, first.clone());
+    bench.conflict(first);
+    let second = live.done(bench.fence, 0);
+    bench.stored(&live, second.clone());
+    assert_eq!(bench.conflict(second), operation(&live, Some(1), Some(2)));
+    let last = live.done(bench.fence, 1);
+    bench.stored(&live, last.clone());
+    assert_eq!(bench.conflict(last), operation(&live, Some(2), None));
+    bench.check(&live);
+}
+
+/// A resource is created once.
+pub fn a_row_that_exists_cannot_be_created(fixture: &mut dyn StoreFixture) {
+    let bench = Bench::new(fixture);
+    bench.resource(1, "a", "folder");
+    let (_, commit) = Draft::chain(2, 1).with(creates("a", "elsewhere")).accept(bench.fence);
+    let expected = Conflict::Resource { key: resource_key("a"), holder: None, exists: true };
+    assert_eq!(bench.conflict(commit), expected);
+}
+
+/// A resource that is not there is neither changed nor removed.
+pub fn a_row_that_is_not_there_cannot_be_changed(fixture: &mut dyn StoreFixture) {
+    let bench = Bench::new(fixture);
+    for claim in [updates(row("a", "folder", 2)), deletes(row("a", "folder", 2))] {
+        let (_, commit) = Draft::chain(2, 1).with(claim).accept(bench.fence);
+        let expected = Conflict::Resource { key: resource_key("a"), holder: None, exists: false };
+        assert_eq!(bench.conflict(commit), expected);
+    }
+}
+
+/// One unfinished operation per resource: another is refused and told which one is in the way.
+pub fn a_row_that_another_operation_holds_is_refused_with_its_holder(fixture: &mut dyn StoreFixture) {
+    let bench = Bench::new(fixture);
+    let before = bench.resource(1, "a", "folder");
+    let holder = bench.accept(Draft::chain(2, 1).with(updates(before.clone())));
+    let held = bench.row("a").unwrap();
+    for claim in [updates(before), updates(held.clone()), deletes(held), creates("a", "folder")] {
+        let (_, commit) = Draft::chain(3, 1).with(claim).accept(bench.fence);
+        let expected = Conflict::Resource { key: resource_key("a"), holder: Some(holder.id()), exists: true };
+        assert_eq!(bench.conflict(commit), expected);
+    }
+}
+
+/// A row that has changed since it was looked up is refused.
+pub fn a_row_of_another_revision_is_refused(fixture: &mut dyn StoreFixture) {
+    let bench = Bench::new(fixture);
+    let before = bench.resource(1, "a", "folder");
+    bench.finished(Draft::chain(2, 1).with(updates(before.clone())), 9);
+    let ahead = row("a", "folder", 99);
+    for claim in [updates(before.clone()), deletes(before), updates(ahead)] {
+        let (_, commit) = Draft::chain(3, 1).with(claim).accept(bench.fence);
+        let expected = Conflict::Resource { key: resource_key("a"), holder: None, exists: true };
+        assert_eq!(bench.conflict(commit), expected);
+    }
+}
+
+/// When its operation is done, the resource is free for the next one; when it is gone, its id is.
+pub fn a_row_that_was_given_free_can_be_claimed_again(fixture: &mut dyn StoreFixture) {
+    let bench = Bench::new(fixture);
+    let first = bench.resource(1, "a", "folder");
+    bench.finished(Draft::chain(2, 1).with(updates(first)), 9);
+    let second = bench.row("a").unwrap();
+    bench.finished(Draft::chain(3, 1).with(deletes(second)), 10);
+    bench.finished(Draft::chain(4, 1).with(creates("a", "elsewhere")), 11);
+    assert_eq!(bench.row("a").unwrap().parent.as_str(), "elsewhere");
+    assert_eq!(bench.row_ids("folder", None, 10), [""; 0]);
+    assert_eq!(bench.row_ids("elsewhere", None, 10), ["a"]);
+}
+
+/// C15: a key belongs to the first operation that was accepted under it.
+pub fn a_key_that_is_taken_is_refused_with_its_first_operation(fixture: &mut dyn StoreFixture) {
+    let bench = Bench::new(fixture);
+    let first = bench.accept(Draft::chain(1, 1).with_key(7));
+    let expected = LedgerEntry { operation: first.id(), fingerprint: [7; 32], expires_at: None };
+    let (_, commit) = Draft::chain(2, 1).with_key(7).accept(bench.fence);
+    assert_eq!(bench.conflict(commit), Conflict::Idempotency(expected));
+    let (_, commit) = Draft::chain(3, 1).with_key(8).accept(bench.fence);
+    bench.commit(commit).unwrap();
+}
+
+/// C15: a repeat that comes too late is told of its key, not of the resource that the first one holds.
+pub fn a_taken_key_is_told_before_a_busy_row(fixture: &mut dyn StoreFixture) {
+    let bench = Bench::new(fixture);
+    let before = bench.resource(1, "a", "folder");
+    let first = bench.accept(Draft::chain(2, 1).with(deletes(before.clone())).with_key(7));
+    let (_, repeat) = Draft::chain(3, 1).with(deletes(before)).with_key(7).accept(bench.fence);
+    match bench.conflict(repeat) {
+        Conflict::Idempotency(entry) => assert_eq!(entry.operation, first.id()),
+        other => panic!("the caller would hear {other}"),
+    }
+}

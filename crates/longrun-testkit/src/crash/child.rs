@@ -1,0 +1,134 @@
+//! Children: this program again, as the writer or the verifier, and how they end.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+use super::ground::Ground;
+use super::verify::{Mode, Seen};
+
+/// A verification that takes longer hangs.
+pub(crate) const VERIFY_WITHIN: Duration = Duration::from_secs(150);
+const POLL: Duration = Duration::from_millis(2);
+
+/// A child that does not outlive this value.
+#[derive(Debug)]
+pub(crate) struct Victim(Child);
+
+impl Victim {
+    /// Starts a command.
+    pub(crate) fn spawn(command: &mut Command) -> anyhow::Result<Self> {
+        let name = command.get_program().to_owned();
+        let child = command.spawn().with_context(|| format!("cannot start {}", name.display()))?;
+        Ok(Self(child))
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub(crate) fn kill(&mut self) -> anyhow::Result<ExitStatus> {
+        // An error says that it has ended by itself.
+        _ = self.0.kill();
+        Ok(self.0.wait()?)
+    }
+
+    /// How it ended, if it did within `limit`.
+    pub(crate) fn wait(&mut self, limit: Duration) -> anyhow::Result<Option<ExitStatus>> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.0.try_wait()? {
+                return Ok(Some(status));
+            }
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
+            thread::sleep(POLL);
+        }
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        _ = self.kill();
+    }
+}
+
+/// How a writer is started.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WriterPlan {
+    pub(crate) first: u64,
+    pub(crate) seed: u64,
+    pub(crate) operations: Option<u64>,
+    pub(crate) early_ack: bool,
+    /// A program that runs it, and its arguments.
+    pub(crate) wrapper: Vec<OsString>,
+}
+
+/// Starts a writer whose facts go to the ground's file.
+pub(crate) fn writer(ground: &Ground, plan: &WriterPlan) -> anyhow::Result<Victim> {
+    let exe = std::env::current_exe().context("this program is not found")?;
+    let mut words = plan.wrapper.iter().cloned().chain([exe.into_os_string()]);
+    let mut command = Command::new(words.next().unwrap_or_default());
+    command.args(words).arg("writer").args(ground.arguments());
+    command.args(["--leash", "--first", &plan.first.to_string(), "--seed", &plan.seed.to_string()]);
+    if let Some(operations) = plan.operations {
+        command.args(["--operations", &operations.to_string()]);
+    }
+    if plan.early_ack {
+        command.arg("--early-ack");
+    }
+    let complaints = File::options().create(true).append(true).open(ground.facts.with_extension("stderr"))?;
+    command.stdin(Stdio::piped()).stdout(ground.teller()?.into_file()).stderr(complaints);
+    Victim::spawn(&mut command)
+}
+
+fn verifier(ground: &Ground, mode: Mode, out: File) -> anyhow::Result<Victim> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("verify").args(ground.arguments());
+    if mode.look {
+        command.arg("--look");
+    }
+    if mode.tell {
+        command.arg("--tell");
+    }
+    let complaints = File::options().create(true).append(true).open(ground.facts.with_extension("stderr"))?;
+    Victim::spawn(command.stdin(Stdio::null()).stdout(out).stderr(complaints))
+}
+
+/// Verifies in a process of its own.
+pub(crate) fn verify(ground: &Ground, mode: Mode) -> anyhow::Result<(Seen, Vec<String>)> {
+    let path = ground.facts.with_extension("verify");
+    let mut child = verifier(ground, mode, File::create(&path)?)?;
+    let Some(status) = child.wait(VERIFY_WITHIN)? else {
+        return Ok((Seen::default(), vec!["L1: verification hangs".to_owned()]));
+    };
+    let text = fs::read_to_string(&path)?;
+    let mut seen = Seen::default();
+    let mut wrong = Vec::new();
+    for line in text.lines() {
+        if let Some(counts) = line.strip_prefix("counts ") {
+            seen = serde_json::from_str(counts)?;
+        } else if let Some(what) = line.strip_prefix("VIOLATION ") {
+            wrong.push(what.to_owned());
+        }
+    }
+    if !status.success() && wrong.is_empty() {
+        wrong.push(format!("verification ended with {status}: {text}"));
+    }
+    Ok((seen, wrong))
+}
+
+/// Begins to verify, which recovers, and interrupts that after a time. True when it had not ended by then.
+pub(crate) fn interrupt_verifier(
+    ground: &Ground,
+    after: Duration,
+    interrupt: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<bool> {
+    let mut child = verifier(ground, Mode::default(), File::create(ground.facts.with_extension("verify"))?)?;
+    let ended = child.wait(after)?;
+    interrupt()?;
+    child.kill()?;
+    Ok(ended.is_none())
+}

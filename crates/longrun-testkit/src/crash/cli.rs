@@ -1,0 +1,137 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Crashes real stores under a real engine, and looks at what is left.
+#[derive(Debug, Parser)]
+#[command(name = "crash", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Kills the process with SIGKILL at random moments, during open and recovery too
+    Kill(Campaign),
+    /// Cuts the power of a disk at random moments (root, loop devices, mkfs.ext4 and python3 needed)
+    Power(Campaign),
+    /// Damaged and foreign files, a second process, a full disk, failing system calls
+    Faults(Campaign),
+    /// Checks a store against the facts that were told about it, and lets the engine finish what is unfinished
+    Verify(VerifyArgs),
+    /// Works on a store and prints a line for each acknowledged fact
+    #[command(hide = true)]
+    Writer(WriterArgs),
+}
+
+/// How a test is run.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Campaign {
+    /// The store
+    #[arg(long, value_enum, default_value_t = StoreChoice::Sled)]
+    pub(crate) store: StoreChoice,
+    /// Rounds that count: those in which something was acknowledged
+    #[arg(long, default_value_t = 20)]
+    pub(crate) rounds: u64,
+    /// Everything random follows from it; drawn from the clock unless said
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// What the store is told to survive
+    #[arg(long, value_enum, default_value_t = DurabilityChoice::Power)]
+    pub(crate) durability: DurabilityChoice,
+    /// Plants a fault that must be found: an acknowledgement before the commit returned
+    #[arg(long)]
+    pub(crate) early_ack: bool,
+    /// Ends after so many violations
+    #[arg(long, default_value_t = 5)]
+    pub(crate) violations_max: usize,
+}
+
+/// Where a store is.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Place {
+    #[arg(long, value_enum, default_value_t = StoreChoice::Sled)]
+    pub(crate) store: StoreChoice,
+    /// What the store is told to survive
+    #[arg(long, value_enum, default_value_t = DurabilityChoice::Power)]
+    pub(crate) durability: DurabilityChoice,
+    /// The folder of the store
+    #[arg(long)]
+    pub(crate) dir: PathBuf,
+    /// The folder of the effects; beside the store unless said
+    #[arg(long)]
+    pub(crate) effects: Option<PathBuf>,
+    /// The file of the facts; beside the store unless said
+    #[arg(long)]
+    pub(crate) facts: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct VerifyArgs {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Only look: start no engine
+    #[arg(long)]
+    pub(crate) look: bool,
+    /// Tell what ended to the file of facts
+    #[arg(long)]
+    pub(crate) tell: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct WriterArgs {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Number of the first request: larger than all before
+    #[arg(long, default_value_t = 0)]
+    pub(crate) first: u64,
+    /// Ends by itself after so many operations
+    #[arg(long)]
+    pub(crate) operations: Option<u64>,
+    /// Operations in flight
+    #[arg(long, default_value_t = 12)]
+    pub(crate) inflight: u64,
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Says "accepted" before it is
+    #[arg(long)]
+    pub(crate) early_ack: bool,
+    /// Ends when its standard input does, so that it never outlives who started it
+    #[arg(long)]
+    pub(crate) leash: bool,
+}
+
+/// Stores that can be crashed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StoreChoice {
+    Sled,
+}
+
+impl StoreChoice {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Sled => "sled",
+        }
+    }
+}
+
+/// What an acknowledged commit is to survive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DurabilityChoice {
+    /// The loss of power
+    Power,
+    /// The end of the process. A plant for `power`, which must find it
+    Process,
+}
+
+impl DurabilityChoice {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Power => "power",
+            Self::Process => "process",
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! A plant: a store whose user says "accepted" before the commit has returned.
+//!
+//! `crash kill` must find it. If it does not, it cannot see.
+
+use std::sync::Arc;
+
+use longrun::core::{Execution, Fence, Operation, OperationId, ResourceKey, Revision, Row, Timestamp};
+use longrun::{OperationQuery, async_trait};
+use longrun_store::{
+    Capabilities, Commit, CommitError, Due, KvStore, LedgerEntry, Position, Purge, Purged, ResourceQuery,
+    Slice, Store, StoreError,
+};
+
+use super::facts::{Fact, Teller};
+
+#[derive(Debug)]
+pub(crate) struct EarlyAck {
+    store: Arc<KvStore>,
+    teller: Arc<Teller>,
+}
+
+impl EarlyAck {
+    pub(crate) const fn new(store: Arc<KvStore>, teller: Arc<Teller>) -> Self {
+        Self { store, teller }
+    }
+}
+
+#[async_trait]
+impl Store for EarlyAck {
+    async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
+        if commit.revision() == Revision::FIRST {
+            self.teller.tell(&Fact::Accepted { id: commit.operation_id(), key: "?".to_owned() });
+        }
+        self.store.commit(commit).await
+    }
+
+    async fn take_over(&self) -> Result<Fence, StoreError> {
+        self.store.take_over().await
+    }
+
+    async fn load(&self, id: OperationId) -> Result<Option<Execution>, StoreError> {
+        self.store.load(id).await
+    }
+
+    async fn due(&self, until: Timestamp, after: Option<Due>, limit: usize) -> Result<Vec<Due>, StoreError> {
+        self.store.due(until, after, limit).await
+    }
+
+    async fn resource(&self, key: &ResourceKey) -> Result<Option<Row>, StoreError> {
+        self.store.resource(key).await
+    }
+
+    async fn list_resources(
+        &self,
+        query: &ResourceQuery,
+        after: Option<&Position>,
+        limit: usize,
+    ) -> Result<Slice<Row>, StoreError> {
+        self.store.list_resources(query, after, limit).await
+    }
+
+    async fn list_operations(
+        &self,
+        query: &OperationQuery,
+        after: Option<&Position>,
+        limit: usize,
+    ) -> Result<Slice<Operation>, StoreError> {
+        self.store.list_operations(query, after, limit).await
+    }
+
+    async fn ledger(&self, digest: &[u8; 32]) -> Result<Option<LedgerEntry>, StoreError> {
+        self.store.ledger(digest).await
+    }
+
+    async fn purge(&self, fence: Fence, purge: Purge) -> Result<Purged, CommitError> {
+        self.store.purge(fence, purge).await
+    }
+
+    fn page_secret(&self) -> [u8; 32] {
+        self.store.page_secret()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.store.capabilities()
+    }
+}

@@ -1,0 +1,113 @@
+//! System calls that fail, and kills at system calls, injected by strace.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{bail, ensure};
+
+use super::super::child::{self, WriterPlan};
+use super::super::verify::Mode;
+use super::{Bench, note};
+
+/// Operations of a writer that has to get through although calls fail.
+const OPERATIONS: u64 = 30;
+const WITHIN: Duration = Duration::from_secs(60);
+/// How long a writer is left to calls that fail for ever.
+const HOPELESS: Duration = Duration::from_millis(1500);
+
+/// How an injected fault goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    /// The call fails once (in each thread): the writer must get through.
+    Heals,
+    /// It fails from then on: nothing must be acknowledged that does not hold.
+    Stays,
+    /// The process is killed at it.
+    Dies,
+}
+
+pub(super) fn run(bench: &mut Bench) -> anyhow::Result<()> {
+    let works = Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).output();
+    if !works.is_ok_and(|output| output.status.success()) {
+        bench.report.skip("failing system calls", "strace is not installed or may not trace");
+        return Ok(());
+    }
+    let mut cases = Vec::new();
+    for (call, error) in
+        [("fdatasync", "EIO"), ("pwrite64", "EIO"), ("pwrite64", "ENOSPC"), ("sync_file_range", "EIO")]
+    {
+        for then in [Then::Heals, Then::Stays] {
+            let at = bench.dice.within(6..30);
+            cases.push((call, format!("error={error}"), at, then));
+        }
+    }
+    for (call, last) in
+        [("pwrite64", 40), ("fdatasync", 40), ("rename,renameat", 2), ("fsync", 5), ("sync_file_range", 15)]
+    {
+        for _ in 0..3 {
+            cases.push((call, "signal=KILL".to_owned(), bench.dice.within(1..last), Then::Dies));
+        }
+    }
+    let mut injected = 0;
+    for (place, (call, fault, at, then)) in cases.into_iter().enumerate() {
+        let plus = if then == Then::Stays { "+" } else { "" };
+        let inject = format!("inject={call}:{fault}:when={at}{plus}");
+        let result = one(bench, place, call, &inject, then);
+        if let Ok(hits) = &result {
+            injected += hits;
+            note(&format!("{inject}: {hits} injected"));
+        }
+        // A fault that did not happen was not checked.
+        if !matches!(result, Ok(0)) {
+            bench.check(&inject, result.map(|_| ()));
+        }
+    }
+    bench.check("faults were injected", if injected > 20 { Ok(()) } else { (|| bail!("only {injected}"))() });
+    Ok(())
+}
+
+/// The trace, when strace has seen the end of what it traced.
+fn whole_trace(path: &Path) -> anyhow::Result<String> {
+    let mut text = String::new();
+    for _ in 0..200 {
+        text = String::from_utf8_lossy(&fs::read(path)?).into_owned();
+        if text.lines().last().is_some_and(|line| line.ends_with("+++")) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(text)
+}
+
+/// Gives the number of faults that happened.
+fn one(bench: &mut Bench, place: usize, call: &str, inject: &str, then: Then) -> anyhow::Result<u64> {
+    let ground = bench.ground(&format!("strace-{place}"))?;
+    let trace = ground.facts.with_extension("trace");
+    // With -D it is strace that is the grandchild: the writer itself is killed and waited for.
+    let mut wrapper: Vec<OsString> = ["strace", "-D", "-f", "-o"].map(OsString::from).into();
+    wrapper.push(trace.clone().into());
+    wrapper.extend(["-e", inject, "-e", &format!("trace={call}")].map(OsString::from));
+    let seed = bench.dice.next();
+    let plan = WriterPlan { seed, operations: Some(OPERATIONS), wrapper, ..WriterPlan::default() };
+    let mut writer = child::writer(&ground, &plan)?;
+    let ended = writer.wait(if then == Then::Stays { HOPELESS } else { WITHIN })?;
+    writer.kill()?;
+    let text = whole_trace(&trace)?;
+    let hits = match then {
+        // The traced process does not live to see it marked.
+        Then::Dies => u64::from(text.contains("killed by SIGKILL")),
+        _ => text.matches("INJECTED").count() as u64,
+    };
+    let facts = ground.read_facts()?;
+    if then == Then::Heals {
+        // A fault before the engine is up may end the writer: it reports, and the next start works.
+        let ended_well = ended.is_some_and(|status| status.success()) || facts.ready == 0;
+        ensure!(ended_well, "the writer did not get through: {ended:?}, {facts:?}");
+        ensure!(facts.ready == 0 || facts.done.len() as u64 + 5 >= OPERATIONS, "some did not end: {facts:?}");
+    }
+    bench.whole(&ground, Mode { look: false, tell: true })?;
+    Ok(hits)
+}

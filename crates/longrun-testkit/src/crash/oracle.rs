@@ -1,0 +1,181 @@
+//! The oracle: what must hold for a census, given the facts and the effects. Names are those of `reliability.md`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use longrun::{Code, OperationId, Phase, ResourceId, ResourceStatus, Row};
+
+use super::census::{Census, Entry};
+use super::facts::{Facts, outcome};
+use super::script::{Act, End, Request, STEPS, Thing, key_text};
+
+/// Everything that is wrong.
+pub(crate) fn violations(
+    census: &Census,
+    facts: &Facts,
+    effects: &BTreeMap<OperationId, BTreeSet<u16>>,
+) -> Vec<String> {
+    let mut wrong = facts.contradictions.clone();
+    kept_promises(census, facts, &mut wrong);
+    for entry in census.operations.values() {
+        ends_as_asked(entry, facts.cancelled.contains(&entry.operation.id()), &mut wrong);
+        let left = effects.get(&entry.operation.id()).cloned().unwrap_or_default();
+        right_effects(entry, &left, &mut wrong);
+    }
+    for id in effects.keys().filter(|id| !census.operations.contains_key(*id)) {
+        wrong.push(format!("S19: there are effects of {id}, which is not in the store"));
+    }
+    rows_agree(census, &mut wrong);
+    wrong
+}
+
+/// What was acknowledged is there, and nothing that was shown has gone back.
+fn kept_promises(census: &Census, facts: &Facts, wrong: &mut Vec<String>) {
+    let find = |id| census.operations.get(id);
+    for (id, key) in &facts.accepted {
+        match find(id) {
+            None => wrong.push(format!("S9: {id} was accepted and is lost")),
+            Some(entry) if key != "?" && *key != key_text(entry.request.number) => {
+                wrong.push(format!("S35: {id} was accepted with {key}, not with {}", entry.request.number));
+            }
+            Some(_) => {}
+        }
+    }
+    for (id, (revision, phase)) in &facts.seen {
+        match find(id).map(|entry| (entry.operation.revision().0, entry.operation.phase())) {
+            None => wrong.push(format!("S11: {id} was shown and is lost")),
+            Some((found, at)) if found < *revision || at < *phase => wrong.push(format!(
+                "S11: {id} was shown {phase:?} at revision {revision}, and is {at:?} at {found}"
+            )),
+            Some(_) => {}
+        }
+    }
+    for (id, promised) in &facts.done {
+        let found = find(id).and_then(|entry| outcome(&entry.operation));
+        if found.as_ref() != Some(promised) {
+            wrong.push(format!("S11: {id} was done {promised}, and is {found:?}"));
+        }
+    }
+    for id in &facts.cancelled {
+        let rolls_back = find(id).is_some_and(|entry| entry.operation.error().is_some());
+        if !rolls_back {
+            wrong.push(format!("S10: the cancel of {id} was acknowledged and is forgotten"));
+        }
+    }
+}
+
+/// The script says how it ends.
+fn ends_as_asked(entry: &Entry, cancelled: bool, wrong: &mut Vec<String>) {
+    let (operation, request) = (&entry.operation, &entry.request);
+    let id = operation.id();
+    match (operation.error().map(longrun::Status::code), request.end) {
+        (None, End::Badly) if operation.done() => wrong.push(format!("S25: {id} had to fail, and is ok")),
+        (None, _) if cancelled => wrong.push(format!("S10: {id} was cancelled and goes on")),
+        (Some(Code::FailedPrecondition), End::Badly)
+        | (Some(Code::Cancelled), End::Cancelled)
+        | (None, _) => {}
+        (Some(code), end) => wrong.push(format!("S8: {id} was to end {end:?}, and failed with {code}")),
+    }
+    if operation.phase() == Phase::Done && operation.error().is_none() {
+        let response = operation.response().and_then(|response| response.decode::<Thing>().ok());
+        if response != Some(Thing { by: request.number, steps: STEPS }) {
+            wrong.push(format!("S17: the response of {id} is {response:?}"));
+        }
+    }
+}
+
+/// Done means that all effects are there, or none.
+fn right_effects(entry: &Entry, left: &BTreeSet<u16>, wrong: &mut Vec<String>) {
+    let operation = &entry.operation;
+    let promised: BTreeSet<u16> = match (operation.done(), operation.error()) {
+        (false, _) => return,
+        (true, None) => (0..STEPS).collect(),
+        (true, Some(_)) => BTreeSet::new(),
+    };
+    if *left != promised {
+        wrong.push(format!(
+            "S25: {} is done {:?} and has left the effects {left:?}",
+            operation.id(),
+            outcome(operation)
+        ));
+    }
+}
+
+/// Each row is what the operations on it made of it (S41, S42).
+fn rows_agree(census: &Census, wrong: &mut Vec<String>) {
+    let mut by_thing: BTreeMap<&ResourceId, Vec<&Entry>> = BTreeMap::new();
+    for entry in census.operations.values() {
+        by_thing.entry(&entry.thing).or_default().push(entry);
+    }
+    for id in census.rows.keys().filter(|id| !by_thing.contains_key(id)) {
+        wrong.push(format!("S42: thing {id} was made by no operation"));
+    }
+    for (thing, mut entries) in by_thing {
+        entries.sort_by_key(|entry| (entry.operation.created_at(), entry.operation.id()));
+        let mut body = None;
+        let mut holder = None;
+        for entry in entries {
+            if let Some(first) = holder.map(|first: &Entry| first.operation.id()) {
+                wrong.push(format!("S41: {} began on {thing} while {first} was on it", entry.operation.id()));
+            }
+            match (entry.operation.done(), entry.operation.error(), &entry.request.act) {
+                (false, ..) => holder = Some(entry),
+                (true, None, Act::Make | Act::Change(_)) => body = Some(entry.request.number),
+                (true, None, Act::Delete(_)) => body = None,
+                (true, Some(_), _) => {}
+            }
+        }
+        if let Some(why) = row_differs(census.rows.get(thing), holder, body) {
+            wrong.push(format!("S42: thing {thing}: {why}"));
+        }
+    }
+}
+
+/// What is wrong about a row, given who holds it and who wrote it last.
+fn row_differs(row: Option<&Row>, holder: Option<&Entry>, body: Option<u64>) -> Option<String> {
+    let Some(row) = row else {
+        return match (holder, body) {
+            (None, None) => None,
+            _ => Some("its row is missing".to_owned()),
+        };
+    };
+    let held_by = holder.map(|entry| entry.operation.id());
+    if row.operation != held_by {
+        return Some(format!("it is held by {:?}, and {held_by:?} works on it", row.operation));
+    }
+    let by = row.body.decode::<Thing>().ok().map(|thing| thing.by);
+    let (status, by_expected) = match holder.map(|entry| &entry.request) {
+        None if body.is_none() => return Some("it is there, and no operation made it".to_owned()),
+        None => (vec![ResourceStatus::Ready], body),
+        Some(Request { act: Act::Make, number, .. }) => {
+            (vec![ResourceStatus::Creating, ResourceStatus::Deleting], Some(*number))
+        }
+        Some(Request { act: Act::Change(_), .. }) => (vec![ResourceStatus::Ready], body),
+        Some(Request { act: Act::Delete(_), .. }) => {
+            (vec![ResourceStatus::Deleting, ResourceStatus::Ready], body)
+        }
+    };
+    if !status.contains(&row.status) || by != by_expected {
+        return Some(format!("it is {} by {by:?}, expected {status:?} by {by_expected:?}", row.status));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_operation_is_found() {
+        let id = OperationId::parse("opr00000000000000000").unwrap();
+        let mut facts = Facts::default();
+        facts.accepted.insert(id, "key-1".to_owned());
+        facts.cancelled.insert(id);
+        facts.done.insert(id, "ok".to_owned());
+        facts.seen.insert(id, (2, Phase::Pending));
+        let effects = BTreeMap::from([(id, BTreeSet::from([0]))]);
+        let wrong = violations(&Census::default(), &facts, &effects);
+        for name in ["S9", "S10", "S11", "S19"] {
+            assert!(wrong.iter().any(|text| text.starts_with(name)), "{name} in {wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What a test prints: its counts, its violations, and the line that says how it went.
+
+use std::fmt;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use super::verify::Seen;
+
+/// The counts of one test.
+#[derive(Debug)]
+pub(crate) struct Report {
+    name: &'static str,
+    seed: u64,
+    began: Instant,
+    pub(crate) checked: u64,
+    /// Rounds that acknowledged nothing.
+    pub(crate) idle: u64,
+    pub(crate) kills: u64,
+    /// Kills or cuts before the engine was up, or while verification recovered.
+    pub(crate) in_open: u64,
+    pub(crate) acknowledged: u64,
+    pub(crate) seen: Seen,
+    pub(crate) violations: Vec<String>,
+    pub(crate) skipped: Vec<String>,
+}
+
+impl Report {
+    pub(crate) fn new(name: &'static str, seed: u64) -> Self {
+        Self {
+            name,
+            seed,
+            began: Instant::now(),
+            checked: 0,
+            idle: 0,
+            kills: 0,
+            in_open: 0,
+            acknowledged: 0,
+            seen: Seen::default(),
+            violations: Vec::new(),
+            skipped: Vec::new(),
+        }
+    }
+
+    /// A violation, with what is needed to look into it.
+    pub(crate) fn violation(&mut self, what: impl fmt::Display, round: u64, kept: Option<&Path>) {
+        let kept = kept.map(|path| format!("; kept: {}", path.display())).unwrap_or_default();
+        let line = format!("VIOLATION {}: {what} (round {round}, seed {}{kept})", self.name, self.seed);
+        say(&line);
+        self.violations.push(line);
+    }
+
+    /// Something that this machine cannot do. Loud, since what was not done was not checked.
+    pub(crate) fn skip(&mut self, what: &str, reason: impl fmt::Display) {
+        let line = format!("SKIPPED {what}: {reason}");
+        say(&line);
+        self.skipped.push(line);
+    }
+
+    /// Prints the counts and the last line.
+    pub(crate) fn end(&self) -> ExitCode {
+        let Seen { acknowledged, operations, unfinished, resumed, rolled_back, keys } = self.seen;
+        say(&format!(
+            "{}: {} rounds counted, {} idle, {} kills or cuts ({} during open or recovery), \
+             {} facts acknowledged; looked at: {acknowledged} facts, {operations} operations; \
+             {unfinished} found unfinished, {resumed} resumed to their end ({rolled_back} of them rolled back), \
+             {keys} keys sent again; seed {}, {:.1} s",
+            self.name,
+            self.checked,
+            self.idle,
+            self.kills,
+            self.in_open,
+            self.acknowledged,
+            self.seed,
+            self.began.elapsed().as_secs_f64(),
+        ));
+        for line in &self.skipped {
+            say(line);
+        }
+        say(&format!("{} checked, {} violations", self.checked, self.violations.len()));
+        if self.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
+/// A line for whoever runs the test. Nobody has to be listening.
+pub(crate) fn say(line: &str) {
+    _ = writeln!(std::io::stdout(), "{line}");
+}

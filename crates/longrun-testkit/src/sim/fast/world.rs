@@ -1,0 +1,555 @@
+//! The world of one seed: virtual time, an event heap, a disk, drivers, clients, and the oracle over all of it.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+use longrun_core::{Execution, OperationId, Plan, Revision, Timestamp};
+
+use super::disk::{Disk, Refused};
+use super::driver::{Driver, Flight};
+use super::scenario::{Draft, EPOCH, Kit, SECOND, Swarm};
+use crate::sim::coverage::{Coverage, CrashPoint, Fault, Situation};
+use crate::sim::invariants::answers::Answers;
+use crate::sim::invariants::durable::Story;
+use crate::sim::invariants::outside::Outside;
+use crate::sim::invariants::{Violation, rows};
+use crate::sim::plant::Plant;
+use crate::sim::rng::{Rng, Trace};
+
+/// Events after which a seed is held to hang.
+const EVENTS_MAX: u32 = 20_000;
+/// Virtual time that everything has to end in once the faults have stopped: the clock may have gone back by hours.
+const CALM_MAX: u64 = 4 * 3600 * SECOND;
+
+/// How seeds are run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Setting {
+    /// A mistake to make on purpose.
+    pub plant: Option<Plant>,
+    /// Judge by what is left and by what clients were told alone, not by the order in which things are done.
+    pub outcome_only: bool,
+    /// Keep a line about every event.
+    pub show: bool,
+}
+
+/// What came of a seed.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The rule that was broken, if one was.
+    pub violation: Option<Violation>,
+    /// The digest of all events.
+    pub trace: u64,
+    /// What happened, if that was asked for.
+    pub log: Vec<String>,
+}
+
+/// What may happen.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ev {
+    Submit,
+    Poll,
+    Cancel,
+    Verb,
+    Jump(i64),
+    DiskFull(bool),
+    Calm,
+    Restart,
+    TakeUp,
+    Land(u32),
+    Ack(u32, Landed),
+    Settle(u32, bool),
+    Wake(u32),
+    RowsLater,
+    Effect { step: u8, attempt: u32 },
+    Return { step: u8, attempt: u32, how: Return },
+    Late { step: u8, attempt: u32 },
+    Save { step: u8, attempt: u32 },
+    Reverse { step: u8, serial: u32 },
+    UndoReturn { step: u8, serial: u32, ok: bool },
+}
+
+/// What became of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Landed {
+    Ok,
+    Refused,
+    Unknown,
+    /// A row was not as expected.
+    Conflict,
+}
+
+/// How a run returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Return {
+    Done,
+    NotApplied { again: bool },
+    Unknown { again: bool },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Item {
+    at: u64,
+    seq: u32,
+    /// The life of the process that it belongs to; 0 when it does not.
+    boot: u32,
+    op: u8,
+    ev: Ev,
+}
+
+impl PartialEq for Item {
+    fn eq(&self, other: &Self) -> bool {
+        self.seq == other.seq
+    }
+}
+
+impl Eq for Item {}
+
+impl PartialOrd for Item {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Item {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.seq).cmp(&(other.at, other.seq))
+    }
+}
+
+/// One operation, as everybody but the engine sees it.
+#[derive(Debug)]
+pub(super) struct Op {
+    pub(super) id: Option<OperationId>,
+    pub(super) draft: Draft,
+    pub(super) plan: Option<Arc<Plan>>,
+    pub(super) created_at: Timestamp,
+    pub(super) story: Story,
+    pub(super) outside: Outside,
+    pub(super) answers: Answers,
+    pub(super) driver: Option<Box<Driver>>,
+    /// The client has given it up: it was refused, or never got through.
+    pub(super) given_up: bool,
+    /// A submit is under way.
+    pub(super) submitting: bool,
+    pub(super) submits: u32,
+    /// When the client asks again.
+    pub(super) asks_at: u64,
+    pub(super) crashes: u32,
+    pub(super) interrupted: bool,
+}
+
+pub(super) struct World<'a> {
+    pub(super) kit: &'a Kit,
+    pub(super) plant: Option<Plant>,
+    pub(super) strict: bool,
+    pub(super) rng: Rng,
+    pub(super) swarm: Swarm,
+    pub(super) cov: &'a mut Coverage,
+    pub(super) now: u64,
+    offset: i64,
+    queue: BinaryHeap<Reverse<Item>>,
+    seq: u32,
+    boot: u32,
+    pub(super) up: bool,
+    pub(super) calm: bool,
+    calm_at: u64,
+    crashes_left: u32,
+    pub(super) full: bool,
+    pub(super) disk: Disk,
+    pub(super) ops: Vec<Op>,
+    clients_left: u32,
+    pub(super) tickets: u32,
+    trace: Trace,
+    pub(super) violation: Option<Violation>,
+    /// A restart has not been followed by a commit yet.
+    pub(super) fresh: bool,
+    log: Option<Vec<String>>,
+}
+
+/// Runs one seed.
+pub fn run(seed: u64, kit: &Kit, setting: Setting, cov: &mut Coverage) -> Outcome {
+    let mut world = World::new(seed, kit, setting, cov);
+    world.live();
+    let World { violation, trace, log, .. } = world;
+    Outcome { violation, trace: trace.digest(), log: log.unwrap_or_default() }
+}
+
+impl<'a> World<'a> {
+    fn new(seed: u64, kit: &'a Kit, setting: Setting, cov: &'a mut Coverage) -> Self {
+        let mut rng = Rng::new(seed);
+        let swarm = Swarm::of(&mut rng);
+        let crashes_left = swarm.crashes;
+        let mut world = Self {
+            kit,
+            plant: setting.plant,
+            strict: !setting.outcome_only,
+            rng,
+            swarm,
+            cov,
+            now: 0,
+            offset: 0,
+            queue: BinaryHeap::with_capacity(32),
+            seq: 0,
+            boot: 1,
+            up: true,
+            calm: false,
+            calm_at: u64::MAX,
+            crashes_left,
+            full: false,
+            disk: Disk { records: Vec::new(), rows: kit.rows() },
+            ops: Vec::with_capacity(2),
+            clients_left: 0,
+            tickets: 0,
+            trace: Trace::default(),
+            violation: None,
+            fresh: false,
+            log: setting.show.then(Vec::new),
+        };
+        world.schedule();
+        world
+    }
+
+    /// Everything that comes from outside is planned at the beginning.
+    fn schedule(&mut self) {
+        let ops = if self.rng.chance(250) { 2 } else { 1 };
+        for op in 0..ops {
+            let draft = Draft::of(self.kit, &self.swarm, &mut self.rng);
+            self.add_op(draft);
+            let begin = if op == 0 { 0 } else { self.rng.below(6 * SECOND) };
+            self.client(begin, op, Ev::Submit);
+            if self.rng.chance(self.swarm.cancels) {
+                for _ in 0..=self.rng.below(2) {
+                    let at = begin + self.short();
+                    self.client(at, op, Ev::Cancel);
+                }
+            }
+            if self.rng.chance(self.swarm.verbs) {
+                for _ in 0..=self.rng.below(4) {
+                    let at = begin + self.rng.below(20 * SECOND);
+                    self.client(at, op, Ev::Verb);
+                }
+            }
+            for _ in 0..self.swarm.polls {
+                let at = begin + self.short();
+                self.client(at, op, Ev::Poll);
+            }
+        }
+        for _ in 0..self.swarm.jumps {
+            let at = self.rng.below(10 * SECOND);
+            let size = self.rng.pick(&[1, 10, 600, 3600]) * 1_000_000;
+            let jump = if self.rng.chance(500) { size } else { -size };
+            self.push(at, 0, 0, Ev::Jump(jump));
+        }
+        if self.swarm.disk_full {
+            let from = self.rng.below(3 * SECOND);
+            self.push(from, 0, 0, Ev::DiskFull(true));
+            let to = from + self.rng.below(10 * SECOND);
+            self.push(to, 0, 0, Ev::DiskFull(false));
+        }
+        let calm = self.rng.between(5, 60) * SECOND;
+        self.push(calm, 0, 0, Ev::Calm);
+    }
+
+    /// A time that is usually soon: most of what is dangerous happens in the first moments.
+    fn short(&mut self) -> u64 {
+        let span = self.rng.pick(&[SECOND / 20, SECOND / 2, 3 * SECOND, 15 * SECOND]);
+        self.rng.below(span)
+    }
+
+    fn client(&mut self, at: u64, op: usize, ev: Ev) {
+        self.clients_left += 1;
+        self.push(at, 0, op, ev);
+    }
+
+    fn push(&mut self, at: u64, boot: u32, op: usize, ev: Ev) {
+        self.seq += 1;
+        let op = u8::try_from(op).unwrap_or(0);
+        self.queue.push(Reverse(Item { at, seq: self.seq, boot, op, ev }));
+    }
+
+    /// Plans something that ends with the process.
+    pub(super) fn later(&mut self, delay: u64, op: usize, ev: Ev) {
+        self.push(self.now + delay, self.boot, op, ev);
+    }
+
+    /// Plans something that a client does later.
+    pub(super) fn client_later(&mut self, delay: u64, op: usize, ev: Ev) {
+        self.client(self.now + delay, op, ev);
+    }
+
+    pub(super) fn ticket(&mut self) -> u32 {
+        self.tickets += 1;
+        self.tickets
+    }
+
+    /// What the wall clock shows.
+    pub(super) fn wall(&self) -> Timestamp {
+        let micros = EPOCH + i64::try_from(self.now).unwrap_or(i64::MAX / 2) + self.offset;
+        Timestamp::from_unix_micros(micros).unwrap_or(Timestamp::MAX)
+    }
+
+    pub(super) fn fail(&mut self, violation: Violation) {
+        self.violation.get_or_insert(violation);
+    }
+
+    pub(super) fn judge(&mut self, verdict: Result<(), Violation>) {
+        if let Err(violation) = verdict {
+            self.fail(violation);
+        }
+    }
+
+    /// True in `permille` of a thousand cases, as long as faults happen.
+    pub(super) fn goes_wrong(&mut self, permille: u32) -> bool {
+        !self.calm && self.rng.chance(permille)
+    }
+
+    fn live(&mut self) {
+        let mut events = 0;
+        while let Some(Reverse(item)) = self.queue.pop() {
+            if self.violation.is_some() || (self.clients_left == 0 && self.settled()) {
+                break;
+            }
+            let of_client = matches!(item.ev, Ev::Submit | Ev::Poll | Ev::Cancel | Ev::Verb);
+            self.clients_left -= u32::from(of_client);
+            if item.boot != 0 && item.boot != self.boot {
+                continue;
+            }
+            self.now = self.now.max(item.at);
+            events += 1;
+            self.trace.add(item.at ^ u64::from(item.op) << 56);
+            self.trace.add(self.rng.clone().bits());
+            if events > EVENTS_MAX || self.now > self.calm_at.saturating_add(CALM_MAX) {
+                let what = format!(
+                    "not done {} s after the faults have stopped",
+                    (self.now - self.calm_at.min(self.now)) / SECOND
+                );
+                self.fail(Violation::new("L1", what));
+                break;
+            }
+            self.step(usize::from(item.op), item.ev);
+        }
+        self.cov.events += u64::from(events);
+        self.cov.seeds += 1;
+        if self.violation.is_none() && !self.settled() {
+            self.fail(Violation::new("L1", "nothing is left to happen, and an operation is not done"));
+        }
+        if self.violation.is_none() {
+            self.check_restored();
+        }
+    }
+
+    fn step(&mut self, op: usize, ev: Ev) {
+        let wall = self.wall();
+        if let Some(log) = &mut self.log {
+            let (revision, next) = match &self.ops[op].driver {
+                Some(driver) => (driver.execution.revision().0, format!("{:?}", driver.execution.next(wall))),
+                None => (0, String::new()),
+            };
+            log.push(format!("{:>12} operation {op} {ev:?} {} r{revision} {next}", self.now, wall));
+        }
+        match ev {
+            Ev::Submit => self.on_submit(op),
+            Ev::Poll => self.on_poll(op),
+            Ev::Cancel => self.on_cancel(op),
+            Ev::Verb => self.on_verb(op),
+            Ev::Jump(by) => self.on_jump(by),
+            Ev::DiskFull(full) => self.full = full && !self.calm,
+            Ev::Calm => self.on_calm(),
+            Ev::Restart => self.on_restart(),
+            Ev::TakeUp => self.on_take_up(op),
+            Ev::Land(ticket) => self.on_land(op, ticket),
+            Ev::Ack(ticket, landed) => self.on_ack(op, ticket, landed),
+            Ev::Settle(ticket, unknown) => self.on_settle(op, ticket, unknown),
+            Ev::Wake(ticket) => self.on_wake(op, ticket),
+            Ev::RowsLater => self.on_rows_later(op),
+            Ev::Effect { step, attempt } => self.on_effect(op, step.into(), attempt),
+            Ev::Return { step, attempt, how } => self.on_return(op, step.into(), attempt, how),
+            Ev::Late { step, attempt } => self.on_late(op, step.into(), attempt),
+            Ev::Save { step, attempt } => self.on_save(op, step.into(), attempt),
+            Ev::Reverse { step, serial } => self.on_reverse(op, step.into(), serial),
+            Ev::UndoReturn { step, serial, ok } => self.on_undo_return(op, step.into(), serial, ok),
+        }
+    }
+
+    /// Every operation is done, or was never taken.
+    fn settled(&self) -> bool {
+        self.ops.iter().enumerate().all(|(op, one)| match &self.disk.records[op] {
+            Some(record) => record.is_done() && one.driver.is_none(),
+            None => one.given_up,
+        })
+    }
+
+    fn on_jump(&mut self, by: i64) {
+        if self.calm {
+            return;
+        }
+        self.offset += by;
+        self.cov.fault(if by > 0 { Fault::ClockForward } else { Fault::ClockBack });
+        let waits = |op: &Op| op.story.lines.iter().any(|line| line.again || line.undo_waits);
+        if by < 0 && self.ops.iter().any(waits) {
+            self.cov.met(Situation::ClockBackWhileWaiting);
+        }
+    }
+
+    fn on_calm(&mut self) {
+        self.calm = true;
+        self.full = false;
+        self.calm_at = self.now;
+    }
+
+    /// A place where the process may crash. True when it did.
+    pub(super) fn crash_point(&mut self, point: CrashPoint) -> bool {
+        self.cov.visit(point);
+        if self.crashes_left == 0 || !self.up || !self.goes_wrong(self.swarm.crash) {
+            return false;
+        }
+        self.crash(point);
+        true
+    }
+
+    fn crash(&mut self, point: CrashPoint) {
+        self.crashes_left -= 1;
+        self.cov.crash(point);
+        self.cov.fault(Fault::Crash);
+        self.name_crash(point);
+        for op in 0..self.ops.len() {
+            let Some(driver) = self.ops[op].driver.take() else { continue };
+            self.ops[op].crashes += 1;
+            if let Some(flight) = driver.flight.as_ref().filter(|flight| !flight.landed && !flight.failed) {
+                // What was not acknowledged may be on disk or not.
+                if self.rng.chance(500) {
+                    self.cov.fault(Fault::CrashKeepsCommit);
+                    _ = self.apply(op, &driver.execution, flight);
+                } else {
+                    self.cov.fault(Fault::CrashLosesCommit);
+                }
+            } else if driver.flight.is_none() && driver.held.is_empty() && self.plant.is_none() {
+                self.compare(op, &driver.execution);
+            }
+        }
+        for one in &mut self.ops {
+            one.outside.process_died();
+            one.submitting = false;
+        }
+        self.boot += 1;
+        self.up = false;
+        let delay = self.rng.pick(&[0, SECOND / 10, SECOND, 10 * SECOND]);
+        self.push(self.now + delay, 0, 0, Ev::Restart);
+    }
+
+    /// What is restored says the same as what lived: recovery is the ordinary path.
+    fn compare(&mut self, op: usize, live: &Execution) {
+        let Some(Ok(stored)) = self.disk.records[op].as_ref().map(super::disk::Record::restore) else {
+            return;
+        };
+        let now = self.wall();
+        let same = stored.operation() == live.operation()
+            && stored.next(now) == live.next(now)
+            && Some(stored.due_at()) == self.disk.records[op].as_ref().map(|record| record.due_at);
+        if !same {
+            self.fail(Violation::new("S14", "what is restored differs from what lived"));
+        }
+    }
+
+    /// What is stored bears out what clients were told.
+    fn check_restored(&mut self) {
+        for op in 0..self.ops.len() {
+            let restored = self.disk.records[op].as_ref().map(super::disk::Record::restore).transpose();
+            let verdict = restored.and_then(|stored| {
+                let stored = stored.map(|stored| stored.operation());
+                self.ops[op].answers.check_stored(stored.as_ref())
+            });
+            self.judge(verdict);
+        }
+    }
+
+    fn on_restart(&mut self) {
+        self.up = true;
+        self.fresh = true;
+        self.check_restored();
+        let now = self.wall();
+        for op in 0..self.ops.len() {
+            let Some(record) = &self.disk.records[op] else {
+                if !self.ops[op].given_up && self.ops[op].submits > 0 {
+                    self.client_later(SECOND, op, Ev::Submit);
+                }
+                continue;
+            };
+            if let Some(due) = record.due_at {
+                self.name_restart(op);
+                self.later(due.since(now).as_micros().try_into().unwrap_or(0), op, Ev::TakeUp);
+            }
+        }
+    }
+
+    /// Makes a commit durable: its turns, in order, all or none.
+    pub(super) fn apply(&mut self, op: usize, execution: &Execution, flight: &Flight) -> Landed {
+        let Some(plan) = self.ops[op].plan.clone() else { return Landed::Refused };
+        for told in &flight.turns {
+            let entry = &told.turn.entry;
+            match self.disk.apply(op, execution, &plan, told, !flight.without_rows) {
+                Ok(()) => {}
+                Err(Refused::Row) => return Landed::Conflict,
+                Err(Refused::Broken(violation)) => {
+                    self.fail(violation);
+                    return Landed::Refused;
+                }
+            }
+            let noted = self.ops[op].story.note(entry.revision, entry.at, &told.events);
+            // A start that is not stored, or a turn that is told twice, is a broken story by itself.
+            self.judge(noted);
+        }
+        self.cov.commits += 1;
+        self.fresh = false;
+        self.trace.add(flight.expected.0);
+        let ended = flight.ends();
+        self.check_rows(op, ended);
+        if ended {
+            self.cov.operations += 1;
+            let one = &self.ops[op];
+            let verdict = one.outside.check_end(&one.story);
+            self.judge(verdict);
+            self.name_end(op);
+        }
+        Landed::Ok
+    }
+
+    /// The rows of every operation are those of its stage, at this very moment.
+    pub(super) fn check_rows(&mut self, ended: usize, at_end: bool) {
+        for op in 0..self.ops.len() {
+            let one = &self.ops[op];
+            let (Some(plan), Some(id)) = (&one.plan, one.id) else { continue };
+            if one.story.revision == Revision(0) {
+                continue;
+            }
+            // A create that was late before it began has claimed nothing.
+            let at_end = at_end && op == ended && one.story.revision > Revision::FIRST;
+            let verdict = rows::check_claims(id, plan.claims(), &one.story, &self.disk.rows, at_end);
+            self.judge(verdict);
+        }
+    }
+
+    fn add_op(&mut self, draft: Draft) {
+        // Stands in until the plan is made.
+        let story = Story::empty(draft.parts.steps.len());
+        let outside = Outside::new(draft.parts.steps.len(), self.strict);
+        self.ops.push(Op {
+            id: None,
+            draft,
+            plan: None,
+            created_at: Timestamp::MAX,
+            story,
+            outside,
+            answers: Answers::default(),
+            driver: None,
+            given_up: false,
+            submitting: false,
+            submits: 0,
+            asks_at: 0,
+            crashes: 0,
+            interrupted: false,
+        });
+        self.disk.records.push(None);
+    }
+}

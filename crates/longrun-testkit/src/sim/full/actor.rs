@@ -1,0 +1,322 @@
+//! What the steps do: whatever code of strangers does, at times of its own choosing, under the eyes of the oracle.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use longrun::{Code, StepContext, StepError, StepResult, UndoContext, UndoError, UndoResult, Undoable};
+use longrun_core::{Json, OperationId, StepIndex};
+use serde::Serialize;
+
+use super::disk::lock;
+use super::kind::Thing;
+use super::world::Shared;
+use crate::sim::coverage::{CrashPoint, Fault, Situation};
+use crate::sim::invariants::durable::Story;
+use crate::sim::invariants::outside::Outside;
+use crate::sim::invariants::{Violation, demand};
+
+/// Dead code walking: what a crashed process would have done next never happens.
+async fn never<T>() -> T {
+    std::future::pending().await
+}
+
+/// Plays one step of one life.
+#[derive(Clone, Debug)]
+pub(super) struct Actor {
+    pub(super) shared: Arc<Shared>,
+    pub(super) life: u32,
+}
+
+/// Notes that a run or an undo is over, also when it is dropped.
+struct Over<'a> {
+    actor: &'a Actor,
+    id: OperationId,
+    step: usize,
+    undo: bool,
+}
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        let mut state = lock(&self.actor.shared.state);
+        if !state.alive(self.actor.life) {
+            return;
+        }
+        if let Some(op) = state.ops.get_mut(&self.id) {
+            if self.undo { op.outside.undo_ends(self.step) } else { op.outside.run_ends(self.step) }
+        }
+    }
+}
+
+/// How a run goes.
+struct Script {
+    effect_at: Option<Duration>,
+    ends_at: Duration,
+    how: How,
+    save: bool,
+    on_stop: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    Done,
+    Fails { applied: bool, again: bool },
+    Panics,
+    Hangs,
+}
+
+impl Actor {
+    /// Crashes here, perhaps. Pending for ever if the process is dead.
+    async fn crash_point(&self, point: CrashPoint) {
+        let dead = {
+            let mut state = lock(&self.shared.state);
+            !state.alive(self.life) || state.crash_point(point)
+        };
+        if dead {
+            self.shared.check_dead();
+            never::<()>().await;
+        }
+    }
+
+    fn outside<T>(&self, id: OperationId, change: impl FnOnce(&mut Outside) -> T) -> Option<T> {
+        let mut state = lock(&self.shared.state);
+        if !state.alive(self.life) {
+            return None;
+        }
+        state.ops.get_mut(&id).map(|op| change(&mut op.outside))
+    }
+
+    /// The story of an operation as far as it is durable now, for a look at one step.
+    fn story(&self, id: OperationId, step: usize) -> Option<Story> {
+        let stored = self.shared.stored(id);
+        self.shared.meet(id, stored.as_ref());
+        let state = lock(&self.shared.state);
+        let op = state.ops.get(&id)?;
+        let left = |step: usize| {
+            let place = &op.outside.places[step];
+            place.effect || place.live.is_some() || place.undoing
+        };
+        Some(Story::observed(&op.plan, &stored?, step, left))
+    }
+
+    fn script(&self, attempt: u32) -> Script {
+        let mut state = lock(&self.shared.state);
+        let swarm = state.swarm.clone();
+        let quick = state.rng.pick(&[500, 5_000, 100_000, 1_000_000]);
+        let ends = 1 + state.rng.below(quick);
+        let effect = Duration::from_micros(state.rng.below(ends));
+        let save = state.rng.chance(swarm.saves);
+        let on_stop = state.rng.below(4);
+        let mut script = Script {
+            effect_at: Some(effect),
+            ends_at: Duration::from_micros(ends),
+            how: How::Done,
+            save,
+            on_stop,
+        };
+        if state.calm || attempt >= swarm.good_from {
+            return script;
+        }
+        if state.rng.chance(swarm.step_slow) {
+            let hangs = state.rng.chance(400);
+            state.coverage.fault(if hangs { Fault::StepHangs } else { Fault::StepTimesOut });
+            script.effect_at = (!hangs).then(|| Duration::from_micros(state.rng.below(6_000_000)));
+            script.how = How::Hangs;
+        } else if state.rng.chance(swarm.step_panics) {
+            state.coverage.fault(Fault::StepPanics);
+            script.effect_at = script.effect_at.filter(|_| effect.as_micros().is_multiple_of(2));
+            script.how = How::Panics;
+        } else if state.rng.chance(swarm.step_fails) {
+            let again = !state.rng.chance(swarm.step_final);
+            let after = state.rng.chance(swarm.step_after);
+            state.coverage.fault(if after { Fault::StepFailsAfter } else { Fault::StepFailsBefore });
+            if !again {
+                state.coverage.fault(Fault::StepFailsForGood);
+            }
+            if !after {
+                script.effect_at = None;
+            }
+            script.how = How::Fails { applied: after || state.rng.chance(500), again };
+        }
+        script
+    }
+
+    pub(super) async fn run<I: Serialize>(&self, cx: &StepContext<u32>, input: &I) -> StepResult<Thing> {
+        let key = cx.effect_key();
+        let (id, step, attempt) = (key.operation, key.step.place(), cx.attempt().0);
+        if !lock(&self.shared.state).alive(self.life) {
+            return never().await;
+        }
+        self.begins(id, key.step, attempt, cx, input);
+        let over = Over { actor: self, id, step, undo: false };
+        let script = self.script(attempt);
+        self.crash_point(CrashPoint::BeforeEffect).await;
+        let begun = tokio::time::Instant::now();
+        let work = async {
+            if let Some(at) = script.effect_at {
+                tokio::time::sleep_until(begun + at).await;
+                self.outside(id, |outside| outside.effect(step));
+                self.crash_point(CrashPoint::AfterEffect).await;
+            }
+            if script.save {
+                let number = u32::try_from(lock(&self.shared.state).rng.below(1 << 20)).unwrap_or(0);
+                if cx.save(&number).await.is_err() {
+                    // Given up: whoever goes on is dropped soon.
+                    return never().await;
+                }
+            }
+            if script.how == How::Hangs {
+                return never().await;
+            }
+            tokio::time::sleep_until(begun + script.ends_at).await;
+        };
+        let stopped = tokio::select! {
+            biased;
+            () = work => false,
+            _ = cx.stopped() => true,
+        };
+        if stopped {
+            self.stops(id, step, script.on_stop).await?;
+        }
+        self.crash_point(CrashPoint::BeforeReport).await;
+        drop(over);
+        // What went on although it was told to stop has had its effect.
+        self.returns(step, attempt, if stopped { How::Done } else { script.how })
+    }
+
+    /// Told to stop: it does so, says what it knows, or goes on until it is dropped.
+    async fn stops(&self, id: OperationId, step: usize, on_stop: u64) -> Result<(), StepError> {
+        let clean = self.outside(id, |outside| !outside.places[step].effect) == Some(true);
+        match on_stop {
+            0 if clean => Err(StepError::not_applied(Code::Aborted, "stopped before its effect")),
+            0 | 1 => Err(StepError::unknown(Code::Aborted, "stopped")),
+            2 => never().await,
+            _ => {
+                self.outside(id, |outside| outside.effect(step));
+                Ok(())
+            }
+        }
+    }
+
+    fn returns(&self, step: usize, attempt: u32, how: How) -> StepResult<Thing> {
+        match how {
+            How::Done | How::Hangs => Ok(Thing(step as u64 * 1_000_000 + u64::from(attempt))),
+            // Without a message on the terminal.
+            How::Panics => std::panic::resume_unwind(Box::new("injected panic")),
+            How::Fails { applied, again } => {
+                let error = if applied {
+                    StepError::unknown(Code::Unavailable, "it failed")
+                } else {
+                    StepError::not_applied(Code::Unavailable, "it failed")
+                };
+                Err(if again { error } else { error.permanent() })
+            }
+        }
+    }
+
+    fn begins<I: Serialize>(
+        &self,
+        id: OperationId,
+        step: StepIndex,
+        attempt: u32,
+        cx: &StepContext<u32>,
+        input: &I,
+    ) {
+        let place = step.place();
+        let story = self.story(id, place);
+        let gets = cx.checkpoint().ok().flatten().and_then(|number| Json::encode("checkpoint", &number).ok());
+        let input = serde_json::to_vec(input).unwrap_or_default();
+        let mut state = lock(&self.shared.state);
+        state.note(4, || format!("run {id} step {step} attempt {attempt}"));
+        let Some(story) = story else {
+            return state.judge(Err(Violation::new("S19", "an operation runs that is not stored")));
+        };
+        let saved = &story.lines[place].checkpoint;
+        if *saved == gets && saved.is_some() {
+            state.coverage.met(Situation::CheckpointReturned);
+        }
+        let strict = !self.shared.setting.outcome_only;
+        let same = !strict || *saved == gets;
+        let verdict = match state.ops.get_mut(&id) {
+            Some(op) => op.outside.run_begins(&story, place, attempt, &input),
+            None => Ok(()),
+        };
+        state.judge(verdict);
+        state.judge(demand(same, "C8", || format!("step {step} gets another checkpoint")));
+    }
+
+    pub(super) async fn undo(&self, cx: &UndoContext, outcome: Undoable<Thing, u32>) -> UndoResult {
+        let key = cx.effect_key();
+        let (id, step) = (key.operation, key.step.place());
+        if !lock(&self.shared.state).alive(self.life) {
+            return never().await;
+        }
+        let undos = self.undo_begins(id, key.step, &outcome);
+        let over = Over { actor: self, id, step, undo: true };
+        let (at, ends, fails, panics, slow, after) = self.undo_script(undos);
+        self.crash_point(CrashPoint::BeforeUndo).await;
+        let begun = tokio::time::Instant::now();
+        if !fails || after {
+            tokio::time::sleep_until(begun + at).await;
+            self.outside(id, |outside| outside.reverse(step));
+            self.crash_point(CrashPoint::AfterUndo).await;
+        }
+        if slow {
+            return never().await;
+        }
+        tokio::time::sleep_until(begun + ends).await;
+        self.crash_point(CrashPoint::BeforeReport).await;
+        drop(over);
+        if panics {
+            std::panic::resume_unwind(Box::new("injected panic"));
+        }
+        if fails { Err(UndoError::new(Code::Unavailable, "cannot be undone")) } else { Ok(()) }
+    }
+
+    /// When it reverses, when it returns, and whether it fails, panics, never returns, or fails after it reversed.
+    fn undo_script(&self, undos: u32) -> (Duration, Duration, bool, bool, bool, bool) {
+        let mut state = lock(&self.shared.state);
+        let swarm = state.swarm.clone();
+        let quick = state.rng.pick(&[500, 5_000, 100_000, 1_000_000]);
+        let ends = 1 + state.rng.below(quick);
+        let at = state.rng.below(ends);
+        let good = state.calm || undos > swarm.undo_good_from;
+        let slow = !good && state.rng.chance(swarm.undo_slow);
+        let panics = !good && !slow && state.rng.chance(swarm.undo_panics);
+        let fails = slow || panics || !good && state.rng.chance(swarm.undo_fails);
+        let after = fails && state.rng.chance(400);
+        match (slow, panics, fails, after) {
+            (true, ..) => state.coverage.fault(Fault::UndoTimesOut),
+            (_, true, ..) => state.coverage.fault(Fault::UndoPanics),
+            (_, _, true, true) => state.coverage.fault(Fault::UndoFailsAfter),
+            (_, _, true, false) => state.coverage.fault(Fault::UndoFails),
+            _ => {}
+        }
+        (Duration::from_micros(at), Duration::from_micros(ends), fails, panics, slow, after)
+    }
+
+    fn undo_begins(&self, id: OperationId, step: StepIndex, outcome: &Undoable<Thing, u32>) -> u32 {
+        use longrun_core::execution::Undoable as Stored;
+        let gets = match outcome {
+            Undoable::Done(thing) => Json::encode("output", thing).ok().map(Stored::Done),
+            Undoable::MayHaveRun(checkpoint) => {
+                let number = checkpoint.and_then(|number| Json::encode("checkpoint", &number).ok());
+                Some(Stored::MayHaveRun(number))
+            }
+        };
+        let story = self.story(id, step.place());
+        let mut state = lock(&self.shared.state);
+        state.note(5, || format!("undo {id} step {step}"));
+        let done = matches!(outcome, Undoable::Done(_));
+        state.coverage.met(if done { Situation::UndoOfDone } else { Situation::UndoOfUnknown });
+        let Some(story) = story else { return 0 };
+        let Some(op) = state.ops.get_mut(&id) else { return 0 };
+        let verdict = op.outside.undo_begins(&story, step.place(), gets.as_ref());
+        let undos = op.outside.places[step.place()].undos;
+        let at_once = op.outside.undoing() > 1;
+        state.judge(verdict);
+        if at_once {
+            state.coverage.met(Situation::TwoUndosAtOnce);
+        }
+        undos
+    }
+}

@@ -1,0 +1,265 @@
+//! The full simulation: the real engine on a paused clock, over a simulated key-value store.
+//!
+//! One seed is several lives of a process on one medium. A life ends with a crash at a named point (the runtime with
+//! all its tasks is dropped where it stands), with a gentle shutdown, or when everything is done. Faults stop after a
+//! while, and then everything has to come to its end.
+
+mod actor;
+mod clients;
+mod disk;
+mod kind;
+mod state;
+mod steps;
+mod world;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use longrun::{BuildError, Caller, Engine, KvStore, OperationQuery, PageRequest};
+
+use self::actor::Actor;
+use self::clients::{Client, Wish};
+use self::disk::{SECRET, SimKv, lock};
+use self::kind::Make;
+use self::steps::{Fed, Lone};
+use self::world::{Shared, SimEnvironment};
+use super::coverage::{Coverage, CrashPoint};
+use super::fast::{Outcome, Setting};
+use super::invariants::Violation;
+
+/// Lives after which a seed is held to hang.
+const LIVES_MAX: u32 = 40;
+/// Virtual time that everything has to end in once the faults have stopped: the clock may have gone back by hours.
+const CALM_MAX: Duration = Duration::from_secs(4 * 3600);
+
+/// How a life ended.
+enum End {
+    Crashed,
+    ShutDown,
+    Done,
+}
+
+/// Runs one seed.
+pub fn run(seed: u64, setting: Setting, coverage: &mut Coverage) -> Outcome {
+    let shared = Arc::new(Shared::new(seed, setting));
+    let wishes = Arc::new(Mutex::new(clients::wishes(&shared)));
+    for life in 1.. {
+        let built = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        let Ok(runtime) = built else {
+            lock(&shared.state).judge(Err(Violation::new("runtime", "no runtime")));
+            break;
+        };
+        let end = runtime.block_on(async {
+            let life = shared.begin_life();
+            let end = tokio::select! {
+                biased;
+                () = shared.died.notified() => End::Crashed,
+                end = live(&shared, &wishes, life) => end,
+            };
+            shared.end_life();
+            end
+        });
+        drop(runtime);
+        shared.check_stored();
+        shared.name_restart();
+        if matches!(end, End::Done) || lock(&shared.state).violation.is_some() {
+            break;
+        }
+        if life >= LIVES_MAX {
+            lock(&shared.state).judge(Err(Violation::new("L1", "too many lives")));
+            break;
+        }
+    }
+    shared.outcome(coverage)
+}
+
+fn fail(shared: &Shared, violation: Violation) -> End {
+    lock(&shared.state).judge(Err(violation));
+    End::Done
+}
+
+/// Opens the store and starts the engine, as often as that takes.
+async fn start(shared: &Arc<Shared>, life: u32) -> Result<Engine, String> {
+    loop {
+        // A process that died while it started does not try again.
+        dead(shared, life).await;
+        let kv = SimKv { shared: Arc::clone(shared), life };
+        let running_max = lock(&shared.state).swarm.running_max;
+        if let Ok(store) = KvStore::open_inline(kv, SECRET) {
+            let actor = Actor { shared: Arc::clone(shared), life };
+            let prefix = kind::prefix().map_err(|error| error.to_string())?;
+            let started = Engine::builder(store)
+                .kind(Make)
+                .step(Lone(actor.clone()))
+                .step(Fed(actor))
+                .operation_prefix(prefix)
+                .running_max(running_max)
+                .environment(SimEnvironment(Arc::clone(shared)))
+                .start()
+                .await;
+            match started {
+                Ok(engine) => return Ok(engine),
+                Err(BuildError::Store(_)) => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Pending for ever when the process is dead; the harness is told.
+async fn dead(shared: &Shared, life: u32) {
+    if !lock(&shared.state).alive(life) {
+        shared.check_dead();
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn live(shared: &Arc<Shared>, wishes: &Arc<Mutex<Vec<Wish>>>, life: u32) -> End {
+    {
+        let recovers = life > 1 && lock(&shared.state).crash_point(CrashPoint::Recovery);
+        if recovers {
+            return End::Crashed;
+        }
+    }
+    let engine = match start(shared, life).await {
+        Ok(engine) => engine,
+        Err(error) => return fail(shared, Violation::new("start", error)),
+    };
+    let Ok(caller) = Caller::new("client") else { return End::Done };
+    let count = lock(wishes).len();
+    for place in 0..count {
+        let client = Client {
+            shared: Arc::clone(shared),
+            life,
+            engine: engine.clone(),
+            caller: caller.clone(),
+            wishes: Arc::clone(wishes),
+            place,
+        };
+        if !client_over(wishes, place) {
+            tokio::spawn(client.live());
+        }
+    }
+    tokio::spawn(chaos(Arc::clone(shared), life));
+    watch(shared, wishes, life, &engine).await
+}
+
+fn client_over(wishes: &Mutex<Vec<Wish>>, place: usize) -> bool {
+    lock(wishes)[place].over
+}
+
+/// Sees whether everything is done, whether the time for faults is over, and whether it is time to stop gently.
+async fn watch(shared: &Arc<Shared>, wishes: &Mutex<Vec<Wish>>, life: u32, engine: &Engine) -> End {
+    let (calm_at, shutdown) = {
+        let mut state = lock(&shared.state);
+        let calm_at = state.rng.between(5, 40) * 1_000_000;
+        (calm_at, state.goes_wrong(200))
+    };
+    let stops_at = tokio::time::Instant::now() + Duration::from_millis(u64::from(life) * 1500);
+    let mut calm_for = Duration::ZERO;
+    let mut pause = Duration::from_millis(100);
+    loop {
+        tokio::time::sleep(pause).await;
+        dead(shared, life).await;
+        let calm = {
+            let mut state = lock(&shared.state);
+            if state.violation.is_some() {
+                return End::Done;
+            }
+            if state.virtual_now() > calm_at && !state.calm {
+                state.calm = true;
+                state.full = false;
+            }
+            state.calm
+        };
+        if shutdown && !calm && tokio::time::Instant::now() > stops_at {
+            engine.shutdown(Duration::from_secs(2)).await;
+            dead(shared, life).await;
+            return End::ShutDown;
+        }
+        let all_over = lock(wishes).iter().all(|wish| wish.over);
+        let unfinished = shared.inspect(false).map_or(0, |look| look.unfinished().len());
+        if all_over && unfinished == 0 {
+            return finish(shared, engine).await;
+        }
+        if calm {
+            calm_for += pause;
+            pause = (pause * 2).min(Duration::from_secs(10));
+            if calm_for > CALM_MAX {
+                let held = engine.held();
+                let what =
+                    format!("{unfinished} operations are not done, clients over {all_over}, held {held:?}");
+                return fail(shared, Violation::new("L1", what));
+            }
+        }
+    }
+}
+
+/// Everything is done: nothing may be held, and the list holds every operation that anybody was told of.
+async fn finish(shared: &Arc<Shared>, engine: &Engine) -> End {
+    lock(&shared.state).calm = true;
+    if !engine.held().is_empty() {
+        return fail(shared, Violation::new("C18", format!("held at the end: {:?}", engine.held())));
+    }
+    let page = PageRequest { size: 1000, token: String::new() };
+    match engine.list_operations(&OperationQuery::All, &page).await {
+        Ok(found) => {
+            let known: Vec<_> = lock(&shared.state).ops.keys().copied().collect();
+            let missing = known.iter().find(|id| !found.items.iter().any(|operation| operation.id() == **id));
+            let not_done = found.items.iter().find(|operation| !operation.done());
+            if let Some(id) = missing {
+                return fail(shared, Violation::new("C19", format!("{id} is not in the list")));
+            }
+            if let Some(operation) = not_done {
+                return fail(
+                    shared,
+                    Violation::new("L1", format!("{} is listed as not done", operation.id())),
+                );
+            }
+        }
+        Err(error) => {
+            return fail(shared, Violation::new("C22", format!("the list cannot be read: {error}")));
+        }
+    }
+    End::Done
+}
+
+/// What the outside world does to the process: clocks that jump, disks that fill, and the power switch.
+async fn chaos(shared: Arc<Shared>, life: u32) {
+    let (jumps, fills) = {
+        let mut state = lock(&shared.state);
+        let fills = state.swarm.full && state.goes_wrong(500);
+        (state.swarm.jumps, fills)
+    };
+    for round in 0..=jumps {
+        let (wait, length, jump) = {
+            let mut state = lock(&shared.state);
+            let wait = state.rng.below(5_000_000);
+            let length = state.rng.below(6_000_000);
+            let size = state.rng.pick(&[1, 10, 600, 3600]) * 1_000_000;
+            (wait, length, if state.rng.chance(500) { size } else { -size })
+        };
+        tokio::time::sleep(Duration::from_micros(wait)).await;
+        {
+            let mut state = lock(&shared.state);
+            if state.calm || !state.alive(life) {
+                return;
+            }
+            if round > 0 {
+                state.jump(jump);
+                continue;
+            }
+            if state.crash_point(CrashPoint::Idle) {
+                drop(state);
+                shared.check_dead();
+                return;
+            }
+            state.full = fills;
+        }
+        if fills {
+            tokio::time::sleep(Duration::from_micros(length)).await;
+            lock(&shared.state).full = false;
+        }
+    }
+}

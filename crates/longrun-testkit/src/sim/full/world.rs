@@ -1,0 +1,228 @@
+//! What outlives the process: time, the medium, the ledger of effects, and what clients were told.
+
+use std::sync::{Arc, Mutex, OnceLock};
+
+use longrun::Environment;
+use longrun_core::{Code, Execution, Operation, OperationId, Phase, ResourceKey, Timestamp};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::disk::{Inspector, Medium, lock};
+use super::state::{Op, State};
+use crate::sim::coverage::{Coverage, Fault, Situation};
+use crate::sim::fast::Setting;
+use crate::sim::invariants::answers::Answers;
+use crate::sim::invariants::demand;
+use crate::sim::invariants::durable::{End, Story};
+use crate::sim::invariants::outside::Outside;
+
+/// The wall clock when the world begins, in microseconds since 1970.
+const EPOCH: i64 = 1_700_000_000_000_000;
+
+/// Everything that outlives the process.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) setting: Setting,
+    pub(super) state: Mutex<State>,
+    pub(super) medium: Arc<Mutex<Medium>>,
+    pub(super) died: Notify,
+    durable: OnceLock<Inspector>,
+    ahead: OnceLock<Inspector>,
+}
+
+impl Shared {
+    pub(super) fn new(seed: u64, setting: Setting) -> Self {
+        Self {
+            setting,
+            state: Mutex::new(State::new(seed, setting.show)),
+            medium: Arc::default(),
+            died: Notify::new(),
+            durable: OnceLock::new(),
+            ahead: OnceLock::new(),
+        }
+    }
+
+    /// A new life begins, inside of a runtime.
+    pub(super) fn begin_life(&self) -> u32 {
+        let mut state = lock(&self.state);
+        state.life += 1;
+        state.crashed = false;
+        state.began = Some(Instant::now());
+        let life = state.life;
+        state.note(2, || "begins".to_owned());
+        life
+    }
+
+    /// The life is over, one way or the other. Still inside of its runtime.
+    pub(super) fn end_life(&self) {
+        let mut state = lock(&self.state);
+        state.before = state.virtual_now();
+        state.began = None;
+        state.crashed = true;
+        state.full = false;
+        for op in state.ops.values_mut() {
+            op.outside.process_died();
+        }
+        drop(state);
+        lock(&self.medium).crash();
+    }
+
+    /// The oracle's look at what is durable, or at what readers see.
+    pub(super) fn inspect(&self, ahead: bool) -> Option<&Inspector> {
+        let cell = if ahead { &self.ahead } else { &self.durable };
+        if cell.get().is_none() {
+            let inspector = Inspector::open(&self.medium, ahead)?;
+            _ = cell.set(inspector);
+        }
+        cell.get()
+    }
+
+    /// The operation as a restart would find it.
+    pub(super) fn stored(&self, id: OperationId) -> Option<Execution> {
+        self.inspect(false)?.load(id)
+    }
+
+    /// Tells the harness that the process has died, if it has.
+    pub(super) fn check_dead(&self) {
+        if lock(&self.state).has_crashed() {
+            self.died.notify_one();
+        }
+    }
+
+    /// Remembers an operation when it is met for the first time, by a client or by a step.
+    pub(super) fn meet(&self, id: OperationId, stored: Option<&Execution>) {
+        let mut state = lock(&self.state);
+        let Some(plan) = stored.and_then(Execution::plan).filter(|_| !state.ops.contains_key(&id)) else {
+            return;
+        };
+        let strict = !self.setting.outcome_only;
+        let outside = Outside::new(plan.steps().len(), strict);
+        let plan = Arc::clone(plan);
+        state.ops.insert(id, Op { plan, outside, answers: Answers::default(), ended: false, crashes: 0 });
+    }
+
+    /// A client is told how an operation stands.
+    pub(super) fn told(&self, life: u32, answer: Operation) {
+        let id = answer.id();
+        let stored = self.stored(id);
+        self.meet(id, stored.as_ref());
+        let mut state = lock(&self.state);
+        if !state.alive(life) {
+            return;
+        }
+        state.note(3, || format!("told {id} {:?} r{}", answer.phase(), answer.revision()));
+        if !answer.blocked().is_empty() {
+            state.coverage.met(Situation::Blocked);
+        }
+        let late = answer.error().is_some_and(|error| error.code() == Code::DeadlineExceeded);
+        let news =
+            state.ops.get(&id).and_then(|op| op.answers.newest()).is_none_or(|told| told.error().is_none());
+        if late && news {
+            state.coverage.fault(Fault::Deadline);
+        }
+        let strict = !self.setting.outcome_only;
+        let durable = stored.as_ref().filter(|_| strict).map(Execution::revision);
+        let verdict = match state.ops.get_mut(&id) {
+            Some(op) => op.answers.told(answer, durable),
+            // It was done before anybody looked at it.
+            None if stored.is_some() => Ok(()),
+            None => demand(false, "S9", || format!("operation {id} was acknowledged and is not durable")),
+        };
+        state.judge(verdict);
+        drop(state);
+        self.check_end(id, stored.as_ref());
+    }
+
+    /// If the end of an operation is durable: what is left of it?
+    pub(super) fn check_end(&self, id: OperationId, stored: Option<&Execution>) {
+        let Some(stored) = stored.filter(|stored| stored.phase() == Phase::Done) else { return };
+        let mut state = lock(&self.state);
+        let Some(op) = state.ops.get_mut(&id).filter(|op| !op.ended) else { return };
+        op.ended = true;
+        let story = Story::observed(&op.plan, stored, 0, |_| false);
+        let verdict = op.outside.check_end(&story);
+        let (crashes, end) = (op.crashes, story.end);
+        state.judge(verdict);
+        state.coverage.operations += 1;
+        match end {
+            Some(End::Succeeded) if crashes > 0 => state.coverage.met(Situation::DoneAfterCrash),
+            Some(End::RolledBack) if crashes > 1 => state.coverage.met(Situation::UndoneAfterCrashes),
+            _ => {}
+        }
+    }
+
+    /// Nothing runs: what is stored must bear out what clients were told, and rows must go with their operations.
+    pub(super) fn check_stored(&self) {
+        let ids: Vec<OperationId> = lock(&self.state).ops.keys().copied().collect();
+        for id in ids {
+            let stored = self.stored(id);
+            let mut state = lock(&self.state);
+            let Some(op) = state.ops.get(&id) else { continue };
+            let verdict = op.answers.check_stored(stored.as_ref().map(Execution::operation).as_ref());
+            let keys: Vec<ResourceKey> = op.plan.claims().iter().map(|claim| claim.key.clone()).collect();
+            let done = stored.as_ref().is_none_or(Execution::is_done);
+            state.judge(verdict);
+            drop(state);
+            for key in keys {
+                let holder =
+                    self.inspect(false).and_then(|look| look.row(&key)).and_then(|row| row.operation);
+                let fits = if done { holder != Some(id) } else { holder == Some(id) };
+                let verdict =
+                    demand(fits, "C7", || format!("{key} is held by {holder:?} while {id} done is {done}"));
+                lock(&self.state).judge(verdict);
+            }
+            self.check_end(id, stored.as_ref());
+        }
+    }
+
+    /// Names what the next life will find.
+    pub(super) fn name_restart(&self) {
+        let due = self.inspect(false).map(|look| look.unfinished()).unwrap_or_default();
+        for id in due.into_iter().map(|due| due.id) {
+            let Some(stored) = self.stored(id) else { continue };
+            let next = stored.next(Timestamp::MIN);
+            let no_return = stored.plan().and_then(|plan| plan.point_of_no_return());
+            let past = no_return.is_some_and(|step| stored.attempt(step).0 > 0);
+            let waits = next.wake_at.is_some();
+            let coverage = &mut lock(&self.state).coverage;
+            for (met, situation) in [
+                (next.stop, Situation::RestartRollingBack),
+                (next.stop && waits, Situation::RestartUndoWaiting),
+                (!next.stop && waits && stored.header().deadline.is_none(), Situation::RestartWaitingAgain),
+                (past, Situation::RestartPastNoReturn),
+            ] {
+                if met {
+                    coverage.met(situation);
+                }
+            }
+        }
+    }
+
+    /// What came of the seed.
+    pub(super) fn outcome(&self, coverage: &mut Coverage) -> crate::sim::fast::Outcome {
+        let mut state = lock(&self.state);
+        state.coverage.seeds = 1;
+        coverage.merge(&state.coverage);
+        crate::sim::fast::Outcome {
+            violation: state.violation.take(),
+            trace: state.trace.digest(),
+            log: state.log.take().unwrap_or_default(),
+        }
+    }
+}
+
+/// The environment of the engine: virtual time that may jump, and chance that repeats.
+#[derive(Debug)]
+pub(super) struct SimEnvironment(pub(super) Arc<Shared>);
+
+impl Environment for SimEnvironment {
+    fn now(&self) -> Timestamp {
+        let state = lock(&self.0.state);
+        let micros = EPOCH + i64::try_from(state.virtual_now()).unwrap_or(0) + state.offset;
+        Timestamp::from_unix_micros(micros).unwrap_or(Timestamp::MAX)
+    }
+
+    fn random(&self) -> u64 {
+        lock(&self.0.state).rng.bits()
+    }
+}

@@ -1,0 +1,292 @@
+//! What is on disk tells a possible story, and the story says what may be done next.
+
+use longrun_core::execution::Undoable;
+use longrun_core::{Event, Execution, Json, Plan, Revision, Source, Status, StepIndex, Timestamp, Verb};
+
+use super::{Verdict, demand};
+
+/// How an operation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With a response.
+    Succeeded,
+    /// With an error, everything undone.
+    RolledBack,
+    /// With an error, given up by an operator.
+    Abandoned,
+}
+
+/// What is durable about one step.
+#[derive(Clone, Debug, Default)]
+pub struct Line {
+    /// The number of the last run that is on record.
+    pub attempt: u32,
+    /// A run is on record and has no outcome.
+    pub running: bool,
+    /// It failed and waits to be run again.
+    pub again: bool,
+    /// Its output.
+    pub output: Option<Json>,
+    /// There may be an effect that nobody reversed.
+    pub effect: bool,
+    /// It was undone, or taken over.
+    pub undone: bool,
+    /// An operator left its effect where it is.
+    pub skipped: bool,
+    /// Its undo failed so many times.
+    pub undo_failures: u32,
+    /// Its undo waits.
+    pub undo_waits: bool,
+    /// Its last checkpoint.
+    pub checkpoint: Option<Json>,
+}
+
+/// The story of one operation, as far as it is durable.
+#[derive(Clone, Debug)]
+pub struct Story {
+    /// Its steps.
+    pub lines: Vec<Line>,
+    needs: Vec<u32>,
+    inputs: Vec<(bool, Vec<Source>)>,
+    parallel: u32,
+    no_return: Option<usize>,
+    /// Why it rolls back.
+    pub cause: Option<Status>,
+    /// How it ended.
+    pub end: Option<End>,
+    /// The revision that is durable.
+    pub revision: Revision,
+    /// When that was written.
+    pub modified_at: Timestamp,
+}
+
+impl Story {
+    /// Before anything is durable. From the parts of the plan, not from the plan's own edges.
+    pub fn new(plan: &Plan, created_at: Timestamp) -> Self {
+        let parts = plan.parts();
+        let needs = parts.steps.iter().map(|step| {
+            let data = step.input.sources().iter().filter_map(Source::step);
+            data.chain(step.after.iter().copied()).fold(0, |mask, on| mask | 1 << on.0)
+        });
+        let inputs = parts.steps.iter().map(|step| {
+            let tuple = matches!(step.input, longrun_core::Input::Tuple(_));
+            (tuple, step.input.sources().to_vec())
+        });
+        Self {
+            lines: vec![Line::default(); parts.steps.len()],
+            needs: needs.collect(),
+            inputs: inputs.collect(),
+            parallel: u32::from(parts.parallel),
+            no_return: parts.point_of_no_return.map(StepIndex::place),
+            cause: None,
+            end: None,
+            revision: Revision(0),
+            modified_at: created_at,
+        }
+    }
+
+    /// Whether the step that cannot be undone has started.
+    pub fn is_past_no_return(&self) -> bool {
+        self.no_return.is_some_and(|step| self.lines[step].attempt > 0)
+    }
+
+    /// Everything that a step needs is done.
+    pub fn needs_done(&self, step: usize) -> bool {
+        self.lines
+            .iter()
+            .enumerate()
+            .all(|(on, line)| self.needs[step] & 1 << on == 0 || line.output.is_some())
+    }
+
+    /// Every step that used this one has nothing left to undo.
+    pub fn users_clear(&self, step: usize) -> bool {
+        let mut users = self.needs.iter().zip(&self.lines).filter(|(needs, _)| **needs & 1 << step != 0);
+        users.all(|(_, line)| !line.running && !line.effect)
+    }
+
+    /// How many runs are on record without an outcome.
+    pub fn running(&self) -> usize {
+        self.lines.iter().filter(|line| line.running).count()
+    }
+
+    /// Whether an undo of the step may be on.
+    pub fn may_undo(&self, step: usize) -> bool {
+        let line = &self.lines[step];
+        self.cause.is_some() && line.effect && !line.running && self.users_clear(step)
+    }
+
+    /// What a step gets, from the outputs that are on record.
+    pub fn input(&self, step: usize) -> Option<Vec<u8>> {
+        let (tuple, sources) = &self.inputs[step];
+        let value = |source: &Source| match source {
+            Source::Literal(json) => Some(json.bytes().to_vec()),
+            Source::Output(on) => self.lines[on.place()].output.as_ref().map(|json| json.bytes().to_vec()),
+        };
+        if !tuple {
+            return value(sources.first()?);
+        }
+        let parts: Option<Vec<_>> = sources.iter().map(value).collect();
+        Some([b"[".as_slice(), &parts?.join(&b','), b"]"].concat())
+    }
+
+    /// A turn became durable: what happened in it, not what it repeats of earlier ones.
+    pub fn note(&mut self, revision: Revision, at: Timestamp, events: &[Event]) -> Verdict {
+        demand(revision == self.revision.next(), "S5", || {
+            format!("revision {revision} follows {}", self.revision)
+        })?;
+        demand(at >= self.modified_at, "C16", || "modified_at went back on disk".to_owned())?;
+        demand(self.end.is_none(), "C5", || "a commit after the end".to_owned())?;
+        self.revision = revision;
+        self.modified_at = at;
+        events.iter().try_for_each(|event| self.note_event(event))
+    }
+
+    fn stop(&mut self, step: StepIndex, effect: bool) -> Verdict {
+        let line = &mut self.lines[step.place()];
+        demand(line.running, "S4", || format!("the end of a run of step {step} that did not run"))?;
+        line.running = false;
+        line.effect |= effect;
+        Ok(())
+    }
+
+    fn note_event(&mut self, event: &Event) -> Verdict {
+        let back = self.cause.is_some();
+        demand(self.end.is_none(), "C5", || format!("{event:?} after the end"))?;
+        match event {
+            Event::StepStarted { step, attempt } => self.started(step.place(), attempt.0)?,
+            Event::StepDone { step, output } => {
+                self.stop(*step, true)?;
+                let line = &mut self.lines[step.place()];
+                demand(line.output.is_none(), "S17", || format!("a second output of step {step}"))?;
+                line.output = Some(output.clone());
+            }
+            Event::StepFailedForNow { step, may_have_run, .. } => {
+                demand(!back, "C11", || format!("step {step} is to run again while rolling back"))?;
+                self.stop(*step, *may_have_run)?;
+                self.lines[step.place()].again = true;
+            }
+            Event::StepFailed { step, may_have_run, .. } => self.stop(*step, *may_have_run)?,
+            Event::StepInterrupted { step, .. } => {
+                demand(!back, "C11", || format!("step {step} is to run again while rolling back"))?;
+                self.stop(*step, true)?;
+                self.lines[step.place()].again = true;
+            }
+            Event::Checkpoint { step, checkpoint, .. } => {
+                let line = &mut self.lines[step.place()];
+                demand(line.running, "S4", || format!("a checkpoint of step {step}, which does not run"))?;
+                line.checkpoint = Some(checkpoint.clone());
+            }
+            Event::RollbackDecided { cause, .. } => {
+                demand(!back, "C3", || "rolling back was decided twice".to_owned())?;
+                demand(!self.is_past_no_return(), "S4", || {
+                    "rollback past the point of no return".to_owned()
+                })?;
+                self.cause = Some(cause.clone());
+            }
+            Event::Undone { step } => self.undone(step.place())?,
+            Event::UndoFailed { step, .. } => {
+                demand(self.may_undo(step.place()), "C10", || format!("an undo of {step} was on too early"))?;
+                self.lines[step.place()].undo_failures += 1;
+                self.lines[step.place()].undo_waits = true;
+            }
+            Event::UndoInterrupted { step, .. } | Event::UndoWaitOver { step } => {
+                demand(self.may_undo(step.place()), "C10", || format!("an undo of {step} was on too early"))?;
+            }
+            Event::Intervened(act) => match act.verb {
+                Verb::RetryNow => {}
+                Verb::MarkUndone(step) => self.undone(step.place())?,
+                Verb::SkipUndo(step) => {
+                    self.undone(step.place())?;
+                    self.lines[step.place()].skipped = true;
+                }
+                Verb::Abandon => {
+                    let may = back || self.is_past_no_return();
+                    demand(may, "S4", || "abandoned while it goes forward".to_owned())?;
+                    self.end = Some(End::Abandoned);
+                }
+            },
+            Event::Succeeded { .. } => {
+                demand(!back, "C2", || "a response and an error".to_owned())?;
+                let all = self.lines.iter().all(|line| line.output.is_some() && !line.undone);
+                demand(all, "C4", || "done, and a step is not".to_owned())?;
+                self.end = Some(End::Succeeded);
+            }
+            Event::RolledBack => {
+                demand(back, "S4", || "rolled back without a decision".to_owned())?;
+                let none = self.lines.iter().all(|line| !line.effect && !line.running);
+                demand(none, "C4", || "rolled back, and a step is not undone".to_owned())?;
+                self.end = Some(End::RolledBack);
+            }
+        }
+        Ok(())
+    }
+
+    fn started(&mut self, step: usize, attempt: u32) -> Verdict {
+        demand(self.cause.is_none(), "C11", || format!("step {step} started while rolling back"))?;
+        demand(self.running() < self.parallel as usize, "S4", || "too many steps run".to_owned())?;
+        demand(self.needs_done(step), "S18", || {
+            format!("step {step} started before what it needs was done")
+        })?;
+        let line = &mut self.lines[step];
+        demand(line.output.is_none() && !line.running, "C9", || format!("step {step} starts again"))?;
+        demand(attempt == line.attempt + 1, "C8", || {
+            format!("run {attempt} of step {step} is out of order")
+        })?;
+        (line.attempt, line.running, line.again) = (attempt, true, false);
+        Ok(())
+    }
+
+    fn undone(&mut self, step: usize) -> Verdict {
+        demand(self.may_undo(step), "C10", || format!("the undo of step {step} came too early"))?;
+        let line = &mut self.lines[step];
+        (line.effect, line.undone, line.undo_waits) = (false, true, false);
+        Ok(())
+    }
+}
+
+impl Story {
+    /// A story of nothing, until there is a plan.
+    pub(crate) fn empty(steps: usize) -> Self {
+        Self {
+            lines: vec![Line::default(); steps],
+            needs: vec![0; steps],
+            inputs: Vec::new(),
+            parallel: 0,
+            no_return: None,
+            cause: None,
+            end: None,
+            revision: Revision(0),
+            modified_at: Timestamp::MIN,
+        }
+    }
+}
+
+impl Story {
+    /// What an execution that was read from a disk says, for a look at `step`. `left` tells of a step whether anything of
+    /// it is left outside: an execution does not tell steps that are undone from those that are to be.
+    pub fn observed(plan: &Plan, execution: &Execution, step: usize, left: impl Fn(usize) -> bool) -> Self {
+        let mut story = Self::new(plan, execution.header().created_at);
+        let running = execution.next(Timestamp::MIN).run;
+        for (place, line) in story.lines.iter_mut().enumerate() {
+            let index = StepIndex(u16::try_from(place).unwrap_or(u16::MAX));
+            let undoable = execution.undoable(index);
+            line.attempt = execution.attempt(index).0;
+            line.running = running.contains(&index);
+            line.checkpoint = execution.checkpoint(index).cloned();
+            line.effect = undoable.is_some() && (place == step || left(place));
+            if let Some(Undoable::Done(output)) = undoable {
+                line.output = Some(output);
+            }
+        }
+        let operation = execution.operation();
+        story.cause = operation.error().cloned();
+        story.revision = operation.revision();
+        story.modified_at = operation.modified_at();
+        story.end = operation.done().then_some(match (operation.response(), operation.was_abandoned()) {
+            (Some(_), _) => End::Succeeded,
+            (None, true) => End::Abandoned,
+            (None, false) => End::RolledBack,
+        });
+        story
+    }
+}

@@ -1,0 +1,145 @@
+//! The ledger of effects: what was really done, kept outside of the engine, surviving every crash of it.
+
+use longrun_core::execution::Undoable;
+
+use super::durable::{End, Story};
+use super::{Verdict, demand};
+
+/// One step, as the outside world sees it.
+#[derive(Clone, Debug, Default)]
+pub struct Place {
+    /// The effect is there.
+    pub effect: bool,
+    /// The number of the run that is on.
+    pub live: Option<u32>,
+    /// An undo is on.
+    pub undoing: bool,
+    /// The number of the last run that began.
+    pub last_run: u32,
+    /// Undos that began.
+    pub undos: u32,
+}
+
+/// The outside world, as far as one operation changes it.
+#[derive(Clone, Debug)]
+pub struct Outside {
+    /// By step.
+    pub places: Vec<Place>,
+    /// Judge when things are done, too. Without it, only what is left at the end counts.
+    pub strict: bool,
+}
+
+impl Outside {
+    /// Before anything is done.
+    pub fn new(steps: usize, strict: bool) -> Self {
+        Self { places: vec![Place::default(); steps], strict }
+    }
+
+    /// Undos that are on.
+    pub fn undoing(&self) -> usize {
+        self.places.iter().filter(|place| place.undoing).count()
+    }
+
+    /// Undos that ever began.
+    pub fn undos(&self) -> u32 {
+        self.places.iter().map(|place| place.undos).sum()
+    }
+
+    /// The process is gone, and with it whatever it was doing.
+    pub fn process_died(&mut self) {
+        for place in &mut self.places {
+            (place.live, place.undoing) = (None, false);
+        }
+    }
+
+    /// A run begins.
+    pub fn run_begins(&mut self, story: &Story, step: usize, attempt: u32, input: &[u8]) -> Verdict {
+        let place = &mut self.places[step];
+        let last = place.last_run;
+        place.last_run = attempt.max(last);
+        place.live = Some(attempt);
+        if !self.strict {
+            return Ok(());
+        }
+        let line = &story.lines[step];
+        demand(story.cause.is_none(), "S23", || format!("step {step} runs after the decision to roll back"))?;
+        demand(story.end.is_none(), "C5", || format!("step {step} runs after the end"))?;
+        demand(line.output.is_none(), "S17", || {
+            format!("step {step} runs although its output is on record")
+        })?;
+        demand(story.needs_done(step), "S18", || {
+            format!("step {step} runs before what it needs is on record")
+        })?;
+        let on_record = line.running && line.attempt == attempt;
+        demand(on_record, "S19", || format!("run {attempt} of step {step} is not on record"))?;
+        demand(attempt > last, "S31", || format!("run {attempt} of step {step} begins a second time"))?;
+        demand(story.input(step).as_deref() == Some(input), "S17", || {
+            format!("step {step} gets an input that is not on record")
+        })
+    }
+
+    /// A run has its effect.
+    pub fn effect(&mut self, step: usize) {
+        self.places[step].effect = true;
+    }
+
+    /// A run returned, or was dropped.
+    pub fn run_ends(&mut self, step: usize) {
+        self.places[step].live = None;
+    }
+
+    /// An undo begins.
+    pub fn undo_begins(&mut self, story: &Story, step: usize, gets: Option<&Undoable>) -> Verdict {
+        let place = &mut self.places[step];
+        place.undoing = true;
+        place.undos += 1;
+        if !self.strict {
+            return Ok(());
+        }
+        let line = &story.lines[step];
+        demand(story.cause.is_some(), "S22", || {
+            format!("step {step} is undone before the decision to roll back is durable")
+        })?;
+        demand(story.end.is_none(), "C5", || format!("step {step} is undone after the end"))?;
+        demand(line.attempt > 0 && line.effect, "S20", || {
+            format!("step {step} is undone and cannot have run")
+        })?;
+        demand(!line.running && place.live.is_none(), "S20", || {
+            format!("step {step} is undone while it runs")
+        })?;
+        demand(story.users_clear(step), "S21", || format!("step {step} is undone before what used it"))?;
+        let expected = match &line.output {
+            Some(output) => Undoable::Done(output.clone()),
+            None => Undoable::MayHaveRun(line.checkpoint.clone()),
+        };
+        demand(gets == Some(&expected), "C8", || {
+            format!("the undo of step {step} gets {gets:?}, on record is {expected:?}")
+        })
+    }
+
+    /// An undo reverses the effect, or an operator does.
+    pub fn reverse(&mut self, step: usize) {
+        self.places[step].effect = false;
+    }
+
+    /// An undo returned, or was dropped.
+    pub fn undo_ends(&mut self, step: usize) {
+        self.places[step].undoing = false;
+    }
+
+    /// The end is durable: what is left of it?
+    pub fn check_end(&self, story: &Story) -> Verdict {
+        for (step, (place, line)) in self.places.iter().zip(&story.lines).enumerate() {
+            match story.end {
+                Some(End::Succeeded) => demand(place.effect, "S25", || {
+                    format!("done with a response, and the effect of step {step} is missing")
+                })?,
+                Some(End::RolledBack) => demand(!place.effect || line.skipped, "S25", || {
+                    format!("done with an error, and the effect of step {step} is left")
+                })?,
+                Some(End::Abandoned) | None => {}
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,15 @@
+//! Deterministic simulation of operations under faults, with an oracle that knows the contract.
+//!
+//! - [`fast`]: the pure core and a simulated log. Tens of thousands of seeds a second.
+//! - [`full`]: the whole engine, on a paused clock, over a simulated key-value store.
+//! - [`invariants`]: the oracle.
+//! - [`coverage`]: what was met; [`plant`]: mistakes made on purpose, to see that the oracle catches them.
+//! - [`campaign`]: many seeds, one report.
+
+pub mod campaign;
+pub mod coverage;
+pub mod fast;
+pub mod full;
+pub mod invariants;
+pub mod plant;
+pub mod rng;

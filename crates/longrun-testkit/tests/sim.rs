@@ -1,0 +1,134 @@
+//! The simulation as a test: a few seconds by default, as long as you like with `LONGRUN_SEEDS`.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use longrun_testkit::sim::campaign::{Campaign, Mode, Report};
+use longrun_testkit::sim::coverage::{CrashPoint, Fault, Situation};
+use longrun_testkit::sim::fast::Setting;
+use longrun_testkit::sim::plant::Plant;
+
+/// Seeds of the fast simulation: `LONGRUN_SEEDS`, or enough for a few seconds. The full one takes a twentieth.
+fn seeds() -> u64 {
+    std::env::var("LONGRUN_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(6_000)
+}
+
+fn campaign(mode: Mode, seeds: u64, setting: Setting) -> Report {
+    let campaign = Campaign {
+        mode,
+        from: 0,
+        seeds,
+        threads: 2,
+        setting,
+        check_determinism: setting.plant.is_none(),
+        violations_max: 1,
+    };
+    campaign.run().unwrap()
+}
+
+#[track_caller]
+fn assert_clean(mode: Mode, report: &Report) {
+    if let Some(failure) = report.failures.first() {
+        let (seed, mode) = (failure.seed, mode.name());
+        panic!(
+            "seed {seed}: {}\nsee it: sim --mode {mode} --from {seed} --seeds 1 --show",
+            failure.violation
+        );
+    }
+    assert!(report.twice > 0, "L9 was not looked at");
+}
+
+/// A planted fault has to be caught within so many seeds.
+#[track_caller]
+fn assert_caught(mode: Mode, plant: Plant, outcome_only: bool, within: u64) -> String {
+    let setting = Setting { plant: Some(plant), outcome_only, show: false };
+    let report = campaign(mode, within, setting);
+    let failure =
+        report.failures.first().unwrap_or_else(|| panic!("{plant} was not caught in {within} seeds"));
+    failure.violation.rule.to_owned()
+}
+
+#[test]
+fn the_core_holds_in_a_world_of_crashes() {
+    let report = campaign(Mode::Fast, seeds(), Setting::default());
+    assert_clean(Mode::Fast, &report);
+    assert_eq!(report.coverage.never_fired(false), Vec::<Fault>::new());
+    assert!(report.coverage.crashes() > seeds() / 2, "{}", report.coverage.table());
+    for situation in Situation::ALL.iter().filter(|one| !Situation::FULL_ONLY.contains(one)) {
+        assert!(report.coverage.met_count(*situation) > 0, "never met: {}", situation.text());
+    }
+}
+
+#[test]
+fn the_engine_holds_in_a_world_of_crashes() {
+    let count = seeds().div_ceil(20);
+    let report = campaign(Mode::Full, count, Setting::default());
+    assert_clean(Mode::Full, &report);
+    assert!(report.coverage.crashes() > count / 2, "{}", report.coverage.table());
+    assert!(report.coverage.operations > count / 2, "{}", report.coverage.table());
+}
+
+#[test]
+fn s22_a_late_decision_to_roll_back_is_caught_when_the_undo_begins() {
+    assert_eq!(assert_caught(Mode::Fast, Plant::S22, false, 500), "S22");
+}
+
+#[test]
+fn s22_a_late_decision_to_roll_back_is_caught_by_what_is_left_of_it() {
+    // Without any rule about the order of calls: the operation is done, and the effect of a step is missing.
+    assert_eq!(assert_caught(Mode::Fast, Plant::S22, true, 20_000), "S25");
+}
+
+#[test]
+fn s22_a_store_that_lies_about_the_decision_is_caught_under_the_real_engine() {
+    assert_eq!(assert_caught(Mode::Full, Plant::S22, false, 300), "S22");
+}
+
+#[test]
+fn s22_a_store_that_lies_about_the_decision_leaves_a_broken_world_behind() {
+    let rule = assert_caught(Mode::Full, Plant::S22, true, 3_000);
+    assert!(["S25", "S11", "C3"].contains(&rule.as_str()), "{rule}");
+}
+
+#[test]
+fn every_planted_fault_is_caught() {
+    for plant in Plant::ALL {
+        let rule = assert_caught(Mode::Fast, *plant, false, 5_000);
+        let direct = match plant {
+            // What is shown before it is durable is seen at once.
+            Plant::S9 | Plant::S10 | Plant::S11 => "S11",
+            Plant::S18 | Plant::S19 => "S19",
+            Plant::S17 => "S17",
+            Plant::S20 => "S25",
+            Plant::S21 => "S21",
+            Plant::S22 => "S22",
+            Plant::S23 => "S23",
+            Plant::C7 => "C7",
+            _ => continue,
+        };
+        assert_eq!(rule, direct, "{plant}");
+    }
+}
+
+#[test]
+fn planted_faults_are_caught_by_what_clients_and_the_world_see() {
+    for plant in [Plant::S9, Plant::S10, Plant::S18, Plant::S20, Plant::S21, Plant::S29, Plant::C7] {
+        assert_caught(Mode::Fast, plant, true, 20_000);
+    }
+}
+
+#[test]
+fn l9_the_same_seed_goes_the_same_way() {
+    for mode in [Mode::Fast, Mode::Full] {
+        let one = campaign(mode, 200, Setting::default());
+        let two = campaign(mode, 200, Setting::default());
+        assert_eq!(one.coverage, two.coverage);
+    }
+}
+
+#[test]
+fn everything_that_is_counted_has_words() {
+    let texts: Vec<&str> = Fault::ALL.iter().map(|one| one.text()).collect();
+    let texts = texts.into_iter().chain(CrashPoint::ALL.iter().map(|one| one.text()));
+    let texts: Vec<&str> = texts.chain(Situation::ALL.iter().map(|one| one.text())).collect();
+    assert!(Situation::ALL.len() >= 25);
+    assert_eq!(texts.iter().collect::<std::collections::BTreeSet<_>>().len(), texts.len());
+}

@@ -1,0 +1,311 @@
+//! Two engines, two commands, two moments: what happens when things meet in a store that takes its time.
+
+use futures_util::future::join_all;
+use longrun::store::faulty::CommitFault;
+use longrun::store::{Batch, Kv, Table};
+use longrun::{Code, CommandError, Phase, SubmitError, Verb};
+use tokio::time::Instant;
+
+use crate::common::disk::Knobs;
+use crate::common::script::{Act, Do, Fault, Script, Touch};
+use crate::common::world::What;
+use crate::common::{Rig, call, caller, keyed, millis, pass};
+
+#[tokio::test(start_paused = true)]
+async fn c17_a_fenced_engine_changes_nothing_and_says_so() {
+    let mut rig = Rig::new().await;
+    let store = rig.mount();
+    let old = rig.builder(store.clone()).start().await.unwrap();
+    rig.put(old);
+    let script = Script::chain(&["a", "b"]).with("a", |act| act.run([Do::Sleep(1000), Do::Apply]));
+    let accepted = rig.submit(&script).await;
+    pass(10).await;
+    let old = rig.take();
+    let new = rig.builder(store).start().await.unwrap();
+    rig.put(new);
+    pass(100).await;
+    let before = rig.faults.commits();
+    // The old one learns of it with its next write.
+    let refused = old.submit::<crate::common::script::Scripted>(&script, call()).await.unwrap_err();
+    assert!(matches!(refused, SubmitError::Fenced), "{refused:?}");
+    assert!(matches!(old.cancel(accepted.id(), &caller()).await, Err(CommandError::Fenced)));
+    assert!(old.sweep().await.is_err());
+    pass(500).await;
+    assert_eq!(rig.faults.commits(), before, "nothing was written");
+    let done = rig.done(accepted.id()).await;
+    rig.check(&done, &script);
+    assert_eq!(old.get(accepted.id()).await.unwrap(), done, "it can still read");
+    let tokens: Vec<_> =
+        rig.world.calls_of(done.id(), What::Run, "a").iter().map(|run| run.token.epoch).collect();
+    assert!(tokens[1] > tokens[0], "S31: the handler sees it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn c17_the_outcome_that_a_fenced_engine_brings_late_is_refused() {
+    let mut rig = Rig::new().await;
+    let store = rig.mount();
+    let old = rig.builder(store.clone()).start().await.unwrap();
+    rig.put(old);
+    let script = Script::chain(&["a", "b"]).with("a", |act| act.run([Do::Sleep(1000), Do::Apply]));
+    let accepted = rig.submit(&script).await;
+    pass(500).await;
+    let old = rig.take();
+    let new = rig.builder(store).start().await.unwrap();
+    rig.put(new);
+    rig.cancel(accepted.id()).await;
+    let done = rig.done(accepted.id()).await;
+    pass(5000).await;
+    assert_eq!(rig.get(accepted.id()).await, done, "C5");
+    assert_eq!(done.error().unwrap().code(), Code::Cancelled);
+    assert!(matches!(
+        old.submit::<crate::common::script::Scripted>(&script, call()).await,
+        Err(SubmitError::Fenced)
+    ));
+    assert!(old.shutdown(millis(100)).await, "it has stopped");
+}
+
+#[tokio::test(start_paused = true)]
+async fn commands_meet_the_take_up_of_a_waiting_operation_at_every_moment() {
+    let parked =
+        Act::new("b").after(["a"]).runs([vec![Do::Apply, Do::Fail(Fault::Unknown)], vec![Do::Apply]]);
+    let script = Script::new([Act::new("a"), parked.undo([Do::Sleep(5), Do::Revert])])
+        .touch(Touch::Create("t".to_owned()));
+    for at in 0..150 {
+        let rig = Rig::with(|builder| builder.running_max(1)).await;
+        for knob in [&rig.knobs.commit_ms, &rig.knobs.load_ms, &rig.knobs.loaded_ms, &rig.knobs.answer_ms] {
+            Knobs::set(knob, 5);
+        }
+        let accepted = rig.submit(&script).await;
+        pass(100 + at * 2).await;
+        let fault = [
+            None,
+            Some(CommitFault::UnknownNotApplied),
+            Some(CommitFault::UnknownApplied),
+            Some(CommitFault::NotApplied),
+        ][(at % 4) as usize];
+        if let Some(fault) = fault {
+            rig.faults.fail_commit(1 + at % 3, fault);
+        }
+        let commands = join_all((0..3).map(|number| {
+            let (engine, id) = (rig.engine().clone(), accepted.id());
+            async move {
+                pass(number * 3).await;
+                match number {
+                    0 => engine.intervene(id, &caller(), Verb::RetryNow, "").await,
+                    _ => engine.cancel(id, &caller()).await,
+                }
+            }
+        }));
+        let answers = commands.await;
+        let done = rig.done(accepted.id()).await;
+        rig.check(&done, &script);
+        for answer in answers[1..].iter().flatten() {
+            assert!(answer.error().is_some() == done.error().is_some(), "at {at}: {answer:?}");
+        }
+        // Spends the fault if it was not met.
+        for _ in 0..3 {
+            _ = rig.try_submit(&Script::chain(&["x"]), call()).await;
+            pass(1000).await;
+        }
+        rig.check_slots(1).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn c11_a_cancel_at_rest_that_meets_an_unknown_commit_of_the_take_up_starts_no_step() {
+    // A crash left a run on record. The cancel has read the operation when the scheduler takes it up; the adoption's
+    // commit fails without a trace, and the cancel's lands on the revision that the adoption wanted.
+    for delay in 0..40 {
+        let mut rig = Rig::with(|builder| builder.running_max(1)).await;
+        let script = Script::new([Act::new("a").run([Do::Apply, Do::Sleep(1000)])]);
+        let accepted = rig.submit(&script).await;
+        pass(100).await;
+        rig.crash().await;
+        Knobs::set(&rig.knobs.due_ms, 10);
+        Knobs::set(&rig.knobs.load_ms, 5);
+        Knobs::set(&rig.knobs.loaded_ms, 5);
+        rig.start().await;
+        rig.faults.fail_commit(1, CommitFault::UnknownNotApplied);
+        pass(delay).await;
+        Knobs::set(&rig.knobs.commit_ms, 3);
+        let answer = rig.engine().cancel(accepted.id(), &caller()).await;
+        if answer.is_err() {
+            rig.cancel(accepted.id()).await;
+        }
+        let done = rig.done(accepted.id()).await;
+        rig.check(&done, &script);
+        assert_eq!(done.error().unwrap().code(), Code::Cancelled);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancel_meets_the_last_outcome_in_every_order() {
+    for at in 90..112 {
+        let rig = Rig::new().await;
+        Knobs::set(&rig.knobs.commit_ms, 3);
+        Knobs::set(&rig.knobs.answer_ms, 3);
+        let script = Script::new([Act::new("a").run([Do::Sleep(100), Do::Apply])]);
+        let accepted = rig.submit(&script).await;
+        pass(at).await;
+        let answer = rig.cancel(accepted.id()).await;
+        let done = rig.done(accepted.id()).await;
+        assert_eq!(answer.error(), done.error(), "at {at}");
+        rig.check(&done, &script);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s11_what_a_reader_was_shown_never_goes_back() {
+    let rig = Rig::with(|builder| builder.running_max(1)).await;
+    Knobs::set(&rig.knobs.commit_ms, 2);
+    Knobs::set(&rig.knobs.answer_ms, 2);
+    let script = Script::chain(&["a", "b", "c"])
+        .with("b", |act| act.runs([vec![Do::Fail(Fault::Unknown)], vec![Do::Save(1), Do::Apply]]))
+        .with("c", |act| act.run([Do::Apply, Do::Fail(Fault::UnknownForGood)]))
+        .with("a", |act| act.undo_fails(2));
+    let accepted = rig.submit(&script).await;
+    let mut last = accepted;
+    for turn in 0..3000 {
+        let now = if turn % 2 == 0 {
+            rig.get(last.id()).await
+        } else {
+            let all = rig
+                .engine()
+                .list_operations(&longrun::OperationQuery::All, &Default::default())
+                .await
+                .unwrap();
+            all.items[0].clone()
+        };
+        assert!(now.revision() >= last.revision() && now.modified_at() >= last.modified_at());
+        assert!(now.phase() >= last.phase());
+        last = now;
+        if last.done() {
+            break;
+        }
+        pass(1).await;
+    }
+    rig.check(&last, &script);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_may_cancel_its_own_operation_and_end_the_engine() {
+    use longrun::{
+        Kind, PlanBuilder, Planned, Step, StepContext, StepResult, UndoContext, UndoResult, Undoable,
+        async_trait,
+    };
+    use std::sync::{Arc, Mutex};
+
+    type Handle = Arc<Mutex<Option<longrun::Engine>>>;
+    struct Suicidal(Handle);
+    #[async_trait]
+    impl Step for Suicidal {
+        const NAME: &'static str = "suicidal";
+        type Input = bool;
+        type Output = ();
+        type Checkpoint = ();
+        async fn run(&self, cx: &StepContext<()>, drops: bool) -> StepResult<()> {
+            let engine = self.0.lock().unwrap().clone();
+            if drops {
+                drop(engine);
+                self.0.lock().unwrap().take();
+                return Ok(());
+            }
+            if let Some(engine) = engine {
+                let answer = engine.cancel(cx.operation_id(), &caller()).await?;
+                assert_eq!(answer.phase(), Phase::RollingBack);
+            }
+            Ok(())
+        }
+        async fn undo(&self, _: &UndoContext, _: bool, _: Undoable<(), ()>) -> UndoResult {
+            Ok(())
+        }
+    }
+    struct Suicide;
+    #[async_trait]
+    impl Kind for Suicide {
+        const NAME: &'static str = "suicide";
+        type Request = bool;
+        type Metadata = ();
+        type Response = ();
+        async fn plan(&self, drops: &bool, plan: &mut PlanBuilder) -> Planned<Self> {
+            Ok(((), plan.step::<Suicidal>(*drops)))
+        }
+    }
+
+    let mut rig = Rig::stopped(|builder| builder);
+    let store = rig.mount();
+    let handle = Handle::default();
+    let engine =
+        rig.builder(store.clone()).kind(Suicide).step(Suicidal(handle.clone())).start().await.unwrap();
+    *handle.lock().unwrap() = Some(engine.clone());
+    let accepted = engine.submit::<Suicide>(&false, call()).await.unwrap();
+    let done = engine.wait_done(accepted.id()).await.unwrap();
+    assert_eq!(done.error().unwrap().code(), Code::Cancelled);
+    let accepted = engine.submit::<Suicide>(&true, call()).await.unwrap();
+    drop(engine);
+    pass(1000).await;
+    assert!(handle.lock().unwrap().is_none());
+    let next = rig.builder(store).kind(Suicide).step(Suicidal(handle)).start().await.unwrap();
+    assert!(next.wait_done(accepted.id()).await.unwrap().response().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn c18_a_resource_row_that_was_tampered_with_holds_its_operation_and_nobody_else() {
+    for cancels in [false, true] {
+        let rig = Rig::with(|builder| builder.running_max(2)).await;
+        let script = Script::new([
+            Act::new("a").runs([vec![Do::Fail(Fault::Unknown)], vec![Do::Sleep(1000), Do::Apply]])
+        ])
+        .touch(Touch::Create("t".to_owned()));
+        let accepted = rig.submit(&script).await;
+        pass(20).await;
+        let mut batch = Batch::default();
+        batch.remove(Table::Resources, b"test.thing\0t".to_vec());
+        rig.disk.inner().commit(&batch).unwrap();
+        if cancels {
+            let answer =
+                tokio::time::timeout(millis(1000), rig.engine().cancel(accepted.id(), &caller())).await;
+            assert!(answer.expect("the caller hangs").is_err());
+        }
+        pass(5000).await;
+        assert_eq!(rig.engine().held().len(), 1);
+        assert!(!rig.get(accepted.id()).await.done());
+        rig.play(&Script::chain(&["a"])).await;
+        rig.check_slots(2).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn c15_a_repeat_during_the_first_commit_and_during_recovery_finds_its_operation() {
+    let mut rig = Rig::with(|builder| builder.running_max(1)).await;
+    Knobs::set(&rig.knobs.commit_ms, 50);
+    let script = Script::chain(&["a", "b"]).touch(Touch::CreateNew);
+    let first = rig.try_submit(&script, keyed("k"));
+    let later = async {
+        pass(25).await;
+        rig.try_submit(&script, keyed("k")).await
+    };
+    let (first, later) = tokio::join!(first, later);
+    let id = first.unwrap().id();
+    assert_eq!(later.unwrap().id(), id);
+    Knobs::set(&rig.knobs.due_ms, 20);
+    rig.restart().await;
+    assert_eq!(rig.try_submit(&script, keyed("k")).await.unwrap().id(), id);
+    rig.check(&rig.done(id).await, &script);
+    assert_eq!(rig.keys(Table::Operations).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_is_over_when_a_cancel_at_rest_ends_the_operation() {
+    let rig = Rig::with(|builder| builder.running_max(1)).await;
+    rig.submit(&Script::new([Act::new("a").run([Do::Sleep(60_000)])])).await;
+    let waiting = rig.submit(&Script::chain(&["a"])).await;
+    let start = Instant::now();
+    let (done, answer) = tokio::join!(rig.done(waiting.id()), async {
+        pass(100).await;
+        rig.cancel(waiting.id()).await
+    });
+    assert_eq!(start.elapsed(), millis(100));
+    assert_eq!(done, answer);
+    rig.check(&done, &Script::chain(&["a"]));
+}

@@ -1,0 +1,45 @@
+//! Replays the committed corpus, and inputs drawn from it by small changes, on stable.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+
+/// Inputs of a target, by name.
+fn corpus(target: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(!files.is_empty(), "the corpus of {target} is empty");
+    files
+}
+
+/// Each input as it is; cut at every place; with every byte changed.
+fn replay(target: &str, probe: fn(&[u8])) {
+    for file in corpus(target) {
+        let input = std::fs::read(&file).unwrap();
+        probe(&input);
+        for place in 0..input.len() {
+            probe(&input[..place]);
+            for change in [1, 0x80, 0xff] {
+                let mut changed = input.clone();
+                changed[place] ^= change;
+                probe(&changed);
+            }
+        }
+    }
+}
+
+#[test]
+fn record() {
+    replay("record", longrun_fuzz::record);
+}
+
+#[test]
+fn page_token() {
+    replay("page_token", longrun_fuzz::page_token);
+}
+
+#[test]
+fn commands() {
+    replay("commands", longrun_fuzz::commands);
+}
