@@ -4,12 +4,17 @@
 
 mod common;
 
+use std::sync::{Arc, Mutex};
+
 use common::{Bench, queued};
 use longrun_core::Revision;
 use longrun_store::conformance::sample::{Draft, creates, digest, operation_id, resource_key, time};
 use longrun_store::conformance::{begin, wait};
 use longrun_store::faulty::{CommitFault, ReadFault, StallAt};
-use longrun_store::{CommitError, OperationQuery, ResourceQuery, Store, StoreError};
+use longrun_store::{
+    Batch, CommitError, Direction, Entry, KeyRange, Kv, KvCapabilities, KvError, KvStore, MemoryKv,
+    OperationQuery, Purge, ResourceQuery, Store, StoreError, Table,
+};
 
 /// Every way to read, answered or not.
 fn look(bench: &Bench) -> [(&'static str, bool); 6] {
@@ -204,6 +209,91 @@ fn after_a_panic_in_a_commit_nothing_hangs_and_nothing_is_overwritten() {
             let result = bench.commit(other.fails(bench.fence, 0, false));
             assert_eq!(result.is_ok(), revision == 1, "{fault:?}: {result:?}");
             bench.verify();
+        }
+    }
+}
+
+/// Does something once, in the middle of a reading: after the head of an operation was read, before its journal is.
+struct Meanwhile {
+    kv: MemoryKv,
+    hook: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Kv for Meanwhile {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+        self.kv.get(table, key)
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        range: &KeyRange,
+        direction: Direction,
+        limit: usize,
+    ) -> Result<Vec<Entry>, KvError> {
+        if table == Table::Journal && direction == Direction::Forward {
+            let hook = self.hook.lock().unwrap().take();
+            if let Some(hook) = hook {
+                hook();
+            }
+        }
+        self.kv.scan(table, range, direction, limit)
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<(), KvError> {
+        self.kv.commit(batch)
+    }
+
+    fn reopen(&self) -> Result<(), KvError> {
+        self.kv.reopen()
+    }
+
+    fn capabilities(&self) -> KvCapabilities {
+        self.kv.capabilities()
+    }
+}
+
+#[test]
+fn s11_an_operation_that_ends_or_goes_while_it_is_read_never_looks_younger_than_it_was() {
+    // Done, done and purged, one more checkpoint, one more entry: between the two readings of one load.
+    for case in 0..4 {
+        for list in [false, true] {
+            let kv = Arc::new(Meanwhile { kv: MemoryKv::new(), hook: Mutex::new(None) });
+            let store = Arc::new(KvStore::open_inline(Arc::clone(&kv), [7; 32]).unwrap());
+            let fence = wait(store.take_over()).unwrap();
+            let (mut live, commit) = Draft::chain(1, 1).accept(fence);
+            wait(store.commit(commit)).unwrap();
+            wait(store.commit(live.checkpoint(fence, 0, 1))).unwrap();
+            wait(store.commit(live.resume(fence))).unwrap();
+            let before = live.execution.revision();
+
+            let (hooked, mut ends) = (Arc::clone(&store), live.clone());
+            *kv.hook.lock().unwrap() = Some(Box::new(move || match case {
+                0 | 1 => {
+                    wait(hooked.commit(ends.done(fence, 0))).unwrap();
+                    let purge =
+                        Purge { done_until: time(100), keys_expire_at: time(0), now: time(0), limit: 1 };
+                    if case == 1 {
+                        assert_eq!(wait(hooked.purge(fence, purge)).unwrap().operations, 1);
+                    }
+                }
+                2 => wait(hooked.commit(ends.checkpoint(fence, 0, 2))).unwrap(),
+                _ => wait(hooked.commit(ends.resume(fence))).unwrap(),
+            }));
+            let found = if list {
+                let page = wait(store.list_operations(&OperationQuery::All, None, 10)).unwrap();
+                page.items.first().map(|operation| (operation.revision(), operation.done()))
+            } else {
+                let loaded = wait(store.load(live.id())).unwrap();
+                loaded.map(|execution| (execution.revision(), execution.is_done()))
+            };
+            assert!(kv.hook.lock().unwrap().is_none(), "nothing came in between");
+            let next = before.next();
+            match case {
+                0 => assert_eq!(found, Some((next, true))),
+                1 => assert_eq!(found, None),
+                _ => assert_eq!(found, Some((next, false))),
+            }
         }
     }
 }

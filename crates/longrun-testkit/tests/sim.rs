@@ -8,7 +8,7 @@ use longrun_testkit::sim::plant::Plant;
 
 /// Seeds of the fast simulation: `LONGRUN_SEEDS`, or enough for a few seconds. The full one takes a twentieth.
 fn seeds() -> u64 {
-    std::env::var("LONGRUN_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(6_000)
+    std::env::var("LONGRUN_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20_000)
 }
 
 fn campaign(mode: Mode, seeds: u64, setting: Setting) -> Report {

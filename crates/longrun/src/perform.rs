@@ -76,7 +76,13 @@ pub(crate) fn run(
     let span = tracing::debug_span!("step", name = %shared.step_name, %attempt);
     let future = async move {
         metrics::counter!("longrun_step_runs_total").increment(1);
+        let rolls_back = *shared.stop.borrow() == Some(Stop::RollingBack);
         let report = match (code, input) {
+            // Decided and durable before this was first polled: it has not begun, and must not (C11).
+            _ if rolls_back => {
+                let error = Status::new(Code::Aborted, "the operation rolled back before the step began");
+                StepReport::Failed { error, applied: Applied::No, retryable: false }
+            }
             (Ok(code), Ok(input)) => {
                 let work = Box::pin(async { code.run(Arc::clone(&shared), input).await });
                 let (ended, stopped) = bounded(work, &shared.stop, &policy).await;

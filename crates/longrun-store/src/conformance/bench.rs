@@ -109,6 +109,7 @@ impl<'a> Bench<'a> {
         loop {
             let page = self.operations(query, after.as_ref(), limit);
             assert!(page.items.len() <= limit);
+            assert!(page.next.is_none() || page.next != after, "the list does not go on");
             ids.extend(page.items.iter().map(longrun_core::Operation::id));
             after = page.next;
             if after.is_none() {
@@ -135,6 +136,7 @@ impl<'a> Bench<'a> {
         loop {
             let page = self.rows(of, status, after.as_ref(), limit);
             assert!(page.items.len() <= limit);
+            assert!(page.next.is_none() || page.next != after, "the list does not go on");
             ids.extend(page.items.iter().map(|row| row.key.id.to_string()));
             after = page.next;
             if after.is_none() {

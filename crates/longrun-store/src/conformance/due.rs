@@ -81,6 +81,7 @@ pub fn pages_cover_all_of_it_once(fixture: &mut dyn StoreFixture) {
                 break;
             }
             paged.extend(page);
+            assert!(paged.len() <= all.len(), "pages of {limit}: {paged:?}");
         }
         assert_eq!(paged, all, "pages of {limit}");
     }

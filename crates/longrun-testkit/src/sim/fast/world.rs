@@ -4,16 +4,16 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use longrun_core::{Execution, OperationId, Plan, Revision, Timestamp};
+use longrun_core::{OperationId, Plan, Timestamp};
 
-use super::disk::{Disk, Refused};
-use super::driver::{Driver, Flight};
+use super::disk::Disk;
+use super::driver::Driver;
 use super::scenario::{Draft, EPOCH, Kit, SECOND, Swarm};
-use crate::sim::coverage::{Coverage, CrashPoint, Fault, Situation};
+use crate::sim::coverage::{Coverage, Fault, Situation};
+use crate::sim::invariants::Violation;
 use crate::sim::invariants::answers::Answers;
 use crate::sim::invariants::durable::Story;
 use crate::sim::invariants::outside::Outside;
-use crate::sim::invariants::{Violation, rows};
 use crate::sim::plant::Plant;
 use crate::sim::rng::{Rng, Trace};
 
@@ -147,20 +147,20 @@ pub(super) struct World<'a> {
     pub(super) swarm: Swarm,
     pub(super) cov: &'a mut Coverage,
     pub(super) now: u64,
-    offset: i64,
+    pub(super) offset: i64,
     queue: BinaryHeap<Reverse<Item>>,
     seq: u32,
-    boot: u32,
+    pub(super) boot: u32,
     pub(super) up: bool,
     pub(super) calm: bool,
-    calm_at: u64,
-    crashes_left: u32,
+    pub(super) calm_at: u64,
+    pub(super) crashes_left: u32,
     pub(super) full: bool,
     pub(super) disk: Disk,
     pub(super) ops: Vec<Op>,
-    clients_left: u32,
+    pub(super) clients_left: u32,
     pub(super) tickets: u32,
-    trace: Trace,
+    pub(super) trace: Trace,
     pub(super) violation: Option<Violation>,
     /// A restart has not been followed by a commit yet.
     pub(super) fresh: bool,
@@ -210,59 +210,12 @@ impl<'a> World<'a> {
         world
     }
 
-    /// Everything that comes from outside is planned at the beginning.
-    fn schedule(&mut self) {
-        let ops = if self.rng.chance(250) { 2 } else { 1 };
-        for op in 0..ops {
-            let draft = Draft::of(self.kit, &self.swarm, &mut self.rng);
-            self.add_op(draft);
-            let begin = if op == 0 { 0 } else { self.rng.below(6 * SECOND) };
-            self.client(begin, op, Ev::Submit);
-            if self.rng.chance(self.swarm.cancels) {
-                for _ in 0..=self.rng.below(2) {
-                    let at = begin + self.short();
-                    self.client(at, op, Ev::Cancel);
-                }
-            }
-            if self.rng.chance(self.swarm.verbs) {
-                for _ in 0..=self.rng.below(4) {
-                    let at = begin + self.rng.below(20 * SECOND);
-                    self.client(at, op, Ev::Verb);
-                }
-            }
-            for _ in 0..self.swarm.polls {
-                let at = begin + self.short();
-                self.client(at, op, Ev::Poll);
-            }
-        }
-        for _ in 0..self.swarm.jumps {
-            let at = self.rng.below(10 * SECOND);
-            let size = self.rng.pick(&[1, 10, 600, 3600]) * 1_000_000;
-            let jump = if self.rng.chance(500) { size } else { -size };
-            self.push(at, 0, 0, Ev::Jump(jump));
-        }
-        if self.swarm.disk_full {
-            let from = self.rng.below(3 * SECOND);
-            self.push(from, 0, 0, Ev::DiskFull(true));
-            let to = from + self.rng.below(10 * SECOND);
-            self.push(to, 0, 0, Ev::DiskFull(false));
-        }
-        let calm = self.rng.between(5, 60) * SECOND;
-        self.push(calm, 0, 0, Ev::Calm);
-    }
-
-    /// A time that is usually soon: most of what is dangerous happens in the first moments.
-    fn short(&mut self) -> u64 {
-        let span = self.rng.pick(&[SECOND / 20, SECOND / 2, 3 * SECOND, 15 * SECOND]);
-        self.rng.below(span)
-    }
-
-    fn client(&mut self, at: u64, op: usize, ev: Ev) {
+    pub(super) fn client(&mut self, at: u64, op: usize, ev: Ev) {
         self.clients_left += 1;
         self.push(at, 0, op, ev);
     }
 
-    fn push(&mut self, at: u64, boot: u32, op: usize, ev: Ev) {
+    pub(super) fn push(&mut self, at: u64, boot: u32, op: usize, ev: Ev) {
         self.seq += 1;
         let op = u8::try_from(op).unwrap_or(0);
         self.queue.push(Reverse(Item { at, seq: self.seq, boot, op, ev }));
@@ -396,160 +349,5 @@ impl<'a> World<'a> {
         self.calm = true;
         self.full = false;
         self.calm_at = self.now;
-    }
-
-    /// A place where the process may crash. True when it did.
-    pub(super) fn crash_point(&mut self, point: CrashPoint) -> bool {
-        self.cov.visit(point);
-        if self.crashes_left == 0 || !self.up || !self.goes_wrong(self.swarm.crash) {
-            return false;
-        }
-        self.crash(point);
-        true
-    }
-
-    fn crash(&mut self, point: CrashPoint) {
-        self.crashes_left -= 1;
-        self.cov.crash(point);
-        self.cov.fault(Fault::Crash);
-        self.name_crash(point);
-        for op in 0..self.ops.len() {
-            let Some(driver) = self.ops[op].driver.take() else { continue };
-            self.ops[op].crashes += 1;
-            if let Some(flight) = driver.flight.as_ref().filter(|flight| !flight.landed && !flight.failed) {
-                // What was not acknowledged may be on disk or not.
-                if self.rng.chance(500) {
-                    self.cov.fault(Fault::CrashKeepsCommit);
-                    _ = self.apply(op, &driver.execution, flight);
-                } else {
-                    self.cov.fault(Fault::CrashLosesCommit);
-                }
-            } else if driver.flight.is_none() && driver.held.is_empty() && self.plant.is_none() {
-                self.compare(op, &driver.execution);
-            }
-        }
-        for one in &mut self.ops {
-            one.outside.process_died();
-            one.submitting = false;
-        }
-        self.boot += 1;
-        self.up = false;
-        let delay = self.rng.pick(&[0, SECOND / 10, SECOND, 10 * SECOND]);
-        self.push(self.now + delay, 0, 0, Ev::Restart);
-    }
-
-    /// What is restored says the same as what lived: recovery is the ordinary path.
-    fn compare(&mut self, op: usize, live: &Execution) {
-        let Some(Ok(stored)) = self.disk.records[op].as_ref().map(super::disk::Record::restore) else {
-            return;
-        };
-        let now = self.wall();
-        let same = stored.operation() == live.operation()
-            && stored.next(now) == live.next(now)
-            && Some(stored.due_at()) == self.disk.records[op].as_ref().map(|record| record.due_at);
-        if !same {
-            self.fail(Violation::new("S14", "what is restored differs from what lived"));
-        }
-    }
-
-    /// What is stored bears out what clients were told.
-    fn check_restored(&mut self) {
-        for op in 0..self.ops.len() {
-            let restored = self.disk.records[op].as_ref().map(super::disk::Record::restore).transpose();
-            let verdict = restored.and_then(|stored| {
-                let stored = stored.map(|stored| stored.operation());
-                self.ops[op].answers.check_stored(stored.as_ref())
-            });
-            self.judge(verdict);
-        }
-    }
-
-    fn on_restart(&mut self) {
-        self.up = true;
-        self.fresh = true;
-        self.check_restored();
-        let now = self.wall();
-        for op in 0..self.ops.len() {
-            let Some(record) = &self.disk.records[op] else {
-                if !self.ops[op].given_up && self.ops[op].submits > 0 {
-                    self.client_later(SECOND, op, Ev::Submit);
-                }
-                continue;
-            };
-            if let Some(due) = record.due_at {
-                self.name_restart(op);
-                self.later(due.since(now).as_micros().try_into().unwrap_or(0), op, Ev::TakeUp);
-            }
-        }
-    }
-
-    /// Makes a commit durable: its turns, in order, all or none.
-    pub(super) fn apply(&mut self, op: usize, execution: &Execution, flight: &Flight) -> Landed {
-        let Some(plan) = self.ops[op].plan.clone() else { return Landed::Refused };
-        for told in &flight.turns {
-            let entry = &told.turn.entry;
-            match self.disk.apply(op, execution, &plan, told, !flight.without_rows) {
-                Ok(()) => {}
-                Err(Refused::Row) => return Landed::Conflict,
-                Err(Refused::Broken(violation)) => {
-                    self.fail(violation);
-                    return Landed::Refused;
-                }
-            }
-            let noted = self.ops[op].story.note(entry.revision, entry.at, &told.events);
-            // A start that is not stored, or a turn that is told twice, is a broken story by itself.
-            self.judge(noted);
-        }
-        self.cov.commits += 1;
-        self.fresh = false;
-        self.trace.add(flight.expected.0);
-        let ended = flight.ends();
-        self.check_rows(op, ended);
-        if ended {
-            self.cov.operations += 1;
-            let one = &self.ops[op];
-            let verdict = one.outside.check_end(&one.story);
-            self.judge(verdict);
-            self.name_end(op);
-        }
-        Landed::Ok
-    }
-
-    /// The rows of every operation are those of its stage, at this very moment.
-    pub(super) fn check_rows(&mut self, ended: usize, at_end: bool) {
-        for op in 0..self.ops.len() {
-            let one = &self.ops[op];
-            let (Some(plan), Some(id)) = (&one.plan, one.id) else { continue };
-            if one.story.revision == Revision(0) {
-                continue;
-            }
-            // A create that was late before it began has claimed nothing.
-            let at_end = at_end && op == ended && one.story.revision > Revision::FIRST;
-            let verdict = rows::check_claims(id, plan.claims(), &one.story, &self.disk.rows, at_end);
-            self.judge(verdict);
-        }
-    }
-
-    fn add_op(&mut self, draft: Draft) {
-        // Stands in until the plan is made.
-        let story = Story::empty(draft.parts.steps.len());
-        let outside = Outside::new(draft.parts.steps.len(), self.strict);
-        self.ops.push(Op {
-            id: None,
-            draft,
-            plan: None,
-            created_at: Timestamp::MAX,
-            story,
-            outside,
-            answers: Answers::default(),
-            driver: None,
-            given_up: false,
-            submitting: false,
-            submits: 0,
-            asks_at: 0,
-            crashes: 0,
-            interrupted: false,
-        });
-        self.disk.records.push(None);
     }
 }
