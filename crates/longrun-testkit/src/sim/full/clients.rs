@@ -282,10 +282,13 @@ impl Client {
         }
     }
 
+    /// Whether the operation has passed its point of no return by now. It may be done since the answer was given.
     fn past_no_return(&self, id: OperationId) -> bool {
         let Some(stored) = self.shared.stored(id) else { return false };
-        let step = stored.plan().and_then(|plan| plan.point_of_no_return());
-        step.is_some_and(|step| stored.attempt(step).0 > 0)
+        let plan = lock(&self.shared.state).ops.get(&id).map(|op| Arc::clone(&op.plan));
+        let Some(step) = plan.and_then(|plan| plan.point_of_no_return()) else { return false };
+        let at_end = stored.finished().and_then(|finished| finished.attempts.get(step.place()).copied());
+        at_end.unwrap_or_else(|| stored.attempt(step).0) > 0
     }
 
     fn lost(&self, id: OperationId) {
