@@ -297,11 +297,16 @@ impl Inner {
     }
 
     async fn get(&self, id: OperationId) -> Result<Operation, ReadError> {
+        self.find(id).await?.ok_or(ReadError::NotFound(id))
+    }
+
+    /// The operation as it is now, if there is one.
+    pub(crate) async fn find(&self, id: OperationId) -> Result<Option<Operation>, StoreError> {
         if let Some(operation) = self.running.operation(id) {
-            return Ok(operation);
+            return Ok(Some(operation));
         }
-        let execution = self.store.load(id).await?.ok_or(ReadError::NotFound(id))?;
-        Ok(self.with_progress(execution.operation()))
+        let stored = self.store.load(id).await?;
+        Ok(stored.map(|execution| self.with_progress(execution.operation())))
     }
 
     fn with_progress(&self, operation: Operation) -> Operation {
@@ -440,7 +445,7 @@ struct Alone {
 
 impl Alone {
     fn with(inner: &Arc<Inner>, id: OperationId) -> Option<Self> {
-        let entered = inner.running.enter(id, None)?;
+        let entered = inner.running.enter(id)?;
         Some(Self { inner: Arc::clone(inner), id, _entered: entered })
     }
 }

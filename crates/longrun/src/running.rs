@@ -37,11 +37,7 @@ impl Default for Running {
 
 impl Running {
     /// Enters an operation; `None` when it is there already.
-    pub(crate) fn enter(
-        &self,
-        id: OperationId,
-        operation: Option<Operation>,
-    ) -> Option<(Arc<Entry>, mpsc::Receiver<Message>)> {
+    pub(crate) fn enter(&self, id: OperationId) -> Option<(Arc<Entry>, mpsc::Receiver<Message>)> {
         let mut entries = lock(&self.entries);
         if entries.contains_key(&id) {
             return None;
@@ -49,7 +45,7 @@ impl Running {
         let (inbox, messages) = mpsc::channel(16);
         let entry = Arc::new(Entry {
             inbox,
-            operation: Mutex::new(operation),
+            operation: Mutex::default(),
             progress: Arc::default(),
             task: Mutex::default(),
         });

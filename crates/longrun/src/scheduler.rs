@@ -115,7 +115,7 @@ async fn first_after(inner: &Arc<Inner>, now: Timestamp) -> Result<Option<Timest
 
 /// Starts a driver for an operation that is in the store. A slot was taken for it.
 fn take_up(inner: &Arc<Inner>, id: OperationId) {
-    let Some((entry, inbox)) = inner.running.enter(id, None) else {
+    let Some((entry, inbox)) = inner.running.enter(id) else {
         return inner.slots.give_back();
     };
     let lease = Lease { inner: Arc::clone(inner), entered: Some(id) };

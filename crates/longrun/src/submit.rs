@@ -156,11 +156,7 @@ impl Inner {
         if entry.fingerprint != claim.fingerprint {
             return Err(SubmitError::KeyReused(entry.operation));
         }
-        let stored = match self.running.operation(entry.operation) {
-            Some(operation) => Some(operation),
-            None => self.store.load(entry.operation).await?.map(|execution| execution.operation()),
-        };
-        stored.ok_or(SubmitError::KeyOutlived(entry.operation))
+        self.find(entry.operation).await?.ok_or(SubmitError::KeyOutlived(entry.operation))
     }
 
     /// Plans the request and stores what comes of it.
@@ -246,7 +242,7 @@ impl Inner {
         let (inner, id) = (Arc::clone(self), execution.id());
         let mut entered = None;
         if let Some(lease) = &mut lease {
-            entered = self.running.enter(id, None);
+            entered = self.running.enter(id);
             // An id that is taken is found out by the commit.
             lease.entered = entered.as_ref().map(|_| id);
         }
