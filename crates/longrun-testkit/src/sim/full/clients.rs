@@ -11,7 +11,7 @@ use longrun::{
 
 use super::disk::lock;
 use super::kind::{Make, Request, Spec};
-use super::world::Shared;
+use super::world::{Floors, Shared};
 use crate::sim::coverage::{Fault, Situation};
 use crate::sim::invariants::{Violation, demand};
 use crate::sim::rng::Rng;
@@ -146,9 +146,10 @@ impl Client {
             self.nap().await;
         }
         loop {
+            let floors = self.shared.floors();
             if let Ok(operation) = self.engine.wait(id, Duration::from_secs(30)).await {
                 let done = operation.done();
-                self.shared.told(self.life, operation);
+                self.shared.told(self.life, &floors, operation);
                 if done {
                     self.met(Situation::WaitSeesEnd);
                     break;
@@ -176,17 +177,18 @@ impl Client {
             call = call.deadline(deadline);
         }
         self.learn(|wish| wish.asks += 1);
+        let floors = self.shared.floors();
         let result = self.engine.submit::<Make>(&wish.request, call).await;
         if !lock(&self.shared.state).alive(self.life) {
             return;
         }
         match result {
-            Ok(operation) => self.accepted(&wish, operation),
+            Ok(operation) => self.accepted(&wish, &floors, operation),
             Err(error) => self.refused(&wish, &error),
         }
     }
 
-    fn accepted(&self, wish: &Wish, operation: Operation) {
+    fn accepted(&self, wish: &Wish, floors: &Floors, operation: Operation) {
         let id = operation.id();
         if let Some(before) = wish.answered.filter(|_| wish.key.is_some()) {
             let crashes = lock(&self.shared.state).crashes;
@@ -197,7 +199,7 @@ impl Client {
             let verdict = demand(before == id, "C15", || format!("one key gave {before}, and later {id}"));
             lock(&self.shared.state).judge(verdict);
         }
-        self.shared.told(self.life, operation);
+        self.shared.told(self.life, floors, operation);
         let crashes = lock(&self.shared.state).crashes;
         let loses = {
             let mut state = lock(&self.shared.state);
@@ -258,6 +260,7 @@ impl Client {
                 state.coverage.met(Situation::CancelTooLate);
             }
         }
+        let floors = self.shared.floors();
         match self.engine.cancel(id, &self.caller).await {
             Ok(operation) => {
                 let no_return = self.past_no_return(id);
@@ -275,7 +278,7 @@ impl Client {
                         state.judge(verdict);
                     }
                 }
-                self.shared.told(self.life, operation);
+                self.shared.told(self.life, &floors, operation);
             }
             Err(CommandError::NotFound(_)) => self.lost(id),
             Err(_) => {}
@@ -303,8 +306,9 @@ impl Client {
 
     async fn look(&self, id: OperationId) {
         if self.chance(500) {
+            let floors = self.shared.floors();
             match self.engine.get(id).await {
-                Ok(operation) => self.shared.told(self.life, operation),
+                Ok(operation) => self.shared.told(self.life, &floors, operation),
                 Err(longrun::ReadError::NotFound(_)) => self.lost(id),
                 Err(_) => {}
             }
@@ -318,12 +322,13 @@ impl Client {
         let mut seen = BTreeSet::new();
         let mut page = PageRequest { size: 1, token: String::new() };
         for _ in 0..50 {
+            let floors = self.shared.floors();
             let Ok(found) = self.engine.list_operations(&OperationQuery::All, &page).await else { return };
             for operation in found.items {
                 let twice = !seen.insert(operation.id());
                 let verdict = demand(!twice, "C19", || format!("{} is listed twice", operation.id()));
                 lock(&self.shared.state).judge(verdict);
-                self.shared.told(self.life, operation);
+                self.shared.told(self.life, &floors, operation);
             }
             if found.next_token.is_empty() {
                 break;

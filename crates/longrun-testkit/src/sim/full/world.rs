@@ -1,9 +1,10 @@
 //! What outlives the process: time, the medium, the ledger of effects, and what clients were told.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use longrun::Environment;
-use longrun_core::{Code, Execution, Operation, OperationId, Phase, ResourceKey, Timestamp};
+use longrun_core::{Code, Execution, Operation, OperationId, Phase, ResourceKey, Revision, Timestamp};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -18,6 +19,9 @@ use crate::sim::invariants::outside::Outside;
 
 /// The wall clock when the world begins, in microseconds since 1970.
 const EPOCH: i64 = 1_700_000_000_000_000;
+
+/// The revision of every operation that anybody knows.
+pub(super) type Floors = BTreeMap<OperationId, Revision>;
 
 /// Everything that outlives the process.
 #[derive(Debug)]
@@ -101,8 +105,15 @@ impl Shared {
         state.ops.insert(id, Op { plan, outside, answers: Answers::default(), ended: false, crashes: 0 });
     }
 
-    /// A client is told how an operation stands.
-    pub(super) fn told(&self, life: u32, answer: Operation) {
+    /// What is known of every operation when a question is asked.
+    pub(super) fn floors(&self) -> Floors {
+        let state = lock(&self.state);
+        let known = |(id, op): (&OperationId, &Op)| Some((*id, op.answers.newest()?.revision()));
+        state.ops.iter().filter_map(known).collect()
+    }
+
+    /// A client is told how an operation stands; `floors` is from before it asked.
+    pub(super) fn told(&self, life: u32, floors: &Floors, answer: Operation) {
         let id = answer.id();
         let stored = self.stored(id);
         self.meet(id, stored.as_ref());
@@ -123,7 +134,7 @@ impl Shared {
         let strict = !self.setting.outcome_only;
         let durable = stored.as_ref().filter(|_| strict).map(Execution::revision);
         let verdict = match state.ops.get_mut(&id) {
-            Some(op) => op.answers.told(answer, durable),
+            Some(op) => op.answers.told_after(floors.get(&id).copied(), answer, durable),
             // It was done before anybody looked at it.
             None if stored.is_some() => Ok(()),
             None => demand(false, "S9", || format!("operation {id} was acknowledged and is not durable")),

@@ -16,19 +16,43 @@ impl Answers {
         self.newest.as_ref()
     }
 
-    /// A client was told this; `durable` is the revision on disk, if that is known to be the newest.
+    /// A client was told this at once; `durable` is the revision on disk, if that is known to be the newest.
     pub fn told(&mut self, answer: Operation, durable: Option<Revision>) -> Verdict {
+        let floor = self.newest.as_ref().map(Operation::revision);
+        self.told_after(floor, answer, durable)
+    }
+
+    /// The same for an answer that took its time: it must not be older than what anybody knew when the question was
+    /// asked, `floor`. Others may have heard something newer since.
+    pub fn told_after(
+        &mut self,
+        floor: Option<Revision>,
+        answer: Operation,
+        durable: Option<Revision>,
+    ) -> Verdict {
         shape(&answer)?;
         if let Some(durable) = durable {
             demand(answer.revision() <= durable, "S11", || {
                 format!("revision {} was shown and {durable} is durable", answer.revision())
             })?;
         }
-        if let Some(before) = &self.newest {
-            follows(before, &answer)?;
+        if let Some(floor) = floor {
+            demand(answer.revision() >= floor, "S11", || {
+                format!("revision {floor} was shown, and later {}", answer.revision())
+            })?;
         }
-        self.newest = Some(answer);
-        Ok(())
+        match &self.newest {
+            Some(newest) if newest.revision() > answer.revision() => follows(&answer, newest),
+            Some(newest) => {
+                follows(newest, &answer)?;
+                self.newest = Some(answer);
+                Ok(())
+            }
+            None => {
+                self.newest = Some(answer);
+                Ok(())
+            }
+        }
     }
 
     /// After a crash: what is on disk must bear out what clients were told.
