@@ -332,14 +332,16 @@ struct ResourceList<'a> {
     table: Table,
     prefix: Vec<u8>,
     direction: Direction,
-    /// The id in a key without its prefix.
-    id: fn(&[u8]) -> &[u8],
+    id: IdIn,
 }
+
+/// The id in a key without its prefix.
+type IdIn = fn(&[u8]) -> &[u8];
 
 impl<'a> ResourceList<'a> {
     fn of(query: &'a ResourceQuery) -> Self {
         let mut prefix = layout::by_parent_prefix(&query.kind, &query.parent);
-        let (table, id): (_, fn(&[u8]) -> &[u8]) = match (query.order, &query.name) {
+        let (table, id): (_, IdIn) = match (query.order, &query.name) {
             (ResourceOrder::Id, None) => (Table::ByParent, |rest| rest),
             (ResourceOrder::Creation, _) => (Table::ByCreation, layout::id_after_time),
             (ResourceOrder::Name, None) => (Table::ByName, layout::id_after_name),

@@ -153,8 +153,10 @@ mod engine;
 mod environment;
 mod error;
 mod kind;
+mod lists;
 mod perform;
 mod plan;
+mod references;
 mod registry;
 mod running;
 mod scheduler;
@@ -165,19 +167,21 @@ mod waiters;
 pub use async_trait::async_trait;
 pub use builder::EngineBuilder;
 pub use context::{EffectKey, FencingToken, StepCheckpoint, StepContext, Stop, UndoContext};
-pub use engine::{Engine, Held, Page, PageRequest};
+pub use engine::{Engine, Held};
 pub use environment::{Environment, SystemEnvironment};
 pub use error::{BuildError, CommandError, ReadError, SubmitError};
 pub use kind::{Kind, Planned, Resource, STRUCT_TYPE};
+pub use lists::{Page, PageRequest, ResourceList};
 pub use longrun_core::{
-    Attempt, Backoff, Blocked, Caller, Code, IdPrefix, IdempotencyKey, Invalid, Operation, OperationId,
-    Payload, Phase, Progress, ProgressUnit, ResourceId, ResourceKey, ResourceStatus, Row, Status, StepIndex,
-    StepPolicy, Timestamp, Verb,
+    Applied, Attempt, Backoff, Blocked, Caller, Code, IdPrefix, IdempotencyKey, Incarnation, Invalid, ItemId,
+    ItemKey, Json, Operation, OperationId, Orphan, Payload, Phase, Progress, ProgressUnit, ResourceId,
+    ResourceKey, ResourceStatus, Row, Status, StepIndex, StepPolicy, Timestamp, Verb,
 };
 #[cfg(feature = "sled")]
 pub use longrun_sled as sled;
-pub use longrun_store::{KvStore, OperationQuery, Store};
+pub use longrun_store::{KvStore, OperationQuery, ResourceOrder, Store};
 pub use plan::{Found, IntoInput, Out, PlanBuilder};
+pub use references::{ReferenceError, References};
 pub use registry::HoldReason;
 pub use step::{Step, StepError, StepResult, UndoError, UndoResult, Undoable, Value};
 pub use submit::Call;

@@ -3,13 +3,13 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use longrun_core::limits::{PARALLEL_STEPS_DEFAULT, STEPS_MAX};
+use longrun_core::limits::{CONDITIONS_MAX, PARALLEL_STEPS_DEFAULT, STEPS_MAX};
 use longrun_core::{
-    Caller, Claim, Code, IdPrefix, Input, Intent, Invalid, Json, Payload, PlanError, PlanParts, ResourceId,
-    ResourceKey, ResourceKind, ResourceStatus, Row, Source, Status, StepIndex, StepName, StepPolicy,
-    StepSpec, Timestamp,
+    Caller, Claim, Code, Condition, IdPrefix, Input, Intent, Invalid, Json, Payload, PlanError, PlanParts,
+    ResourceId, ResourceKey, ResourceKind, ResourceStatus, Row, Source, Status, StepIndex, StepName,
+    StepPolicy, StepSpec, Timestamp,
 };
-use longrun_store::Store;
+use longrun_store::{ResourceQuery, Store};
 
 use crate::environment::Environment;
 use crate::kind::Resource;
@@ -108,6 +108,7 @@ pub struct PlanBuilder {
     description: String,
     steps: Vec<StepSpec>,
     claims: Vec<Claim>,
+    conditions: Vec<Condition>,
     point_of_no_return: Option<StepIndex>,
     parallel: u16,
     mistake: Option<PlanError>,
@@ -128,6 +129,7 @@ impl PlanBuilder {
             description: String::new(),
             steps: Vec::new(),
             claims: Vec::new(),
+            conditions: Vec::new(),
             point_of_no_return: None,
             parallel: PARALLEL_STEPS_DEFAULT,
             mistake: None,
@@ -215,11 +217,32 @@ impl PlanBuilder {
         prefix.new_resource_id(self.now, self.environment.random())
     }
 
-    /// Looks up a resource. The operation is accepted only if the resource is still the same then.
+    /// Looks up a resource. If the operation [updates](Self::update) or [deletes](Self::delete) it, it is accepted only if
+    /// the resource is still the same then; if it only relies on it, say so with [`require_ready`](Self::require_ready).
     pub async fn find<R: Resource>(&self, id: &ResourceId) -> Result<Option<Found<R>>, Status> {
         let row =
             self.store.resource(&key::<R>(id)?).await.map_err(|error| crate::error::store_status(&error))?;
         row.map(Found::of).transpose()
+    }
+
+    /// Demands that a resource which the operation relies on, but does not hold, is READY when the operation is accepted. The
+    /// request is planned anew if that has changed meanwhile.
+    pub fn require_ready<R: Resource>(&mut self, found: &Found<R>) {
+        self.conditions.push(Condition::Ready(found.row.key.clone()));
+    }
+
+    /// Whether no resource of type `R` belongs to a parent, not even one that is being made or removed. If so, that has to be
+    /// true still when the operation is accepted, or the request is planned anew: with this a parent is deleted.
+    pub async fn is_childless<R: Resource>(&mut self, parent: &ResourceId) -> Result<bool, Status> {
+        let (kind, parent) = (ResourceKind::new(R::KIND)?, parent.clone());
+        let children =
+            self.store.list_resources(&ResourceQuery::new(kind.clone(), parent.clone()), None, 1).await;
+        let children = children.map_err(|error| crate::error::store_status(&error))?;
+        let childless = children.items.is_empty() && children.next.is_none();
+        if childless {
+            self.conditions.push(Condition::Childless { kind, parent });
+        }
+        Ok(childless)
     }
 
     /// Creates a resource: it shows at once, as CREATING, with `body`, and when the operation succeeds, as READY, with the
@@ -264,10 +287,14 @@ impl PlanBuilder {
         self.mistake.get_or_insert(mistake);
     }
 
-    /// The parts of the plan and its description, or the first mistake.
-    pub(crate) fn finish(self, output: Source) -> Result<(PlanParts, String), PlanError> {
+    /// The parts of the plan, or the first mistake.
+    pub(crate) fn finish(self, output: Source) -> Result<Finished, PlanError> {
         if let Some(mistake) = self.mistake {
             return Err(mistake);
+        }
+        if self.conditions.len() > CONDITIONS_MAX {
+            let rule = format!("must be at most {CONDITIONS_MAX}");
+            return Err(PlanError::Claim(Invalid::new("conditions", rule)));
         }
         let parts = PlanParts {
             steps: self.steps,
@@ -276,8 +303,16 @@ impl PlanBuilder {
             parallel: self.parallel,
             claims: self.claims,
         };
-        Ok((parts, self.description))
+        Ok(Finished { parts, conditions: self.conditions, description: self.description })
     }
+}
+
+/// What a kind made of a request.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) parts: PlanParts,
+    pub(crate) conditions: Vec<Condition>,
+    pub(crate) description: String,
 }
 
 /// The key of a resource of type `R`.

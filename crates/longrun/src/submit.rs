@@ -176,7 +176,7 @@ impl Inner {
         let lease = start.then(|| Lease { inner: Arc::clone(self), entered: None });
         let (execution, turn) =
             Execution::accept(Acceptance { header, plan, start }).map_err(not_acceptable)?;
-        let mut commit = Commit::new(&execution, turn, self.fence);
+        let mut commit = Commit::new(&execution, turn, self.fence).with_conditions(draft.conditions);
         if let Some(claim) = &submission.ledger {
             commit = commit.with_ledger_claim(claim.clone());
         }
@@ -324,6 +324,9 @@ impl Inner {
                 None if exists => NotAccepted::Again(SubmitError::Exists(key)),
                 None => NotAccepted::Again(SubmitError::Changed(key)),
             },
+            (CommitError::Conflict(Conflict::Condition(condition)), _) => {
+                NotAccepted::Again(SubmitError::Condition(condition))
+            }
             // The id is taken: draw another.
             (error @ CommitError::Conflict(_), _) => NotAccepted::Again(SubmitError::Store(error)),
             (CommitError::Fenced { .. }, _) => {

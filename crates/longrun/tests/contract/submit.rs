@@ -3,7 +3,7 @@
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use longrun::store::{Kv, Table};
-use longrun::{Code, IdempotencyKey, Phase, ResourceStatus, SubmitError};
+use longrun::{Code, IdempotencyKey, Phase, ResourceList, ResourceStatus, SubmitError};
 use longrun_core::Json;
 
 use crate::common::script::{Act, Do, Manner, Script, Scripted, Thing, Told, Touch, folder, thing_id};
@@ -32,7 +32,8 @@ async fn c06_the_id_is_in_the_first_answer_and_the_resource_shows_creating() {
     let found = rig.engine().resource::<Thing>(&id).await.unwrap().unwrap();
     assert_eq!(found.row.status, ResourceStatus::Creating);
     assert_eq!(found.row.operation, Some(accepted.id()));
-    let page = rig.engine().list_resources::<Thing>(&folder(), &Default::default()).await.unwrap();
+    let page =
+        rig.engine().list_resources::<Thing>(&ResourceList::of(folder()), &Default::default()).await.unwrap();
     assert_eq!(page.items, [found]);
     rig.done(accepted.id()).await;
     let found = rig.engine().resource::<Thing>(&id).await.unwrap().unwrap();
@@ -53,8 +54,11 @@ async fn c07_accept_and_end_are_one_commit_each_with_all_that_belongs_to_them() 
         tables
     };
     let first = rig.faults.history().pop().unwrap();
-    use Table::{ByParent, ByResource, Due, Finished, Idempotency, Operations, Resources};
-    assert_eq!(tables(&first), [Operations, Due, ByResource, Resources, ByParent, Idempotency]);
+    use Table::{
+        ByCreation, ByName, ByParent, ByResource, Due, Finished, Idempotency, Operations, Resources,
+    };
+    let all = [Operations, Due, ByResource, Resources, ByParent, ByName, ByCreation, Idempotency];
+    assert_eq!(tables(&first), all);
     rig.done(accepted.unwrap().id()).await;
     let last = rig.faults.history().pop().unwrap();
     assert_eq!(tables(&last), [Operations, Due, Finished, Resources]);
