@@ -10,6 +10,7 @@ mod lists;
 mod operators;
 mod outages;
 mod races;
+mod references;
 mod rollback;
 mod scheduling;
 mod shutdown;
