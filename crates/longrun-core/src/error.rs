@@ -25,9 +25,6 @@ impl Invalid {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlanError {
-    /// The plan has no steps.
-    #[error("plan: has no steps")]
-    Empty,
     /// Too many steps.
     #[error("plan: has {steps} steps, the limit is {}", crate::limits::STEPS_MAX)]
     TooManySteps {

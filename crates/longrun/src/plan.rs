@@ -98,6 +98,8 @@ impl<R: Resource> Found<R> {
 
 /// Collects the plan of one operation.
 ///
+/// A plan may have no steps: then the operation is done in the commit that accepts it.
+///
 /// Mistakes, such as too many steps, do not show here: they are kept, and refuse the operation when it is submitted.
 #[derive(Debug)]
 pub struct PlanBuilder {

@@ -171,9 +171,10 @@ impl Inner {
         let header = self.header(submission, &draft, now)?;
         let plan = Plan::new(draft.parts).map_err(SubmitError::Plan)?;
         let id = header.id;
-        // Without a slot the operation waits on disk.
-        let start = self.slots.take_if_nothing_waits();
-        let lease = start.then(|| Lease { inner: Arc::clone(self), entered: None });
+        // Without a slot the operation waits on disk; without steps it needs none, and is done when it is accepted.
+        let slot = !plan.steps().is_empty() && self.slots.take_if_nothing_waits();
+        let start = slot || plan.steps().is_empty();
+        let lease = slot.then(|| Lease { inner: Arc::clone(self), entered: None });
         let (execution, turn) =
             Execution::accept(Acceptance { header, plan, start }).map_err(not_acceptable)?;
         let mut commit = Commit::new(&execution, turn, self.fence).with_conditions(draft.conditions);

@@ -173,7 +173,7 @@ impl Images {
         let store = self.rig.mount();
         let builder = self.rig.bare(store).kind(MakeImage).kind(DeleteImage).kind(Relying).kind(Emptied);
         let builder = builder.step(Push(Arc::clone(&self.shelf))).step(Remove(Arc::clone(&self.shelf)));
-        self.engine = Some(builder.step(Given).start().await.unwrap());
+        self.engine = Some(builder.start().await.unwrap());
     }
 
     async fn crash(&mut self) {
@@ -425,25 +425,6 @@ async fn references_are_refused_for_a_resource_of_others() {
     ));
 }
 
-/// Gives what it was given.
-struct Given;
-
-#[async_trait]
-impl Step for Given {
-    const NAME: &'static str = "given";
-    type Input = Image;
-    type Output = Image;
-    type Checkpoint = ();
-
-    async fn run(&self, _: &StepContext<()>, image: Image) -> StepResult<Image> {
-        Ok(image)
-    }
-
-    async fn undo(&self, _: &UndoContext, _: Image, _: Undoable<Image, ()>) -> UndoResult {
-        Ok(())
-    }
-}
-
 /// Relies on an image without holding it.
 struct Relying;
 
@@ -465,7 +446,7 @@ impl Kind for Relying {
         // A child of the image.
         let id = plan.new_id(IdPrefix::new("chd")?);
         let child = Image { id: id.clone(), layers: BTreeSet::new() };
-        let made = plan.step::<Given>(child.clone());
+        let made = plan.value(&child);
         plan.create(&id, on, "", &child, &made)?;
         Ok((id, made))
     }
@@ -489,8 +470,6 @@ impl Kind for Emptied {
         }
         tokio::time::sleep(millis(*slow)).await;
         plan.delete(&found);
-        let last = plan.step::<Given>(found.body);
-        plan.point_of_no_return(&last);
         let nothing = plan.value(&());
         Ok(((), nothing))
     }
@@ -525,4 +504,20 @@ async fn c07_a_child_and_the_end_of_its_parent_exclude_each_other() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// An operation without steps is done, with its rows, in the commit that accepts it; waiting for it is no wait.
+#[tokio::test(start_paused = true)]
+async fn c07_an_operation_without_steps_is_one_commit() {
+    let images = Images::new().await;
+    let parent = images.made(&[]).await;
+    let commits = images.rig.faults.commits();
+    let made = images.engine().submit::<Relying>(&(parent.clone(), 0), call()).await.unwrap();
+    assert_eq!(images.rig.faults.commits(), commits + 1);
+    assert!(made.done() && made.error().is_none());
+    assert_eq!(images.engine().wait_done(made.id()).await.unwrap(), made);
+    let child: Image = made.response().unwrap().decode().unwrap();
+    let found = images.engine().resource::<Image>(&child.id).await.unwrap().unwrap();
+    assert_eq!((found.row.status, found.row.operation), (ResourceStatus::Ready, None));
+    verify_indexes(images.rig.disk.as_ref()).unwrap();
 }
