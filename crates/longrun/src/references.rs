@@ -4,13 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use longrun_core::{Incarnation, ItemKey, Orphan, ResourceKey};
+use longrun_core::{Incarnation, ItemKey, OperationId, Orphan, ResourceKey};
 use longrun_store::{CommitError, Holder, StoreError};
 use tokio::sync::oneshot;
 
 use crate::context::Shared;
 use crate::driver::Message;
-use crate::engine::Inner;
+use crate::engine::{Engine, Inner};
 
 /// References that one call takes in one commit.
 const TAKEN_AT_ONCE: usize = 256;
@@ -61,6 +61,13 @@ impl fmt::Debug for Errand {
     }
 }
 
+/// The upper half of the incarnations that an operation begins.
+fn mark(operation: OperationId) -> u128 {
+    let digest = blake3::hash(operation.as_bytes());
+    let (half, _) = digest.as_bytes().split_first_chunk().unwrap_or((&[0; 8], &[]));
+    u128::from(u64::from_be_bytes(*half))
+}
+
 impl References {
     pub(crate) const fn new(shared: Arc<Shared>, holder: ResourceKey) -> Self {
         Self { shared, holder }
@@ -74,14 +81,20 @@ impl References {
             let items = items.to_vec();
             let taken = self.ask(|inner, holder| {
                 Box::pin(async move {
-                    let random = [inner.environment.random(), inner.environment.random()];
-                    let fresh = Incarnation(u128::from(random[0]) << 64 | u128::from(random[1]));
+                    let random = u128::from(inner.environment.random());
+                    let fresh = Incarnation(mark(holder.operation) << 64 | random);
                     Ok(inner.store.take_references(holder, items, fresh).await?)
                 })
             });
             incarnations.extend(taken.await?);
         }
         Ok(incarnations)
+    }
+
+    /// Whether the incarnation was begun by this operation, in this run or in an earlier one: nobody else has made the item
+    /// then. To one in 2^64 it is taken for its own by mistake.
+    pub fn began(&self, incarnation: Incarnation) -> bool {
+        incarnation.0 >> 64 == mark(self.shared.header.id)
     }
 
     /// Drops every reference that the resource has, in as many commits as it takes. Gives their number.
@@ -137,5 +150,24 @@ impl References {
         let message = Message::Errand { step: self.shared.step, attempt: self.shared.token.attempt, errand };
         self.shared.driver.send(message).await.map_err(|_| ReferenceError::GivenUp)?;
         answer.await.unwrap_or(Err(ReferenceError::GivenUp))
+    }
+}
+
+impl Engine {
+    /// The incarnation of each item; `None` for one that nobody refers to. What is found outside under another incarnation is
+    /// nobody's, and never will be anybody's.
+    pub async fn incarnations(&self, items: &[ItemKey]) -> Result<Vec<Option<Incarnation>>, StoreError> {
+        self.inner.store.incarnations(items).await
+    }
+
+    /// Orphans that nobody is left to remove, because the operation that dropped the last reference was given up by an
+    /// operator: at most `limit`, after a place. Those of operations that go on are among them.
+    pub async fn orphans(&self, after: Option<&Orphan>, limit: usize) -> Result<Vec<Orphan>, StoreError> {
+        self.inner.store.orphans(None, after, limit).await
+    }
+
+    /// Forgets orphans, once they are removed outside for good.
+    pub async fn forget_orphans(&self, orphans: Vec<Orphan>) -> Result<(), CommitError> {
+        self.inner.store.forget_orphans(self.inner.fence, orphans).await
     }
 }

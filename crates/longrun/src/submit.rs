@@ -40,6 +40,16 @@ impl Call {
         Self { caller, key: None, description: None, deadline: None }
     }
 
+    /// Who calls.
+    pub const fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Whether it has an idempotency key.
+    pub const fn has_key(&self) -> bool {
+        self.key.is_some()
+    }
+
     /// With an idempotency key: a repeat of the call gives the same operation (C15).
     #[must_use]
     pub fn key(mut self, key: IdempotencyKey) -> Self {
