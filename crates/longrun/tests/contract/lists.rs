@@ -78,7 +78,11 @@ async fn c19_resources_are_listed_by_id_and_tokens_stay_with_their_list() {
         assert_eq!(refused.code(), Code::InvalidArgument, "a flipped bit");
     }
     for size in [1001, usize::MAX] {
-        assert_eq!(list(size, "").await.unwrap_err().code(), Code::InvalidArgument, "a page size out of range");
+        assert_eq!(
+            list(size, "").await.unwrap_err().code(),
+            Code::InvalidArgument,
+            "a page size out of range"
+        );
     }
     assert_eq!(list(1000, "").await.unwrap().items.len(), 12);
     assert_eq!(list(0, "").await.unwrap().items.len(), 12);
