@@ -109,6 +109,8 @@
 //! # }
 //! ```
 //!
+//! A service with resources, parents and children, explained line by line, is `examples/vpc.rs` in the repository.
+//!
 //! # The words
 //!
 //! | word | meaning |
