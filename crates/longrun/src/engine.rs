@@ -18,6 +18,7 @@ use crate::error::{CommandError, ReadError};
 use crate::registry::{HoldReason, Registry};
 use crate::running::{Entry, Running, Slots};
 use crate::scheduler;
+use crate::turns::Turns;
 use crate::waiters::Waiters;
 
 /// An engine: accepts operations, runs them, and answers about them. Cheap to clone.
@@ -53,6 +54,7 @@ pub(crate) struct Inner {
     pub(crate) shutting_down: watch::Sender<bool>,
     scheduler: Mutex<Option<JoinHandle<()>>>,
     pub(crate) tokens: PageTokens,
+    pub(crate) turns: Arc<Turns>,
 }
 
 struct StopOnDrop(Arc<Inner>);
@@ -108,6 +110,7 @@ impl Engine {
             fenced: AtomicBool::new(false),
             shutting_down: watch::Sender::new(false),
             scheduler: Mutex::default(),
+            turns: Arc::default(),
         });
         let scheduler = tokio::spawn(scheduler::run(Arc::clone(&inner)));
         *lock(&inner.scheduler) = Some(scheduler);

@@ -109,6 +109,8 @@
 //! # }
 //! ```
 //!
+//! A service with resources, parents and children, explained line by line, is `examples/vpc.rs` in the repository.
+//!
 //! # The words
 //!
 //! | word | meaning |
@@ -162,6 +164,7 @@ mod running;
 mod scheduler;
 mod step;
 mod submit;
+mod turns;
 mod waiters;
 
 pub use async_trait::async_trait;
@@ -170,12 +173,12 @@ pub use context::{EffectKey, FencingToken, StepCheckpoint, StepContext, Stop, Un
 pub use engine::{Engine, Held};
 pub use environment::{Environment, SystemEnvironment};
 pub use error::{BuildError, CommandError, ReadError, SubmitError};
-pub use kind::{Kind, Planned, Resource, STRUCT_TYPE};
+pub use kind::{EMPTY_TYPE, Kind, Planned, Resource, STRUCT_TYPE};
 pub use lists::{Page, PageRequest, ResourceList};
 pub use longrun_core::{
     Applied, Attempt, Backoff, Blocked, Caller, Code, IdPrefix, IdempotencyKey, Incarnation, Invalid, ItemId,
     ItemKey, Json, Operation, OperationId, Orphan, Payload, Phase, Progress, ProgressUnit, ResourceId,
-    ResourceKey, ResourceStatus, Row, Status, StepIndex, StepPolicy, Timestamp, Verb,
+    ResourceKey, ResourceKind, ResourceStatus, Row, Status, StepIndex, StepPolicy, Timestamp, Verb,
 };
 #[cfg(feature = "sled")]
 pub use longrun_sled as sled;

@@ -21,6 +21,7 @@ use crate::error::SubmitError;
 use crate::kind::{Kind, STRUCT_TYPE};
 use crate::plan::PlanBuilder;
 use crate::registry::{AnyKind, Draft, fingerprint, key_digest};
+use crate::turns::Turn;
 
 /// How often a request is planned anew when its ids or its resources were taken by others in between.
 const PLANS_MAX: usize = 5;
@@ -173,6 +174,10 @@ impl Inner {
     async fn accept(self: &Arc<Self>, submission: &Submission<'_>) -> Result<Operation, NotAccepted> {
         let now = self.now();
         let draft = self.plan(submission, now).await?;
+        if draft.turn.is_some() && self.is_shutting_down() {
+            // The turn before may have ended with its task, and not with its commit.
+            return Err(SubmitError::ShuttingDown.into());
+        }
         self.registry.check_steps(&draft.parts.steps).map_err(SubmitError::Unrunnable)?;
         let busy = |claim: &Claim| claim.before().and_then(|row| Some((row.key.clone(), row.operation?)));
         if let Some((key, holder)) = draft.parts.claims.iter().find_map(busy) {
@@ -193,7 +198,7 @@ impl Inner {
         }
         let (reply, answer) = oneshot::channel();
         // In a task of its own: a caller that goes away must not leave an operation on disk that nobody has in mind.
-        self.spawn_first(commit, execution, lease, Arc::clone(&submission.admission), reply);
+        self.spawn_first(commit, execution, (lease, draft.turn), Arc::clone(&submission.admission), reply);
         match answer.await {
             Ok(Ok(operation)) => Ok(operation),
             Ok(Err(error)) => self.not_stored(id, error, submission).await,
@@ -210,8 +215,7 @@ impl Inner {
         submission: &Submission<'_>,
         now: Timestamp,
     ) -> Result<Draft, SubmitError> {
-        let (store, environment) = (Arc::clone(&self.store), Arc::clone(&self.environment));
-        let builder = PlanBuilder::new(store, environment, now, submission.call.caller.clone());
+        let builder = PlanBuilder::new(self, now, submission.call.caller.clone());
         let planned = AssertUnwindSafe(async { submission.code.plan(&submission.request, builder).await });
         let panicked = |_| SubmitError::PlanPanicked(submission.kind.to_string());
         planned.catch_unwind().await.map_err(panicked)?
@@ -246,7 +250,7 @@ impl Inner {
         self: &Arc<Self>,
         commit: Commit,
         execution: Execution,
-        mut lease: Option<Lease>,
+        (mut lease, turn): (Option<Lease>, Option<Turn>),
         admission: Arc<Admission>,
         reply: oneshot::Sender<Result<Operation, CommitError>>,
     ) {
@@ -262,6 +266,8 @@ impl Inner {
         let task = async move {
             let stored = inner.store.commit(commit).await;
             let stored = inner.settle_first(id, stored).await;
+            // Whoever looks from now on sees what this operation has made.
+            drop(turn);
             if let Err(error) = stored {
                 drop(lease);
                 if let CommitError::Unknown(_) = error {
