@@ -6,7 +6,8 @@
 //!
 //! The disk is a sparse raw image: half of it holes; of the data a third noise, a third text, a third repetition. Each tool runs
 //! in a process of its own, one after the other, in each round anew; the table has the median of the rounds. Ours is durable
-//! (every chunk and every commit synced) and read back; `qemu-img` and `cp` are given the time without any sync.
+//! (every chunk and every commit synced) and read back; `qemu-img` and `cp` are given the time without any sync. Where the
+//! machine allows it (root), the system's cache is emptied before each run, so that each reads the disk from its medium.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
@@ -90,6 +91,7 @@ fn compare(dir: &Path, size: u64, rounds: usize) -> Result<()> {
     fs::create_dir_all(dir.join("disks"))?;
     let disk = dir.join("disks/disk.raw");
     eprintln!("making a disk of {} MiB", size / MIB);
+    let cold = forget();
     let data = make(&disk, size)?;
     let mut table: Vec<(&str, Vec<Taken>)> = Vec::new();
     let mut note = |name: &'static str, taken: Taken| {
@@ -101,6 +103,7 @@ fn compare(dir: &Path, size: u64, rounds: usize) -> Result<()> {
     };
     for round in 0..rounds {
         eprintln!("round {}", round + 1);
+        forget();
         note("reading the disk", read(&disk)?);
         _ = fs::remove_dir_all(dir.join("store"));
         _ = fs::remove_dir_all(dir.join("chunks"));
@@ -125,7 +128,12 @@ fn compare(dir: &Path, size: u64, rounds: usize) -> Result<()> {
         command.arg("--sparse=always").arg(&disk).arg(&target);
         note("cp --sparse=always", theirs(&mut command, &target)?);
     }
-    println!("a disk of {} MiB, {} MiB of it data; the median of {rounds} rounds\n", size / MIB, data / MIB);
+    let cache = if cold { "nothing in the cache" } else { "all of it in the cache" };
+    println!(
+        "a disk of {} MiB, {} MiB of it data, {cache}; the median of {rounds} rounds\n",
+        size / MIB,
+        data / MIB
+    );
     println!("| | seconds | stored, MiB | peak memory, MiB |\n|---|---|---|---|");
     for (name, all) in &table {
         let Taken { seconds, stored, peak_bytes } = median(all);
@@ -148,6 +156,12 @@ fn compare(dir: &Path, size: u64, rounds: usize) -> Result<()> {
     Ok(())
 }
 
+/// Empties the system's cache. False where that is not allowed.
+fn forget() -> bool {
+    rustix::fs::sync();
+    fs::write("/proc/sys/vm/drop_caches", "3").is_ok()
+}
+
 fn median(all: &[Taken]) -> Taken {
     let mut sorted = all.to_vec();
     sorted.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
@@ -156,6 +170,7 @@ fn median(all: &[Taken]) -> Taken {
 
 /// In a process of its own, for its memory.
 fn ours(dir: &Path) -> Result<Taken> {
+    forget();
     let output = Command::new(std::env::current_exe()?).arg("copy").arg(dir).output()?;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
@@ -165,6 +180,7 @@ fn ours(dir: &Path) -> Result<Taken> {
 
 fn theirs(command: &mut Command, target: &Path) -> Result<Taken> {
     _ = fs::remove_file(target);
+    forget();
     let began = Instant::now();
     let output = command.output()?;
     let seconds = began.elapsed().as_secs_f64();

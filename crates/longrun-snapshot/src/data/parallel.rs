@@ -21,11 +21,11 @@ pub(super) enum Broken<E> {
     Failed(E),
 }
 
-/// How many threads work on the chunks of one copy: enough to keep a few cores and the medium busy at a time. Each has some
-/// 10 MiB of memory.
+/// How many threads work on the chunks of one copy: one more than cores, as one waits for the medium. Each has some 10 MiB of
+/// memory.
 pub(super) fn worker_count() -> usize {
     static COUNT: OnceLock<usize> = OnceLock::new();
-    *COUNT.get_or_init(|| thread::available_parallelism().map_or(2, usize::from).clamp(2, 4))
+    *COUNT.get_or_init(|| thread::available_parallelism().map_or(3, |cores| cores.get() + 1).clamp(2, 4))
 }
 
 /// Does `work` on each item and returns the results in the items' order. The calling thread is one of the `workers`.
