@@ -485,14 +485,19 @@ impl Execution {
             rollback_cause: None,
             progress: None,
             blocked: Vec::new(),
+            interventions: Vec::new(),
         };
         match &self.state {
             State::Active(work) => {
+                operation.interventions.clone_from(&work.interventions);
                 operation.rollback_cause = work.rollback.as_ref().map(|rollback| rollback.cause.clone());
                 operation.progress = work.progress();
                 operation.blocked = work.blocked();
             }
-            State::Done(finished, _) => operation.outcome = Some(finished.outcome.clone()),
+            State::Done(finished, _) => {
+                operation.outcome = Some(finished.outcome.clone());
+                operation.interventions.clone_from(&finished.interventions);
+            }
         }
         operation
     }

@@ -645,7 +645,7 @@ fn retries(by: &str, reason: &str) -> Command {
 }
 
 #[test]
-fn operators_can_retry_for_ever_and_leave_one_line() {
+fn operators_can_retry_for_ever_and_leave_two_lines() {
     let mut bench = Draft::chain(1).accept();
     bench.fails(0, Applied::Unknown, FINAL).undo_fails(0);
     for time in 0..3 * limits::INTERVENTIONS_MAX {
@@ -659,7 +659,8 @@ fn operators_can_retry_for_ever_and_leave_one_line() {
     bench.later(1).tell(verb(Verb::Abandon));
     assert!(bench.live.operation().was_abandoned());
     let acts = &bench.live.finished().unwrap().interventions;
-    assert_eq!((acts.len(), acts[0].at, acts[0].reason.as_str()), (2, last, "time 191"));
+    let told: Vec<_> = acts[..2].iter().map(|act| (act.at, act.reason.as_str())).collect();
+    assert_eq!((acts.len(), told), (3, vec![(first, "time 0"), (last, "time 191")]));
 }
 
 /// As many undos that fail as there may run at the same time, and some more.
@@ -668,6 +669,7 @@ fn many_blocked() -> Bench {
     let mut bench = Draft::of(&steps).parallel(limits::PARALLEL_STEPS_MAX).accept();
     bench.done(0).done(1).cancel();
     for step in 2..=65 {
+    let first = bench.now.saturating_add(Duration::from_secs(1));
         bench.fails(step, Applied::Unknown, FINAL);
     }
     for step in 0..=65 {
@@ -694,6 +696,25 @@ fn operators_leave_a_bounded_record_and_can_always_retry_and_abandon() {
     let marked = (0..64).map(|step| (Verb::MarkUndone(s(step)), "olga".to_owned()));
     assert_eq!(acts[..64], marked.collect::<Vec<_>>(), "what was taken over is all on record (C4)");
     assert_eq!(acts[64..], [(Verb::Abandon, "olga".to_owned())]);
+}
+
+#[test]
+fn c04_what_operators_did_can_be_read_before_and_after_the_end() {
+    let mut bench = Draft::chain(2).accept();
+    bench.done(0).fails(1, Applied::Unknown, FINAL).undo_fails(1).later(1).tell(retries("bob", "now"));
+    bench.undo_fails(1).later(1).tell(verb(Verb::MarkUndone(s(1)))).undo_fails(0);
+    let told = |bench: &Bench| {
+        let acts = bench.live.operation().interventions().to_vec();
+        acts.into_iter().map(|act| (act.at, act.by.to_string(), act.verb, act.reason)).collect::<Vec<_>>()
+    };
+    let mut expected = vec![
+        (t(1), "bob".to_owned(), Verb::RetryNow, "now".to_owned()),
+        (t(2), "olga".to_owned(), Verb::MarkUndone(s(1)), "ticket 12".to_owned()),
+    ];
+    assert_eq!(told(&bench), expected);
+    bench.tell(verb(Verb::Abandon));
+    expected.push((t(2), "olga".to_owned(), Verb::Abandon, "ticket 12".to_owned()));
+    assert_eq!(told(&bench), expected);
 }
 
 #[test]
