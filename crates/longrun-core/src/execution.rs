@@ -581,10 +581,11 @@ impl Work {
         if self.rollback.is_some() { Stage::RollingBack } else { Stage::Accepted }
     }
 
-    /// The progress of the first step that reports one and is not done; else the last that did.
+    /// The progress of the first step that runs, or is to run again, and told one. Nothing of steps that are over, nor
+    /// of a way that is being undone: it would look as if it were still true.
     fn progress(&self) -> Option<Progress> {
-        let running = self.sets.running.iter().find_map(|step| self.steps[step.place()].progress);
-        running.or_else(|| self.steps.iter().rev().find_map(|step| step.progress))
+        let under_way = self.sets.running.union(&self.sets.waiting_again);
+        under_way.filter(|_| self.rollback.is_none()).find_map(|step| self.steps[step.place()].progress)
     }
 
     fn blocked(&self) -> Vec<Blocked> {

@@ -145,7 +145,7 @@ impl Operation {
         matches!(self.outcome, Some(Outcome::Abandoned(_)))
     }
 
-    /// How far its longest step has come, when that reports it.
+    /// How far the first of its steps has come that is under way and tells it. Nothing while it rolls back.
     pub const fn progress(&self) -> Option<Progress> {
         self.progress
     }

@@ -544,6 +544,26 @@ fn progress_told_once_stays_though_the_checkpoint_that_told_it_is_replaced() {
 }
 
 #[test]
+fn progress_is_that_of_the_step_under_way_and_of_nothing_that_is_over() {
+    let mut bench = Draft::of(&[&[], &[0], &[0]]).accept();
+    let save = |bench: &mut Bench, step: u16, done| {
+        let (attempt, checkpoint) = (bench.live.attempt(s(step)), json("x"));
+        bench.tell(Command::Checkpoint { step: s(step), attempt, checkpoint, progress: Some(progress(done)) });
+    };
+    let shown = |bench: &Bench| bench.live.operation().progress();
+    save(&mut bench, 0, 99);
+    assert_eq!(shown(&bench), Some(progress(99)));
+    bench.done(0);
+    assert_eq!(shown(&bench), None, "a step that is done says nothing of those that run now");
+    save(&mut bench, 2, 7);
+    assert_eq!(shown(&bench), Some(progress(7)));
+    bench.fails(2, Applied::Unknown, AGAIN);
+    assert_eq!(shown(&bench), Some(progress(7)), "it goes on from there");
+    bench.cancel();
+    assert_eq!(shown(&bench), None, "nothing of it is true any more");
+}
+
+#[test]
 fn an_undo_gets_the_last_checkpoint() {
     let mut bench = Draft::chain(1).accept();
     bench.saves(0, "half").cancel().saves(0, "more").crash();
