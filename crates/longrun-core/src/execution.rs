@@ -502,6 +502,12 @@ impl Execution {
         operation
     }
 
+    /// The time by which to judge what is due. The clock may have been set back; what was due at the time of acceptance is
+    /// due all the same.
+    fn not_before_acceptance(&self, now: Timestamp) -> Timestamp {
+        now.max(self.header.created_at)
+    }
+
     /// When the engine should look at it next: the time under which the store keeps it among those that are due.
     ///
     /// Work that can go on now gives the time of acceptance, so that the oldest comes first, and so that this

@@ -548,7 +548,12 @@ fn progress_is_that_of_the_step_under_way_and_of_nothing_that_is_over() {
     let mut bench = Draft::of(&[&[], &[0], &[0]]).accept();
     let save = |bench: &mut Bench, step: u16, done| {
         let (attempt, checkpoint) = (bench.live.attempt(s(step)), json("x"));
-        bench.tell(Command::Checkpoint { step: s(step), attempt, checkpoint, progress: Some(progress(done)) });
+        bench.tell(Command::Checkpoint {
+            step: s(step),
+            attempt,
+            checkpoint,
+            progress: Some(progress(done)),
+        });
     };
     let shown = |bench: &Bench| bench.live.operation().progress();
     save(&mut bench, 0, 99);
@@ -668,6 +673,7 @@ fn retries(by: &str, reason: &str) -> Command {
 fn operators_can_retry_for_ever_and_leave_two_lines() {
     let mut bench = Draft::chain(1).accept();
     bench.fails(0, Applied::Unknown, FINAL).undo_fails(0);
+    let first = bench.now.saturating_add(Duration::from_secs(1));
     for time in 0..3 * limits::INTERVENTIONS_MAX {
         bench.later(1).tell(retries("olga", &format!("time {time}")));
     }
@@ -689,13 +695,31 @@ fn many_blocked() -> Bench {
     let mut bench = Draft::of(&steps).parallel(limits::PARALLEL_STEPS_MAX).accept();
     bench.done(0).done(1).cancel();
     for step in 2..=65 {
-    let first = bench.now.saturating_add(Duration::from_secs(1));
         bench.fails(step, Applied::Unknown, FINAL);
     }
     for step in 0..=65 {
         bench.undo_fails(step);
     }
     bench
+}
+
+#[test]
+fn c04_what_operators_did_can_be_read_before_and_after_the_end() {
+    let mut bench = Draft::chain(2).accept();
+    bench.done(0).fails(1, Applied::Unknown, FINAL).undo_fails(1).later(1).tell(retries("bob", "now"));
+    bench.undo_fails(1).later(1).tell(verb(Verb::MarkUndone(s(1)))).undo_fails(0);
+    let told = |bench: &Bench| {
+        let acts = bench.live.operation().interventions().to_vec();
+        acts.into_iter().map(|act| (act.at, act.by.to_string(), act.verb, act.reason)).collect::<Vec<_>>()
+    };
+    let mut expected = vec![
+        (t(1), "bob".to_owned(), Verb::RetryNow, "now".to_owned()),
+        (t(2), "olga".to_owned(), Verb::MarkUndone(s(1)), "ticket 12".to_owned()),
+    ];
+    assert_eq!(told(&bench), expected);
+    bench.tell(verb(Verb::Abandon));
+    expected.push((t(2), "olga".to_owned(), Verb::Abandon, "ticket 12".to_owned()));
+    assert_eq!(told(&bench), expected);
 }
 
 #[test]
@@ -716,25 +740,6 @@ fn operators_leave_a_bounded_record_and_can_always_retry_and_abandon() {
     let marked = (0..64).map(|step| (Verb::MarkUndone(s(step)), "olga".to_owned()));
     assert_eq!(acts[..64], marked.collect::<Vec<_>>(), "what was taken over is all on record (C4)");
     assert_eq!(acts[64..], [(Verb::Abandon, "olga".to_owned())]);
-}
-
-#[test]
-fn c04_what_operators_did_can_be_read_before_and_after_the_end() {
-    let mut bench = Draft::chain(2).accept();
-    bench.done(0).fails(1, Applied::Unknown, FINAL).undo_fails(1).later(1).tell(retries("bob", "now"));
-    bench.undo_fails(1).later(1).tell(verb(Verb::MarkUndone(s(1)))).undo_fails(0);
-    let told = |bench: &Bench| {
-        let acts = bench.live.operation().interventions().to_vec();
-        acts.into_iter().map(|act| (act.at, act.by.to_string(), act.verb, act.reason)).collect::<Vec<_>>()
-    };
-    let mut expected = vec![
-        (t(1), "bob".to_owned(), Verb::RetryNow, "now".to_owned()),
-        (t(2), "olga".to_owned(), Verb::MarkUndone(s(1)), "ticket 12".to_owned()),
-    ];
-    assert_eq!(told(&bench), expected);
-    bench.tell(verb(Verb::Abandon));
-    expected.push((t(2), "olga".to_owned(), Verb::Abandon, "ticket 12".to_owned()));
-    assert_eq!(told(&bench), expected);
 }
 
 #[test]
@@ -846,6 +851,44 @@ fn s14_adopting_twice_without_anything_in_between_counts_each_crash_once() {
     let waiting = bench.picture();
     bench.crash();
     assert_eq!(bench.picture(), waiting, "nothing ran, so nothing was interrupted");
+}
+
+#[test]
+fn a_gentle_stop_is_no_interruption_however_often_it_happens() {
+    let mut run = Draft::of(&[&[], &[]]).accept();
+    let mut undo = Draft::of(&[&[], &[]]).accept();
+    undo.done(0).cancel().crash();
+    for stop in 0..3 * limits::INTERRUPTIONS_MAX {
+        for bench in [&mut run, &mut undo] {
+            let before = bench.next();
+            let events = bench.try_tell_at_rest(&Command::Leave).unwrap();
+            assert_eq!(events.len(), 2, "{stop}: {events:?}");
+            assert_eq!(
+                bench.live.due_at(),
+                Some(t(0)),
+                "it costs no change of its place, and is as old as before"
+            );
+            assert_eq!(bench.try_tell_at_rest(&Command::Leave).unwrap(), [], "once is enough");
+            // A clock that was set back since does not keep it waiting.
+            bench.at(-i64::from(stop)).crash();
+            assert_eq!(bench.next(), before, "{stop}: it goes on at once");
+        }
+        assert_eq!((run.live.phase(), undo.live.blocked()), (Phase::Pending, vec![]));
+        assert!(
+            run.store.journal.len() <= 3 && undo.store.journal.len() <= 6,
+            "they take each other's place"
+        );
+    }
+    // What a step did before it was stopped is not known.
+    run.cancel();
+    assert_eq!(run.live.undoable(s(0)), Some(Undoable::MayHaveRun(None)));
+    // Crashes count on from where they were.
+    let mut both = Draft::chain(1).accept();
+    both.crash().crash().try_tell_at_rest(&Command::Leave).unwrap();
+    both.crash();
+    assert_eq!(both.next().run, [s(0)]);
+    both.crash();
+    assert_eq!(both.next().run, [], "the third crash in a row waits");
 }
 
 #[test]
