@@ -14,7 +14,7 @@ use longrun_core::{
 use longrun_store::{
     Commit, CommitError, Conflict, OperationQuery, PageTokens, ResourceQuery, Slice, Store, StoreError,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::builder::{EngineBuilder, Settings};
@@ -180,7 +180,8 @@ impl Engine {
         self.inner.command(id, Command::Cancel { by: by.clone() }).await
     }
 
-    /// An operator's act on an operation that is blocked. It is recorded with who, when and why.
+    /// An operator's act on an operation that is blocked. It is recorded with who, when and why, for
+    /// [`Operation::interventions`] to tell.
     pub async fn intervene(
         &self,
         id: OperationId,
@@ -248,7 +249,10 @@ impl Engine {
 
     /// Removes what is no longer kept now, instead of with the next sweep. Gives the number of operations removed.
     pub async fn sweep(&self) -> Result<usize, CommandError> {
-        scheduler::sweep(&self.inner).await.map_err(CommandError::Store)
+        scheduler::sweep(&self.inner).await.map_err(|error| match error {
+            CommitError::Fenced { .. } => CommandError::Fenced,
+            error => CommandError::Store(error),
+        })
     }
 
     /// Stops: takes no more work, lets what runs come to an end within `grace`, and leaves the rest to the next start.
@@ -323,7 +327,7 @@ impl Inner {
                 return Err(CommandError::Fenced);
             }
             if let Some(inbox) = self.running.inbox(id) {
-                let (reply, answer) = tokio::sync::oneshot::channel();
+                let (reply, answer) = oneshot::channel();
                 let sent = inbox.send(Message::Command { command: command.clone(), reply }).await.is_ok();
                 if let (true, Ok(answer)) = (sent, answer.await) {
                     return answer;

@@ -170,9 +170,9 @@ pub use environment::{Environment, SystemEnvironment};
 pub use error::{BuildError, CommandError, ReadError, SubmitError};
 pub use kind::{Kind, Planned, Resource, STRUCT_TYPE};
 pub use longrun_core::{
-    Attempt, Backoff, Blocked, Caller, Code, IdPrefix, IdempotencyKey, Invalid, Operation, OperationId,
-    Payload, Phase, Progress, ProgressUnit, ResourceId, ResourceKey, ResourceStatus, Row, Status, StepIndex,
-    StepPolicy, Timestamp, Verb,
+    Attempt, Backoff, Blocked, Caller, Code, IdPrefix, IdempotencyKey, Intervention, Invalid, Operation,
+    OperationId, Payload, Phase, Progress, ProgressUnit, ResourceId, ResourceKey, ResourceStatus, Row,
+    Status, StepIndex, StepPolicy, Timestamp, Verb,
 };
 #[cfg(feature = "sled")]
 pub use longrun_sled as sled;

@@ -182,7 +182,11 @@ async fn sweep_some(inner: &Arc<Inner>) -> Result<(usize, bool), CommitError> {
         now,
         limit: SWEEP,
     };
-    let purged = inner.store.purge(inner.fence, purge).await?;
+    let purged = inner.store.purge(inner.fence, purge).await.inspect_err(|error| {
+        if let CommitError::Fenced { .. } = error {
+            inner.lose();
+        }
+    })?;
     if purged.unreadable > 0 {
         tracing::warn!(operations = purged.unreadable, "old operations cannot be read and stay");
     }

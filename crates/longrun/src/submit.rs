@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use longrun_core::execution::AcceptError;
 use longrun_core::{
-    Acceptance, Caller, Claim, Execution, Header, IdPrefix, IdempotencyKey, Invalid, Json, KindName,
-    Operation, OperationId, Payload, Plan, Timestamp,
+    Acceptance, Caller, Claim, Execution, Header, IdPrefix, IdempotencyKey, Intent, Invalid, Json, KindName,
+    Operation, OperationId, Payload, Plan, ResourceKey, Timestamp,
 };
 use longrun_store::{Commit, CommitError, Conflict, LedgerClaim, LedgerEntry, StoreError};
 use tokio::sync::oneshot;
@@ -169,6 +169,9 @@ impl Inner {
             return Err(SubmitError::Busy { key, holder }.into());
         }
         let header = self.header(submission, &draft, now)?;
+        let creates = |claim: &&Claim| matches!(claim.intent, Intent::Create { .. });
+        let created: Vec<_> =
+            draft.parts.claims.iter().filter(creates).map(|claim| claim.key.clone()).collect();
         let plan = Plan::new(draft.parts).map_err(SubmitError::Plan)?;
         let id = header.id;
         // Without a slot the operation waits on disk.
@@ -185,7 +188,7 @@ impl Inner {
         self.spawn_first(commit, execution, lease, Arc::clone(&submission.admission), reply);
         match answer.await {
             Ok(Ok(operation)) => Ok(operation),
-            Ok(Err(error)) => self.not_stored(id, error, submission).await,
+            Ok(Err(error)) => self.not_stored(id, error, submission, &created).await,
             Err(_) => {
                 let cause = StoreError::Unavailable("the engine stopped".into());
                 Err(SubmitError::Unknown { operation: id, cause }.into())
@@ -313,6 +316,7 @@ impl Inner {
         id: OperationId,
         error: CommitError,
         submission: &Submission<'_>,
+        created: &[ResourceKey],
     ) -> Result<Operation, NotAccepted> {
         Err(match (error, &submission.ledger) {
             (CommitError::Conflict(Conflict::Idempotency(entry)), Some(claim)) => {
@@ -321,7 +325,7 @@ impl Inner {
             (CommitError::Conflict(Conflict::Resource { key, holder, exists }), _) => match holder {
                 Some(holder) => SubmitError::Busy { key, holder }.into(),
                 // It was looked up when the plan was made, and has changed since: plan anew, and see.
-                None if exists => NotAccepted::Again(SubmitError::Exists(key)),
+                None if exists && created.contains(&key) => NotAccepted::Again(SubmitError::Exists(key)),
                 None => NotAccepted::Again(SubmitError::Changed(key)),
             },
             // The id is taken: draw another.

@@ -7,7 +7,7 @@ use longrun::{Code, CommandError, Phase, SubmitError, Verb};
 use tokio::time::Instant;
 
 use crate::common::disk::Knobs;
-use crate::common::script::{Act, Do, Fault, Script, Touch};
+use crate::common::script::{Act, Do, Fault, Manner, Script, Touch};
 use crate::common::world::What;
 use crate::common::{Rig, call, caller, keyed, millis, pass};
 
@@ -29,7 +29,7 @@ async fn c17_a_fenced_engine_changes_nothing_and_says_so() {
     let refused = old.submit::<crate::common::script::Scripted>(&script, call()).await.unwrap_err();
     assert!(matches!(refused, SubmitError::Fenced), "{refused:?}");
     assert!(matches!(old.cancel(accepted.id(), &caller()).await, Err(CommandError::Fenced)));
-    assert!(old.sweep().await.is_err());
+    assert!(matches!(old.sweep().await, Err(CommandError::Fenced)));
     pass(500).await;
     assert_eq!(rig.faults.commits(), before, "nothing was written");
     let done = rig.done(accepted.id()).await;
@@ -38,6 +38,21 @@ async fn c17_a_fenced_engine_changes_nothing_and_says_so() {
     let tokens: Vec<_> =
         rig.world.calls_of(done.id(), What::Run, "a").iter().map(|run| run.token.epoch).collect();
     assert!(tokens[1] > tokens[0], "S31: the handler sees it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn c17_an_engine_that_learns_of_it_by_a_sweep_says_so_and_stops() {
+    let mut rig = Rig::new().await;
+    let store = rig.mount();
+    let old = rig.builder(store.clone()).start().await.unwrap();
+    let new = rig.builder(store).start().await.unwrap();
+    rig.put(new);
+    let answer = old.sweep().await;
+    assert!(matches!(answer, Err(CommandError::Fenced)), "{answer:?}");
+    // It does not even plan any more.
+    let script = Script::chain(&["a"]).manner(Manner::Panic);
+    let refused = old.submit::<crate::common::script::Scripted>(&script, call()).await;
+    assert!(matches!(refused, Err(SubmitError::Fenced)), "{refused:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,10 +1,17 @@
 //! Accepting: durable, atomic, once for each key, bounded.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use longrun::store::{Kv, Table};
-use longrun::{Code, IdempotencyKey, Phase, ResourceStatus, SubmitError};
+use longrun::{
+    Code, Engine, IdempotencyKey, Kind, Phase, PlanBuilder, Planned, Resource, ResourceStatus, SubmitError,
+    async_trait,
+};
 use longrun_core::Json;
+use tokio::time::Instant;
 
 use crate::common::script::{Act, Do, Manner, Script, Scripted, Thing, Told, Touch, folder, thing_id};
 use crate::common::{Rig, call, keyed, millis, pass};
@@ -321,14 +328,98 @@ async fn a_deadline_of_nothing_is_over_before_it_begins() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_kind_planned_only_once_and_waits_for_nobody() {
+async fn a_kind_plans_once_for_each_request_and_keeps_nobody_waiting() {
+    let mut rig = Rig::stopped(|builder| builder);
+    let store = rig.mount();
+    let plans = Arc::new(AtomicUsize::new(0));
+    let engine = rig.builder(store).kind(Counting(Arc::clone(&plans))).start().await.unwrap();
+    rig.put(engine);
+    let start = Instant::now();
+    let slow = async {
+        let accepted =
+            rig.engine().submit::<Counting>(&one().manner(Manner::Slow), keyed("slow")).await.unwrap();
+        (accepted, start.elapsed())
+    };
+    let fast = async {
+        let accepted = rig.engine().submit::<Counting>(&one(), keyed("fast")).await.unwrap();
+        (rig.done(accepted.id()).await, start.elapsed())
+    };
+    let ((slow, planned_by), (fast, done_by)) = tokio::join!(slow, fast);
+    assert!(fast.done() && done_by < millis(1000), "it waited for the plan of another: {done_by:?}");
+    assert!(planned_by >= millis(1000));
+    assert_eq!(plans.load(Ordering::SeqCst), 2);
+    rig.done(slow.id()).await;
+    // A repeat is not planned.
+    let again = rig.engine().submit::<Counting>(&one(), keyed("fast")).await.unwrap();
+    assert_eq!((again.id(), plans.load(Ordering::SeqCst)), (fast.id(), 2));
+}
+
+/// Plans as [`Scripted`] does, and counts.
+struct Counting(Arc<AtomicUsize>);
+
+#[async_trait]
+impl Kind for Counting {
+    const NAME: &'static str = "test.counting";
+    const RESPONSE_TYPE: &'static str = Thing::TYPE_URL;
+    type Request = Script;
+    type Metadata = Told;
+    type Response = Thing;
+
+    async fn plan(&self, script: &Script, plan: &mut PlanBuilder) -> Planned<Self> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        let (told, last) = Kind::plan(&Scripted, script, plan).await?;
+        Ok((told, last))
+    }
+}
+
+/// Changes things, and while it plans lets another operation change them.
+struct Overtaken(Arc<std::sync::Mutex<Option<Engine>>>);
+
+#[async_trait]
+impl Kind for Overtaken {
+    const NAME: &'static str = "test.overtaken";
+    const RESPONSE_TYPE: &'static str = Thing::TYPE_URL;
+    type Request = Script;
+    type Metadata = Told;
+    type Response = Thing;
+
+    async fn plan(&self, script: &Script, plan: &mut PlanBuilder) -> Planned<Self> {
+        let planned = Kind::plan(&Scripted, script, plan).await?;
+        let engine = self.0.lock().unwrap().clone();
+        if let Some(engine) = engine {
+            let other = one().touch(Touch::Update("t".to_owned()));
+            let other = engine.submit::<Scripted>(&other, call()).await.map_err(|error| error.status())?;
+            engine.wait_done(other.id()).await.map_err(|error| error.status())?;
+        }
+        Ok(planned)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_moves_during_every_plan_is_answered_as_changed_and_not_as_existing() {
+    let mut rig = Rig::stopped(|builder| builder);
+    let store = rig.mount();
+    let handle = Arc::default();
+    let engine = rig.builder(store).kind(Overtaken(Arc::clone(&handle))).start().await.unwrap();
+    rig.put(engine);
+    rig.play(&one().touch(Touch::Create("t".to_owned()))).await;
+    *handle.lock().unwrap() = Some(rig.engine().clone());
+    for touch in [Touch::Update("t".to_owned()), Touch::Delete("t".to_owned())] {
+        let refused = rig.engine().submit::<Overtaken>(&one().touch(touch), keyed("k")).await.unwrap_err();
+        assert!(matches!(refused, SubmitError::Changed(_)), "{refused:?}");
+        assert_eq!(refused.code(), Code::Aborted);
+    }
+    *handle.lock().unwrap() = None;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_that_the_request_makes_impossible_is_not_answered_as_a_bug() {
     let rig = Rig::new().await;
-    let slow = one().manner(Manner::Slow);
-    let (slow, fast) = tokio::join!(rig.try_submit(&slow, call()), async {
-        let accepted = rig.submit(&one()).await;
-        rig.done(accepted.id()).await
-    });
-    assert!(fast.modified_at() < slow.as_ref().unwrap().modified_at() || fast.done());
-    rig.done(slow.unwrap().id()).await;
-    assert!(rig.engine().submit::<Scripted>(&one(), call()).await.is_ok());
+    let twice = one().touch(Touch::Create("t".to_owned())).touch(Touch::Create("t".to_owned()));
+    assert_eq!(rig.try_submit(&twice, call()).await.unwrap_err().code(), Code::InvalidArgument);
+    let mut many = one();
+    for number in 0..9 {
+        many = many.touch(Touch::Create(format!("t{number}")));
+    }
+    assert_eq!(rig.try_submit(&many, call()).await.unwrap_err().code(), Code::InvalidArgument);
 }
