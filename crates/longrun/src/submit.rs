@@ -92,10 +92,16 @@ impl Engine {
         let mut plans = 0;
         loop {
             plans += 1;
-            match inner.accept(&submission).await {
-                Err(NotAccepted::Again(_)) if plans < PLANS_MAX => {}
-                Err(NotAccepted::Again(error) | NotAccepted::Finally(error)) => return Err(error),
+            let refused = match inner.accept(&submission).await {
                 Ok(operation) => return Ok(operation),
+                Err(refused) => refused,
+            };
+            if let Some(answer) = inner.accepted_meanwhile(&submission, &refused).await {
+                return answer;
+            }
+            match refused {
+                NotAccepted::Again(_) if plans < PLANS_MAX => {}
+                NotAccepted::Again(error) | NotAccepted::Finally(error) => return Err(error),
             }
         }
     }
@@ -157,6 +163,22 @@ impl Inner {
             return Err(SubmitError::KeyReused(entry.operation));
         }
         self.find(entry.operation).await?.ok_or(SubmitError::KeyOutlived(entry.operation))
+    }
+
+    /// Answers a request that was refused, if its key was taken while it was planned: what stood in its way is then the
+    /// very operation that it asks for, or what that one did (C15).
+    async fn accepted_meanwhile(
+        &self,
+        submission: &Submission<'_>,
+        refused: &NotAccepted,
+    ) -> Option<Result<Operation, SubmitError>> {
+        let claim = submission.ledger.as_ref()?;
+        if let NotAccepted::Finally(SubmitError::Unknown { .. }) = refused {
+            // Nothing refused it, and the store was asked already.
+            return None;
+        }
+        let entry = self.store.ledger(&claim.digest).await.ok().flatten()?;
+        Some(self.repeated(&entry, claim).await)
     }
 
     /// Plans the request and stores what comes of it.

@@ -124,6 +124,37 @@ async fn c15_a_hundred_racing_submits_make_one_operation() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn c15_a_repeat_whose_plan_meets_what_the_first_did_gets_the_same_operation() {
+    // The first is accepted while the repeat plans: the row is held by it, or was moved by it, or is gone with it.
+    let touches =
+        [Touch::Delete("t".to_owned()), Touch::Update("t".to_owned()), Touch::Create("t".to_owned())];
+    for touch in touches {
+        for lasts in [0, 300, 5000] {
+            let rig = Rig::new().await;
+            if !matches!(touch, Touch::Create(_)) {
+                rig.play(&one().touch(Touch::Create("t".to_owned()))).await;
+            }
+            let script = Script::new([Act::new("a").run([Do::Sleep(lasts), Do::Apply])]).touch(touch.clone());
+            let script = script.manner(Manner::Slow);
+            let repeats = (0..4).map(|number| {
+                let (rig, script) = (&rig, &script);
+                async move {
+                    pass(number * 300).await;
+                    rig.try_submit(script, keyed("k")).await
+                }
+            });
+            let answers = join_all(repeats).await;
+            let ids: Vec<_> = answers.iter().map(|answer| answer.as_ref().unwrap().id()).collect();
+            assert!(ids.iter().all(|id| *id == ids[0]), "{touch:?} that lasts {lasts} ms");
+            // Another request under the key is told so, and not that the row is held.
+            let other = rig.try_submit(&one().touch(touch.clone()), keyed("k")).await.unwrap_err();
+            assert!(matches!(other, SubmitError::KeyReused(id) if id == ids[0]), "{other}");
+            rig.check(&rig.done(ids[0]).await, &script);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn c15_a_hundred_racing_submits_make_one_operation_in_a_slow_store() {
     let rig = Rig::with(|builder| builder.running_max(4)).await;
     crate::common::disk::Knobs::set(&rig.knobs.commit_ms, 20);
