@@ -139,7 +139,9 @@ impl Driver {
             let now = self.inner.now();
             if *shutting_down.borrow_and_update() {
                 self.stop_all(Stop::ShuttingDown);
-                if self.performing.is_empty() && self.ended.is_empty() {
+                if self.performing.is_empty() && self.ended.is_empty() && self.delayed.is_empty() {
+                    // All of it has ended, as it was told: the next start must not take it for a crash.
+                    self.turn(vec![Happened::quiet(Command::Leave)]).await?;
                     return Err(Leave::Stopping);
                 }
             } else {

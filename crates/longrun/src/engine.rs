@@ -258,6 +258,9 @@ impl Engine {
     /// Stops: takes no more work, lets what runs come to an end within `grace`, and leaves the rest to the next start.
     /// Returns within `grace`, whatever the steps do. True when nothing had to be left: then no task of the engine holds
     /// the store any more.
+    ///
+    /// A step that is told to stop and ends in time, or is dropped after the grace of its own policy, is run again after the
+    /// next start as if nothing had been. One that is still on when `grace` is over counts as interrupted, as in a crash.
     pub async fn shutdown(&self, grace: Duration) -> bool {
         self.inner.shutting_down.send_replace(true);
         self.inner.slots.close();

@@ -126,12 +126,43 @@ async fn many_shutdowns_do_not_wear_an_operation_out() {
     let act = Act::new("a").run([Do::UntilStopped]).runs_max(2);
     let script = Script::new([act]);
     let accepted = rig.submit(&script).await;
-    for _ in 0..8 {
+    for round in 1..=30 {
         pass(100).await;
+        assert_eq!(rig.world.runs(accepted.id(), "a"), round, "it goes on at once after each start");
         assert!(rig.engine().shutdown(millis(1000)).await);
         rig.restart().await;
     }
     assert_eq!(rig.get(accepted.id()).await.phase(), Phase::Pending);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_shutdowns_do_not_wear_an_undo_out() {
+    let mut rig = Rig::new().await;
+    let bad = Act::new("b").after(["a"]).run([Do::Fail(Fault::NotAppliedForGood)]);
+    let script = Script::new([Act::new("a").undo([Do::WaitForStop, Do::Fail(Fault::Unknown)]), bad]);
+    let accepted = rig.submit(&script).await;
+    for round in 1..=30 {
+        pass(100).await;
+        assert_eq!(rig.world.undos(accepted.id(), "a"), round, "it goes on at once after each start");
+        assert!(rig.engine().shutdown(millis(1000)).await);
+        rig.restart().await;
+    }
+    let operation = rig.get(accepted.id()).await;
+    assert_eq!((operation.phase(), operation.blocked()), (Phase::RollingBack, &[][..]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_step_saved_while_the_store_was_slow_is_not_lost_at_a_shutdown() {
+    let mut rig = Rig::new().await;
+    let run = vec![Do::Save(1), Do::WaitForStop, Do::Save(2), Do::UntilStopped];
+    let script = Script::new([Act::new("a").runs([run, vec![Do::Apply]])]);
+    let accepted = rig.submit(&script).await;
+    pass(100).await;
+    assert!(rig.engine().shutdown(millis(5000)).await);
+    rig.restart().await;
+    rig.check(&rig.done(accepted.id()).await, &script);
+    let runs = rig.world.calls_of(accepted.id(), crate::common::world::What::Run, "a");
+    assert_eq!((runs.len(), runs[1].checkpoint), (2, Some(2)));
 }
 
 #[tokio::test(start_paused = true)]
