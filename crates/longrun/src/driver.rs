@@ -62,7 +62,8 @@ struct Happened {
 
 enum Reply {
     Nobody,
-    Checkpoint(oneshot::Sender<bool>),
+    /// Those who save: all who saved in the same run while the store was away.
+    Checkpoint(Vec<oneshot::Sender<bool>>),
     Command(oneshot::Sender<Result<Operation, CommandError>>),
 }
 
@@ -88,7 +89,7 @@ pub(crate) struct Driver {
     undos: BTreeMap<StepIndex, (u32, watch::Sender<Option<Stop>>)>,
     /// Ends that came while a commit was under way.
     ended: VecDeque<Ended>,
-    /// Checkpoints that came while the store was away.
+    /// Checkpoints that came while the store was away: of each run, the newest.
     delayed: VecDeque<Happened>,
 }
 
@@ -403,7 +404,7 @@ impl Driver {
                     Message::Command { reply, .. } => {
                         _ = reply.send(Err(CommandError::Store(CommitError::Unavailable(away.cause()))));
                     }
-                    checkpoint => self.delayed.push_back(checkpoint.into()),
+                    checkpoint => delay(&mut self.delayed, checkpoint.into()),
                 },
                 // What was not stored is unknown to the next start, as after a crash.
                 _ = shutting_down.wait_for(|stop| *stop) => return Err(Leave::Stopping),
@@ -428,6 +429,28 @@ impl Away {
     fn cause(&self) -> Cause {
         std::io::Error::new(self.kind, self.cause.clone()).into()
     }
+}
+
+/// Keeps a checkpoint for when the store is back. It takes the place of an earlier one of the same run, as it would on
+/// disk: once it is durable, what came before it is saved too. Those who gave up waiting are forgotten.
+fn delay(delayed: &mut VecDeque<Happened>, mut newer: Happened) {
+    let run_of = |one: &Happened| match one.command {
+        Command::Checkpoint { step, attempt, .. } => Some((step, attempt)),
+        _ => None,
+    };
+    let run = run_of(&newer);
+    if let Some(place) = delayed.iter().position(|one| run.is_some() && run_of(one) == run)
+        && let Some(Happened { command: Command::Checkpoint { progress: told, .. }, reply, .. }) =
+            delayed.remove(place)
+    {
+        if let Command::Checkpoint { progress, .. } = &mut newer.command {
+            *progress = progress.or(told);
+        }
+        if let (Reply::Checkpoint(replies), Reply::Checkpoint(earlier)) = (&mut newer.reply, reply) {
+            replies.extend(earlier.into_iter().filter(|reply| !reply.is_closed()));
+        }
+    }
+    delayed.push_back(newer);
 }
 
 /// Callers do not wait for a store that is away: they are told, and may ask again. What they asked is dropped. If the
@@ -480,7 +503,11 @@ impl Happened {
         match (self.reply, self.verdict) {
             (Reply::Nobody, Ok(())) => {}
             (Reply::Nobody, Err(refusal)) => tracing::debug!(%refusal, "a late report is ignored"),
-            (Reply::Checkpoint(reply), verdict) => _ = reply.send(verdict.is_ok()),
+            (Reply::Checkpoint(replies), verdict) => {
+                for reply in replies {
+                    _ = reply.send(verdict.is_ok());
+                }
+            }
             (Reply::Command(reply), verdict) => {
                 let answer = verdict.map(|()| execution.operation()).map_err(CommandError::Refused);
                 _ = reply.send(answer);
@@ -494,7 +521,7 @@ impl From<Message> for Happened {
         match message {
             Message::Checkpoint { step, attempt, checkpoint, progress, reply } => Self {
                 command: Command::Checkpoint { step, attempt, checkpoint, progress },
-                reply: Reply::Checkpoint(reply),
+                reply: Reply::Checkpoint(vec![reply]),
                 verdict: Ok(()),
             },
             Message::Command { command, reply } => {
@@ -597,4 +624,53 @@ pub(crate) async fn take_up(
     };
     *lock(&entry.progress) = None;
     Driver::new(Arc::clone(inner), Arc::clone(entry), execution, inbox).drive(true).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkpoint(step: u16, value: u32, progress: Option<u64>) -> (Happened, oneshot::Receiver<bool>) {
+        let (reply, saved) = oneshot::channel();
+        let message = Message::Checkpoint {
+            step: StepIndex(step),
+            attempt: Attempt(1),
+            checkpoint: Json::encode("checkpoint", &value).unwrap(),
+            progress: progress.map(|done| Progress {
+                done,
+                total: 10,
+                unit: longrun_core::ProgressUnit::Items,
+            }),
+            reply,
+        };
+        (message.into(), saved)
+    }
+
+    #[test]
+    fn of_the_checkpoints_of_one_run_the_newest_is_kept_during_an_outage_and_all_who_wait_are_told() {
+        let mut delayed = VecDeque::new();
+        let mut waiting = Vec::new();
+        for value in 0..1000 {
+            for step in 0..2 {
+                let (happened, saved) = checkpoint(step, value, (value == 5).then_some(5));
+                delay(&mut delayed, happened);
+                // Most give up, as a save does that is dropped by a timeout.
+                if value % 400 == 0 {
+                    waiting.push(saved);
+                }
+            }
+        }
+        assert_eq!(delayed.len(), 2);
+        for one in delayed {
+            let Command::Checkpoint { checkpoint, progress, .. } = &one.command else { panic!("another") };
+            assert_eq!(checkpoint.decode::<u32>().unwrap(), 999);
+            assert_eq!(progress.map(|progress| progress.done), Some(5), "told once, it stays");
+            let Reply::Checkpoint(replies) = one.reply else { panic!("nobody is told") };
+            assert!(replies.len() <= 4, "{} replies are kept", replies.len());
+            replies.into_iter().for_each(|reply| _ = reply.send(true));
+        }
+        for mut saved in waiting {
+            assert_eq!(saved.try_recv(), Ok(true));
+        }
+    }
 }
