@@ -29,7 +29,7 @@ use longrun_store::{Cause, Commit, CommitError};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::context::Stop;
-use crate::engine::{Inner, LoadError, lock};
+use crate::engine::{Inner, LoadError};
 use crate::error::CommandError;
 use crate::perform::{self, Ended};
 use crate::registry::HoldReason;
@@ -311,6 +311,7 @@ impl Driver {
             }
         }
         self.entry.publish(self.execution.operation());
+        self.entry.keep_progress(|step| self.runs.contains_key(&step));
         if self.execution.is_done() {
             self.inner.ended(&self.execution);
         }
@@ -622,7 +623,6 @@ pub(crate) async fn take_up(
             return Some(inner.now().saturating_add(STORE_BACKOFF.longest));
         }
     };
-    *lock(&entry.progress) = None;
     Driver::new(Arc::clone(inner), Arc::clone(entry), execution, inbox).drive(true).await
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use longrun_core::limits::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX};
 use longrun_core::{
-    Caller, Command, Execution, Fence, Invalid, Operation, OperationId, ResourceId, ResourceKind, Row,
+    Caller, Command, Execution, Fence, Invalid, Operation, OperationId, Phase, ResourceId, ResourceKind, Row,
     Status, Timestamp, Verb,
 };
 use longrun_store::{
@@ -310,7 +310,7 @@ impl Inner {
     /// The operation as it is now, if there is one.
     pub(crate) async fn find(&self, id: OperationId) -> Result<Option<Operation>, StoreError> {
         if let Some(operation) = self.running.operation(id) {
-            return Ok(Some(operation));
+            return Ok(Some(self.with_progress(operation)));
         }
         let stored = self.store.load(id).await?;
         Ok(stored.map(|execution| self.with_progress(execution.operation())))
@@ -318,7 +318,7 @@ impl Inner {
 
     fn with_progress(&self, operation: Operation) -> Operation {
         match self.running.progress(operation.id()) {
-            Some(progress) if !operation.done() => operation.with_progress(progress),
+            Some(progress) if operation.phase() == Phase::Pending => operation.with_progress(progress),
             _ => operation,
         }
     }
