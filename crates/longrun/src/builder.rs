@@ -89,6 +89,9 @@ impl EngineBuilder {
     }
 
     /// The 3 characters with which the ids of operations begin. `opr` unless said.
+    ///
+    /// Ids order by their prefix first and then by time, and lists go by id: the prefix must not be changed on a store
+    /// that was used with another, or lists are newest first within each prefix only.
     pub fn operation_prefix(mut self, prefix: IdPrefix) -> Self {
         self.settings.prefix = Some(prefix);
         self

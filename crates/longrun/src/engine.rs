@@ -192,7 +192,8 @@ impl Engine {
         self.inner.command(id, Command::Intervene { by: by.clone(), verb, reason: reason.to_owned() }).await
     }
 
-    /// Lists operations, newest first.
+    /// Lists operations, newest first, as long as the
+    /// [prefix of their ids](EngineBuilder::operation_prefix) was never changed.
     pub async fn list_operations(
         &self,
         query: &OperationQuery,
