@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use longrun_core::limits::DURATION_MILLIS_MAX;
 use longrun_core::{IdPrefix, Invalid, KindName, StepName};
 use longrun_store::Store;
 
@@ -12,6 +13,11 @@ use crate::error::BuildError;
 use crate::kind::Kind;
 use crate::registry::Registry;
 use crate::step::Step;
+
+/// The longest time to keep something: a hundred years.
+const KEEP_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
+/// The longest time between two sweeps.
+const SWEEP_EVERY_MAX: Duration = Duration::from_millis(DURATION_MILLIS_MAX);
 
 /// The limits and times of an engine.
 #[derive(Clone, Copy, Debug)]
@@ -110,19 +116,20 @@ impl EngineBuilder {
         self
     }
 
-    /// How long done operations are kept; 30 days unless said (C20).
+    /// How long done operations are kept; 30 days unless said, at most a hundred years (C20).
     pub fn retention(mut self, retention: Duration) -> Self {
         self.settings.retention = retention;
         self
     }
 
-    /// How long an idempotency key is remembered after its operation is gone; 7 days unless said (C15).
+    /// How long an idempotency key is remembered after its operation is gone; 7 days unless said, at most a hundred
+    /// years (C15).
     pub fn key_retention(mut self, retention: Duration) -> Self {
         self.settings.key_retention = retention;
         self
     }
 
-    /// How often to look for what is no longer kept; a minute unless said.
+    /// How often to look for what is no longer kept; a minute unless said, at most 366 days.
     pub fn sweep_every(mut self, interval: Duration) -> Self {
         self.settings.sweep_every = interval;
         self
@@ -146,8 +153,14 @@ impl EngineBuilder {
         if self.settings.running_max == 0 {
             return Err(Invalid::new("running_max", "must be at least 1").into());
         }
-        if self.settings.sweep_every.is_zero() {
-            return Err(Invalid::new("sweep_every", "must be longer than nothing").into());
+        if self.settings.sweep_every.is_zero() || self.settings.sweep_every > SWEEP_EVERY_MAX {
+            return Err(
+                Invalid::new("sweep_every", "must be longer than nothing and at most 366 days").into()
+            );
+        }
+        let kept = [("retention", self.settings.retention), ("key_retention", self.settings.key_retention)];
+        if let Some((field, _)) = kept.into_iter().find(|(_, time)| *time > KEEP_MAX) {
+            return Err(Invalid::new(field, "must be at most a hundred years").into());
         }
         tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
         let fence = self.store.take_over().await?;

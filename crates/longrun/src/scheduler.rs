@@ -3,12 +3,16 @@
 //! Recovery is nothing special. Every unfinished operation has one place in the store's order of due work; after a start
 //! the scheduler walks it as it always does. What runs already, and what is held, is passed over.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use longrun_core::limits::DURATION_MILLIS_MAX;
 use longrun_core::{OperationId, Timestamp};
 use longrun_store::{CommitError, Due, Purge, Store, StoreError};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::driver::{self, Lease};
@@ -23,11 +27,30 @@ const STORE_WAIT: Duration = Duration::from_secs(1);
 
 /// Runs until the engine stops.
 pub(crate) async fn run(inner: Arc<Inner>) {
-    let mut next_sweep = tokio::time::Instant::now() + inner.settings.sweep_every;
+    while !inner.is_shutting_down() {
+        if AssertUnwindSafe(rounds(&inner)).catch_unwind().await.is_err() {
+            // Nothing would be taken up any more. What it was about to do it finds by looking anew.
+            tracing::error!("the scheduler panicked and begins anew");
+            metrics::counter!("longrun_scheduler_panics_total").increment(1);
+            let mut shutting_down = inner.shutting_down.subscribe();
+            _ = tokio::time::timeout(STORE_WAIT, stopped(&mut shutting_down)).await;
+            inner.slots.note_work();
+        }
+    }
+}
+
+/// So long from now; in the far future if no clock goes that far.
+fn from_now(wait: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(wait).unwrap_or_else(|| now + Duration::from_millis(DURATION_MILLIS_MAX))
+}
+
+async fn rounds(inner: &Arc<Inner>) {
+    let mut next_sweep = from_now(inner.settings.sweep_every);
     let mut shutting_down = inner.shutting_down.subscribe();
     while !inner.is_shutting_down() {
         let changed = inner.slots.changed.notified();
-        let looked = look(&inner).await;
+        let looked = look(inner).await;
         if let Err(error) = &looked {
             tracing::warn!(error = crate::step::with_causes(error), "the order of due work cannot be read");
         }
@@ -50,13 +73,12 @@ pub(crate) async fn run(inner: Arc<Inner>) {
             () = stopped(&mut shutting_down) => break,
             () = due => inner.slots.note_work(),
             () = tokio::time::sleep_until(next_sweep) => {
-                next_sweep = tokio::time::Instant::now();
-                match sweep_some(&inner).await {
+                next_sweep = from_now(inner.settings.sweep_every);
+                match sweep_some(inner).await {
                     // The rest has its turn when the backlog has had its own.
-                    Ok((_, true)) => {}
-                    Ok(_) => next_sweep += inner.settings.sweep_every,
+                    Ok((_, true)) => next_sweep = Instant::now(),
+                    Ok(_) => {}
                     Err(error) => {
-                        next_sweep += inner.settings.sweep_every;
                         let error = crate::step::with_causes(&error);
                         tracing::warn!(error, "old operations could not be removed");
                     }

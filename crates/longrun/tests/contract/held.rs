@@ -169,6 +169,20 @@ async fn what_does_not_fit_together_is_refused_when_it_is_built() {
         build().sweep_every(crate::common::millis(0)).start().await,
         Err(BuildError::Setting(_))
     ));
+    let too_long = [
+        build().sweep_every(std::time::Duration::MAX),
+        build().retention(std::time::Duration::MAX),
+        build().key_retention(std::time::Duration::MAX),
+    ];
+    for builder in too_long {
+        assert!(matches!(builder.start().await, Err(BuildError::Setting(_))));
+    }
+    let day = std::time::Duration::from_secs(24 * 60 * 60);
+    let longest = build().sweep_every(366 * day).retention(100 * 366 * day).key_retention(100 * 366 * day);
+    let engine = longest.start().await.unwrap();
+    let accepted = engine.submit::<Scripted>(&Script::chain(&["a"]), call()).await.unwrap();
+    engine.wait_done(accepted.id()).await.unwrap();
+    assert_eq!(engine.sweep().await.unwrap(), 0);
     let engine = rig.bare(store.clone()).kind(Scripted).start().await.unwrap();
     let refused = engine.submit::<Scripted>(&Script::chain(&["a"]), call()).await.unwrap_err();
     assert_eq!(refused.code(), Code::Internal, "the step is not registered: {refused}");

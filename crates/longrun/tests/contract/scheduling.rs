@@ -115,6 +115,25 @@ async fn l1_a_store_that_cannot_be_looked_through_is_asked_now_and_then_not_in_a
 }
 
 #[tokio::test(start_paused = true)]
+async fn l1_a_scheduler_that_panics_begins_anew() {
+    let rig = Rig::with(|builder| builder.running_max(1)).await;
+    let first = rig.submit(&lasting(100)).await;
+    let waiting = rig.submit(&lasting(100)).await;
+    Knobs::set(&rig.knobs.dues_to_panic, 3);
+    for id in [first.id(), waiting.id()] {
+        let done = rig.engine().wait(id, millis(60_000)).await.unwrap();
+        assert!(done.done(), "nobody takes it up any more");
+    }
+    assert!(rig.knobs.due_calls.load(std::sync::atomic::Ordering::SeqCst) < 100);
+    rig.check_slots(1).await;
+    Knobs::set(&rig.knobs.dues_to_panic, u64::MAX);
+    rig.submit(&lasting(100)).await;
+    rig.submit(&lasting(100)).await;
+    pass(200).await;
+    assert!(rig.engine().shutdown(millis(10)).await, "it stops all the same");
+}
+
+#[tokio::test(start_paused = true)]
 async fn l1_a_clock_that_moves_between_two_looks_loses_nothing() {
     for tick in [1, 100, 10_000, 150_000] {
         let rig = Rig::with(|builder| builder.running_max(2)).await;
