@@ -162,10 +162,11 @@ impl EngineBuilder {
         if let Some((field, _)) = kept.into_iter().find(|(_, time)| *time > KEEP_MAX) {
             return Err(Invalid::new(field, "must be at most a hundred years").into());
         }
-        tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
+        let runtime = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
         let fence = self.store.take_over().await?;
         // Before anything new is taken, so that nothing is counted twice.
         let unfinished = crate::scheduler::count_unfinished(self.store.as_ref()).await?;
-        Ok(Engine::start(self.store, self.environment, self.registry, self.settings, fence, unfinished))
+        let Self { store, environment, registry, settings, .. } = self;
+        Ok(Engine::start(runtime, store, environment, registry, settings, fence, unfinished))
     }
 }

@@ -14,18 +14,20 @@ use longrun_core::{
 use longrun_store::{
     Commit, CommitError, Conflict, OperationQuery, PageTokens, ResourceQuery, Slice, Store, StoreError,
 };
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
+use tracing::Instrument;
 
 use crate::builder::{EngineBuilder, Settings};
 use crate::driver::Message;
 use crate::environment::Environment;
-use crate::error::{CommandError, ReadError};
+use crate::error::{CommandError, ReadError, Stops};
 use crate::kind::Resource;
 use crate::plan::{Found, key};
 use crate::registry::{HoldReason, Registry};
 use crate::running::{Entry, Running, Slots};
 use crate::scheduler;
+use crate::tasks::{Tasks, Token};
 use crate::waiters::Waiters;
 
 /// An engine: accepts operations, runs them, and answers about them. Cheap to clone.
@@ -59,7 +61,7 @@ pub(crate) struct Inner {
     pub(crate) unfinished: AtomicU64,
     pub(crate) fenced: AtomicBool,
     pub(crate) shutting_down: watch::Sender<bool>,
-    scheduler: Mutex<Option<JoinHandle<()>>>,
+    pub(crate) tasks: Tasks,
     tokens: PageTokens,
 }
 
@@ -112,6 +114,7 @@ impl Engine {
     }
 
     pub(crate) fn start(
+        runtime: Handle,
         store: Arc<dyn Store>,
         environment: Arc<dyn Environment>,
         registry: Registry,
@@ -133,10 +136,9 @@ impl Engine {
             unfinished: AtomicU64::new(unfinished),
             fenced: AtomicBool::new(false),
             shutting_down: watch::Sender::new(false),
-            scheduler: Mutex::default(),
+            tasks: Tasks::on(runtime),
         });
-        let scheduler = tokio::spawn(scheduler::run(Arc::clone(&inner)));
-        *lock(&inner.scheduler) = Some(scheduler);
+        inner.tasks.token().spawn(scheduler::run(Arc::clone(&inner)));
         let stop = Arc::new(StopOnDrop(Arc::clone(&inner)));
         Self { inner, _stop: stop }
     }
@@ -175,7 +177,7 @@ impl Engine {
     /// Cancels an operation: it is undone, and then done with error CANCELLED (C13).
     ///
     /// The answer shows the operation as it is. It is unchanged when it was done, was rolling back already, or had passed
-    /// its point of no return. Durable when it returns.
+    /// its point of no return. Durable when it returns. A caller that goes away in between leaves it cancelled or not, whole.
     pub async fn cancel(&self, id: OperationId, by: &Caller) -> Result<Operation, CommandError> {
         self.inner.command(id, Command::Cancel { by: by.clone() }).await
     }
@@ -250,6 +252,7 @@ impl Engine {
 
     /// Removes what is no longer kept now, instead of with the next sweep. Gives the number of operations removed.
     pub async fn sweep(&self) -> Result<usize, CommandError> {
+        let _token = self.inner.begin_write()?;
         scheduler::sweep(&self.inner).await.map_err(|error| match error {
             CommitError::Fenced { .. } => CommandError::Fenced,
             error => CommandError::Store(error),
@@ -258,22 +261,14 @@ impl Engine {
 
     /// Stops: takes no more work, lets what runs come to an end within `grace`, and leaves the rest to the next start.
     /// Returns within `grace`, whatever the steps do. True when nothing had to be left: then no task of the engine holds
-    /// the store any more.
+    /// the store any more, and none of its handles writes to it.
     ///
     /// A step that is told to stop and ends in time, or is dropped after the grace of its own policy, is run again after the
     /// next start as if nothing had been. One that is still on when `grace` is over counts as interrupted, as in a crash.
     pub async fn shutdown(&self, grace: Duration) -> bool {
         self.inner.shutting_down.send_replace(true);
         self.inner.slots.close();
-        let scheduler = lock(&self.inner.scheduler).take();
-        let all_ended = async {
-            if let Some(scheduler) = scheduler {
-                // A scheduler that panicked has ended too.
-                _ = scheduler.await;
-            }
-            self.inner.running.all_ended().await;
-        };
-        let ended = tokio::time::timeout(grace, all_ended).await.is_ok();
+        let ended = tokio::time::timeout(grace, self.inner.tasks.all_ended()).await.is_ok();
         self.inner.running.abort_all();
         ended
     }
@@ -286,6 +281,16 @@ impl Inner {
 
     pub(crate) fn is_shutting_down(&self) -> bool {
         *self.shutting_down.borrow()
+    }
+
+    /// Leave to write to the store while the token is held. It is counted before the look at whether the engine stops: of
+    /// a shutdown and of what begins now, one sees the other.
+    pub(crate) fn begin_write(&self) -> Result<Token, Stops> {
+        let token = self.tasks.token();
+        if self.fenced.load(Ordering::SeqCst) {
+            return Err(Stops::Fenced);
+        }
+        if self.is_shutting_down() { Err(Stops::ShuttingDown) } else { Ok(token) }
     }
 
     /// This engine has lost the store to another: nothing it does from now on would be stored.
@@ -340,7 +345,14 @@ impl Inner {
                 tokio::task::yield_now().await;
                 continue;
             }
-            if let Some(answer) = self.command_at_rest(id, &command).await? {
+            let token = self.begin_write()?;
+            let (reply, answer) = oneshot::channel();
+            let (inner, command) = (Arc::clone(self), command.clone());
+            // In a task of its own: a caller that goes away must not leave a commit whose outcome nobody looks at.
+            let task = async move { _ = reply.send(inner.command_at_rest(id, &command).await) };
+            token.spawn(task.in_current_span());
+            let stopped = |_| CommandError::Store(CommitError::Unknown("the engine stopped".into()));
+            if let Some(answer) = answer.await.map_err(stopped)?? {
                 return Ok(answer);
             }
         }

@@ -196,7 +196,7 @@ pub enum CommandError {
     /// The engine cannot work on the operation.
     #[error("operation {0} is held: {1}")]
     Held(OperationId, HoldReason),
-    /// The engine shuts down.
+    /// The engine shuts down, and nothing works on the operation any more. It is unchanged.
     #[error("the engine shuts down")]
     ShuttingDown,
     /// Another engine has taken the store over (C17).
@@ -235,6 +235,30 @@ impl From<ReadError> for CommandError {
             ReadError::NotFound(id) => Self::NotFound(id),
             ReadError::Store(error) => Self::Read(error),
             other => Self::Read(StoreError::Unavailable(other.into())),
+        }
+    }
+}
+
+/// Why an engine begins nothing new any more.
+pub(crate) enum Stops {
+    Fenced,
+    ShuttingDown,
+}
+
+impl From<Stops> for SubmitError {
+    fn from(stops: Stops) -> Self {
+        match stops {
+            Stops::Fenced => Self::Fenced,
+            Stops::ShuttingDown => Self::ShuttingDown,
+        }
+    }
+}
+
+impl From<Stops> for CommandError {
+    fn from(stops: Stops) -> Self {
+        match stops {
+            Stops::Fenced => Self::Fenced,
+            Stops::ShuttingDown => Self::ShuttingDown,
         }
     }
 }

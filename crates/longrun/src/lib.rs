@@ -160,6 +160,7 @@ mod running;
 mod scheduler;
 mod step;
 mod submit;
+mod tasks;
 mod waiters;
 
 pub use async_trait::async_trait;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
 use longrun_core::{Operation, OperationId, Progress, StepIndex, Timestamp};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 
 use crate::driver::Message;
@@ -23,16 +23,9 @@ pub(crate) struct Entry {
 }
 
 /// The operations that run.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Running {
     entries: Mutex<HashMap<OperationId, Arc<Entry>>>,
-    count: watch::Sender<usize>,
-}
-
-impl Default for Running {
-    fn default() -> Self {
-        Self { entries: Mutex::default(), count: watch::Sender::new(0) }
-    }
 }
 
 impl Running {
@@ -50,14 +43,11 @@ impl Running {
             task: Mutex::default(),
         });
         entries.insert(id, Arc::clone(&entry));
-        self.count.send_replace(entries.len());
         Some((entry, messages))
     }
 
     pub(crate) fn leave(&self, id: OperationId) {
-        let mut entries = lock(&self.entries);
-        entries.remove(&id);
-        self.count.send_replace(entries.len());
+        lock(&self.entries).remove(&id);
     }
 
     pub(crate) fn contains(&self, id: OperationId) -> bool {
@@ -92,12 +82,6 @@ impl Running {
                 task.abort();
             }
         }
-    }
-
-    /// Resolves when nothing runs.
-    pub(crate) async fn all_ended(&self) {
-        // The sender is ours, so the channel is open.
-        _ = self.count.subscribe().wait_for(|count| *count == 0).await;
     }
 }
 

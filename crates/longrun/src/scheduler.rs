@@ -149,7 +149,7 @@ fn take_up(inner: &Arc<Inner>, id: OperationId) {
             lease.end(due);
         }
     };
-    entry.set_task(tokio::spawn(task.instrument(span)).abort_handle());
+    entry.set_task(inner.tasks.token().spawn(task.instrument(span)));
 }
 
 /// Counts what a former engine left, for the limit on unfinished operations.

@@ -21,6 +21,7 @@ use crate::error::SubmitError;
 use crate::kind::{Kind, STRUCT_TYPE};
 use crate::plan::PlanBuilder;
 use crate::registry::{AnyKind, Draft, fingerprint, key_digest};
+use crate::tasks::Token;
 
 /// How often a request is planned anew when its ids or its resources were taken by others in between.
 const PLANS_MAX: usize = 5;
@@ -185,6 +186,8 @@ impl Inner {
     async fn accept(self: &Arc<Self>, submission: &Submission<'_>) -> Result<Operation, NotAccepted> {
         let now = self.now();
         let draft = self.plan(submission, now).await?;
+        // Planning takes its time: the engine may be another since.
+        let token = self.begin_write().map_err(SubmitError::from)?;
         self.registry.check_steps(&draft.parts.steps).map_err(SubmitError::Unrunnable)?;
         let busy = |claim: &Claim| claim.before().and_then(|row| Some((row.key.clone(), row.operation?)));
         if let Some((key, holder)) = draft.parts.claims.iter().find_map(busy) {
@@ -207,7 +210,7 @@ impl Inner {
         }
         let (reply, answer) = oneshot::channel();
         // In a task of its own: a caller that goes away must not leave an operation on disk that nobody has in mind.
-        self.spawn_first(commit, execution, lease, Arc::clone(&submission.admission), reply);
+        self.spawn_first(token, commit, execution, lease, Arc::clone(&submission.admission), reply);
         match answer.await {
             Ok(Ok(operation)) => Ok(operation),
             Ok(Err(error)) => self.not_stored(id, error, submission, &created).await,
@@ -258,6 +261,7 @@ impl Inner {
     /// Stores a new operation, answers, and drives it if there is a slot.
     fn spawn_first(
         self: &Arc<Self>,
+        token: Token,
         commit: Commit,
         execution: Execution,
         mut lease: Option<Lease>,
@@ -308,7 +312,7 @@ impl Inner {
                 }
             }
         };
-        let task = tokio::spawn(task.instrument(span)).abort_handle();
+        let task = token.spawn(task.instrument(span));
         if let Some(entry) = entry {
             entry.set_task(task);
         }

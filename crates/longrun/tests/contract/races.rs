@@ -324,3 +324,40 @@ async fn waiting_is_over_when_a_cancel_at_rest_ends_the_operation() {
     assert_eq!(done, answer);
     rig.check(&done, &Script::chain(&["a"]));
 }
+
+/// As many as the engine takes while one is unfinished that lasts: the count is right.
+async fn check_unfinished(rig: &Rig, limit: usize) {
+    let lasting = Script::new([Act::new("a").run([Do::Sleep(1000), Do::Apply])]);
+    let mut ids = Vec::new();
+    for _ in 0..limit {
+        ids.push(rig.try_submit(&lasting, call()).await.expect("one is counted that is not there").id());
+    }
+    let refused = rig.try_submit(&lasting, call()).await;
+    assert!(matches!(refused, Err(SubmitError::Overloaded { .. })), "one is there that is not counted");
+    for id in ids {
+        rig.done(id).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn c13_a_cancel_at_rest_whose_caller_goes_away_is_whole_and_wakes_those_who_wait() {
+    for patience in 0..12 {
+        let rig = Rig::with(|builder| builder.running_max(1).unfinished_max(2)).await;
+        rig.submit(&Script::new([Act::new("a").run([Do::Sleep(60_000)])])).await;
+        let waiting = rig.submit(&Script::chain(&["a"])).await;
+        Knobs::set(&rig.knobs.commit_ms, 5);
+        Knobs::set(&rig.knobs.answer_ms, 5);
+        let start = Instant::now();
+        let (done, _) = tokio::join!(rig.engine().wait(waiting.id(), millis(30_000)), async {
+            let by = caller();
+            _ = tokio::time::timeout(millis(patience), rig.engine().cancel(waiting.id(), &by)).await;
+        });
+        assert_eq!(done.unwrap().error().map(longrun::Status::code), Some(Code::Cancelled), "{patience}");
+        assert_eq!(start.elapsed(), millis(10), "those who waited were woken by the end");
+        Knobs::set(&rig.knobs.commit_ms, 0);
+        Knobs::set(&rig.knobs.answer_ms, 0);
+        pass(60_000).await;
+        check_unfinished(&rig, 2).await;
+        rig.check_slots(1).await;
+    }
+}
