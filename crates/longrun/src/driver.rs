@@ -51,7 +51,8 @@ pub(crate) enum Message {
 }
 
 /// Waits between attempts to reach a store that is away.
-const STORE_BACKOFF: Backoff = Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(5) };
+pub(crate) const STORE_BACKOFF: Backoff =
+    Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(5) };
 
 /// Something that happened, and whom to tell when it is durable.
 struct Happened {
@@ -609,7 +610,11 @@ pub(crate) async fn take_up(
     inbox: mpsc::Receiver<Message>,
 ) -> Option<Timestamp> {
     let execution = match inner.load_to_run(id).await {
-        Ok(Some(execution)) if !execution.is_done() => execution,
+        Ok(Some(execution)) if !execution.is_done() => {
+            // Its end will be counted here.
+            inner.settled(id);
+            execution
+        }
         Ok(_) => return None,
         Err(LoadError::Hold(reason)) => {
             inner.hold(id, reason);

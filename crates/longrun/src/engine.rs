@@ -1,6 +1,6 @@
 //! [`Engine`]: the handle that services hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::Instrument;
 
 use crate::builder::{EngineBuilder, Settings};
-use crate::driver::Message;
+use crate::driver::{Message, STORE_BACKOFF};
 use crate::environment::Environment;
 use crate::error::{CommandError, ReadError, Stops};
 use crate::kind::Resource;
@@ -59,6 +59,9 @@ pub(crate) struct Inner {
     pub(crate) held: Mutex<BTreeMap<OperationId, HoldReason>>,
     /// Operations that are unfinished, those included that are about to be accepted.
     pub(crate) unfinished: AtomicU64,
+    /// Operations that are counted as unfinished and may not be, because a commit had an unknown outcome and the store
+    /// could not be asked. For each a task finds out.
+    unsettled: Mutex<BTreeSet<OperationId>>,
     pub(crate) fenced: AtomicBool,
     pub(crate) shutting_down: watch::Sender<bool>,
     pub(crate) tasks: Tasks,
@@ -134,6 +137,7 @@ impl Engine {
             waiters: Waiters::default(),
             held: Mutex::default(),
             unfinished: AtomicU64::new(unfinished),
+            unsettled: Mutex::default(),
             fenced: AtomicBool::new(false),
             shutting_down: watch::Sender::new(false),
             tasks: Tasks::on(runtime),
@@ -309,6 +313,50 @@ impl Inner {
         lock(&self.held).insert(id, reason);
     }
 
+    /// Whether the operation is done, or is there at all, has to be found out when the store can be asked. It counts as
+    /// unfinished until then.
+    pub(crate) fn unsettle(self: &Arc<Self>, id: OperationId) {
+        lock(&self.unsettled).insert(id);
+        self.slots.note_work();
+        let task = Arc::clone(self).find_out(id);
+        self.tasks.token().spawn(task.in_current_span());
+    }
+
+    async fn find_out(self: Arc<Self>, id: OperationId) {
+        let mut shutting_down = self.shutting_down.subscribe();
+        let mut tries = 0;
+        while lock(&self.unsettled).contains(&id) {
+            tries += 1;
+            tokio::select! {
+                biased;
+                _ = shutting_down.wait_for(|stop| *stop) => return,
+                () = tokio::time::sleep(STORE_BACKOFF.delay(tries, self.environment.random())) => {}
+            }
+            // Whoever works on it may be about to count its end.
+            let Some(_alone) = Alone::with(&self, id) else { continue };
+            match self.store.load(id).await {
+                Err(StoreError::Unavailable(_)) => {}
+                Ok(Some(execution)) if execution.is_done() => {
+                    if self.settled(id) {
+                        self.ended(&execution);
+                    }
+                }
+                Ok(None) => {
+                    if self.settled(id) {
+                        self.one_less();
+                    }
+                }
+                // It is there, and the scheduler comes to it.
+                Ok(_) | Err(_) => _ = self.settled(id),
+            }
+        }
+    }
+
+    /// It is known what became of the operation. True when that was not known before.
+    pub(crate) fn settled(&self, id: OperationId) -> bool {
+        lock(&self.unsettled).remove(&id)
+    }
+
     async fn get(&self, id: OperationId) -> Result<Operation, ReadError> {
         self.find(id).await?.ok_or(ReadError::NotFound(id))
     }
@@ -390,7 +438,10 @@ impl Inner {
                 // Nobody else writes to it: it was ours that happened.
                 Ok(Some(stored)) if stored.revision() > revision => execution = stored,
                 Ok(_) => return Err(CommandError::Store(CommitError::Unavailable(cause))),
-                Err(_) => return Err(CommandError::Store(CommitError::Unknown(cause))),
+                Err(_) => {
+                    self.unsettle(id);
+                    return Err(CommandError::Store(CommitError::Unknown(cause)));
+                }
             },
             Err(error) => return Err(CommandError::Store(error)),
         }
@@ -408,6 +459,7 @@ impl Inner {
     /// An operation is done, and that is durable.
     pub(crate) fn ended(&self, execution: &Execution) {
         self.one_less();
+        self.settled(execution.id());
         let outcome = if execution.finished().is_some_and(|end| end.outcome.response().is_some()) {
             "response"
         } else {
@@ -450,7 +502,9 @@ impl Inner {
                 return Err(LoadError::Hold(HoldReason::Unreadable(crate::step::with_causes(&error))));
             }
         };
-        self.registry.check(&execution).map_err(LoadError::Hold)?;
+        if !execution.is_done() {
+            self.registry.check(&execution).map_err(LoadError::Hold)?;
+        }
         Ok(Some(execution))
     }
 }

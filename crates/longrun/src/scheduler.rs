@@ -107,6 +107,7 @@ async fn look(inner: &Arc<Inner>) -> Result<(), StoreError> {
 
 /// One pass over what is due. False when the room was used up.
 async fn take_up_due(inner: &Arc<Inner>) -> Result<bool, StoreError> {
+    let in_hand = |id: OperationId| inner.running.contains(id) || lock(&inner.held).contains_key(&id);
     let now = inner.now();
     let mut after = None;
     loop {
@@ -114,7 +115,7 @@ async fn take_up_due(inner: &Arc<Inner>) -> Result<bool, StoreError> {
         let found = inner.store.due(now, after, LOOK + inner.running.len()).await?;
         let Some(last) = found.last().copied() else { break };
         for due in &found {
-            if inner.running.contains(due.id) || lock(&inner.held).contains_key(&due.id) {
+            if in_hand(due.id) {
                 continue;
             }
             if !inner.slots.take() {

@@ -283,8 +283,9 @@ impl Inner {
             if let Err(error) = stored {
                 drop(lease);
                 if let CommitError::Unknown(_) = error {
-                    // If it is there after all, it has to be found when the store is back.
-                    inner.slots.note_work();
+                    // If it is there after all, it has to be found when the store is back. Until then it counts.
+                    admission.accept();
+                    inner.unsettle(id);
                 }
                 _ = reply.send(Err(error));
                 return;

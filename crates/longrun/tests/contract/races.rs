@@ -361,3 +361,57 @@ async fn c13_a_cancel_at_rest_whose_caller_goes_away_is_whole_and_wakes_those_wh
         rig.check_slots(1).await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn c22_a_cancel_at_rest_of_unknown_outcome_is_counted_when_the_store_is_back() {
+    for fault in [CommitFault::UnknownApplied, CommitFault::UnknownNotApplied] {
+        let rig = Rig::with(|builder| builder.running_max(1).unfinished_max(2)).await;
+        rig.submit(&Script::new([Act::new("a").run([Do::Sleep(10_000)])])).await;
+        let waiting = rig.submit(&Script::chain(&["a"])).await;
+        pass(1).await;
+        rig.faults.fail_commit(1, fault);
+        // The store stays away for a while.
+        rig.faults.refuse_reopens(6);
+        let by = caller();
+        let (woken, answer) = tokio::join!(
+            rig.engine().wait(waiting.id(), millis(300_000)),
+            rig.engine().cancel(waiting.id(), &by),
+        );
+        let unknown = matches!(answer, Err(CommandError::Store(longrun::store::CommitError::Unknown(_))));
+        assert!(unknown, "{answer:?}");
+        if let Ok(operation) = woken {
+            assert!(operation.done(), "nobody woke it");
+        }
+        let done = rig.done(waiting.id()).await;
+        assert_eq!(done.error().is_some(), fault == CommitFault::UnknownApplied);
+        rig.check(&done, &Script::chain(&["a"]));
+        pass(20_000).await;
+        check_unfinished(&rig, 2).await;
+        rig.check_slots(1).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn c22_a_submit_of_unknown_outcome_is_counted_once_it_is_known() {
+    for fault in [CommitFault::UnknownApplied, CommitFault::UnknownNotApplied] {
+        for slots in [1, 8] {
+            let rig = Rig::with(move |builder| builder.running_max(slots).unfinished_max(2)).await;
+            rig.faults.fail_commit(1, fault);
+            rig.faults.refuse_reopens(6);
+            let lasting =
+                Script::new([Act::new("a").run([Do::Sleep(100_000), Do::Apply])]).touch(Touch::CreateNew);
+            let answer = rig.try_submit(&lasting, keyed("k")).await;
+            assert!(matches!(answer, Err(SubmitError::Unknown { .. })), "{answer:?}");
+            pass(50_000).await;
+            // It runs, or it never was.
+            let there = usize::from(fault == CommitFault::UnknownApplied);
+            assert_eq!(rig.keys(Table::Operations).len(), there);
+            if slots > 1 {
+                check_unfinished(&rig, 2 - there).await;
+            }
+            pass(200_000).await;
+            assert_eq!(rig.keys(Table::Finished).len(), rig.keys(Table::Operations).len());
+            check_unfinished(&rig, 2).await;
+        }
+    }
+}
