@@ -188,6 +188,8 @@ impl Engine {
 
     /// An operator's act on an operation that is blocked. It is recorded with who, when and why, for
     /// [`Operation::interventions`] to tell.
+    ///
+    /// [`Verb::RetryNow`] also takes up an operation that is [held](Self::held): this build tries again.
     pub async fn intervene(
         &self,
         id: OperationId,
@@ -242,7 +244,8 @@ impl Engine {
         row.map(Found::of).transpose().map_err(ReadError::Undecodable)
     }
 
-    /// Operations that this build cannot work on, as far as they were met (C18).
+    /// Operations that this build cannot work on, as far as they were met (C18). One that is done, or that goes on since
+    /// an operator had it tried again, is no longer held.
     pub fn held(&self) -> Vec<Held> {
         let held = lock(&self.inner.held);
         held.iter().map(|(&operation, reason)| Held { operation, reason: reason.clone() }).collect()
@@ -311,6 +314,10 @@ impl Inner {
         tracing::error!(operation = %id, %reason, "the operation is held");
         metrics::counter!("longrun_operations_held_total").increment(1);
         lock(&self.held).insert(id, reason);
+    }
+
+    pub(crate) fn unhold(&self, id: OperationId) -> bool {
+        lock(&self.held).remove(&id).is_some()
     }
 
     /// Whether the operation is done, or is there at all, has to be found out when the store can be asked. It counts as
@@ -417,6 +424,11 @@ impl Inner {
         let now = self.now();
         let mut events = Vec::new();
         execution.handle_at_rest(command, now, &mut events)?;
+        if let Command::Intervene { by, verb: Verb::RetryNow, .. } = command
+            && self.unhold(id)
+        {
+            tracing::info!(operation = %id, %by, "the operation is not held any more, an operator has it tried again");
+        }
         if events.is_empty() {
             return Ok(Some(execution.operation()));
         }
@@ -460,6 +472,7 @@ impl Inner {
     pub(crate) fn ended(&self, execution: &Execution) {
         self.one_less();
         self.settled(execution.id());
+        self.unhold(execution.id());
         let outcome = if execution.finished().is_some_and(|end| end.outcome.response().is_some()) {
             "response"
         } else {
