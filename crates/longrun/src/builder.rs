@@ -6,6 +6,7 @@ use std::time::Duration;
 use longrun_core::limits::DURATION_MILLIS_MAX;
 use longrun_core::{IdPrefix, Invalid, KindName, StepName};
 use longrun_store::Store;
+use tokio::sync::Semaphore;
 
 use crate::engine::Engine;
 use crate::environment::{Environment, SystemEnvironment};
@@ -25,6 +26,7 @@ pub(crate) struct Settings {
     pub(crate) prefix: Option<IdPrefix>,
     pub(crate) running_max: usize,
     pub(crate) unfinished_max: u64,
+    pub(crate) accepting_max: usize,
     pub(crate) retention: Duration,
     pub(crate) key_retention: Duration,
     pub(crate) sweep_every: Duration,
@@ -60,6 +62,7 @@ impl EngineBuilder {
                 prefix: IdPrefix::new("opr").ok(),
                 running_max: 1024,
                 unfinished_max: 10_000_000,
+                accepting_max: 4096,
                 retention: 30 * day,
                 key_retention: 7 * day,
                 sweep_every: Duration::from_secs(60),
@@ -116,6 +119,13 @@ impl EngineBuilder {
         self
     }
 
+    /// Requests that may be planned and committed at the same time, before more are refused with RESOURCE_EXHAUSTED; 4096
+    /// unless said. It bounds the memory that a burst of requests takes while the store is slow.
+    pub fn accepting_max(mut self, requests: usize) -> Self {
+        self.settings.accepting_max = requests;
+        self
+    }
+
     /// How long done operations are kept; 30 days unless said, at most a hundred years (C20).
     pub fn retention(mut self, retention: Duration) -> Self {
         self.settings.retention = retention;
@@ -152,6 +162,9 @@ impl EngineBuilder {
         }
         if self.settings.running_max == 0 {
             return Err(Invalid::new("running_max", "must be at least 1").into());
+        }
+        if !(1..=Semaphore::MAX_PERMITS).contains(&self.settings.accepting_max) {
+            return Err(Invalid::new("accepting_max", "must be at least 1, and a number of requests").into());
         }
         if self.settings.sweep_every.is_zero() || self.settings.sweep_every > SWEEP_EVERY_MAX {
             return Err(

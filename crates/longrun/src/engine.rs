@@ -15,7 +15,7 @@ use longrun_store::{
     Commit, CommitError, Conflict, OperationQuery, PageTokens, ResourceQuery, Slice, Store, StoreError,
 };
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tracing::Instrument;
 
 use crate::builder::{EngineBuilder, Settings};
@@ -62,6 +62,8 @@ pub(crate) struct Inner {
     /// Operations that are counted as unfinished and may not be, because a commit had an unknown outcome and the store
     /// could not be asked. For each a task finds out.
     unsettled: Mutex<BTreeSet<OperationId>>,
+    /// Room for requests that are being accepted.
+    pub(crate) accepting: Arc<Semaphore>,
     pub(crate) fenced: AtomicBool,
     pub(crate) shutting_down: watch::Sender<bool>,
     pub(crate) tasks: Tasks,
@@ -130,6 +132,7 @@ impl Engine {
             store,
             environment,
             registry,
+            accepting: Arc::new(Semaphore::new(settings.accepting_max)),
             settings,
             fence,
             running: Running::default(),

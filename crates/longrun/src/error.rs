@@ -49,8 +49,9 @@ pub enum SubmitError {
     /// The idempotency key belongs to an operation that is no longer kept. The work is not started again (C15).
     #[error("the idempotency key belongs to operation {0}, which is done and no longer kept")]
     KeyOutlived(OperationId),
-    /// As many operations are unfinished as the engine was told to take. Try again later.
-    #[error("{limit} operations are unfinished, no more are taken now")]
+    /// As many operations are unfinished, or as many requests are being accepted, as the engine was told to take. Try
+    /// again later.
+    #[error("the limit of {limit} is reached, no more operations are taken now")]
     Overloaded {
         /// The limit.
         limit: u64,

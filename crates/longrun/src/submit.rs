@@ -12,7 +12,7 @@ use longrun_core::{
     Operation, OperationId, Payload, Plan, ResourceKey, Timestamp,
 };
 use longrun_store::{Commit, CommitError, Conflict, LedgerClaim, LedgerEntry, StoreError};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tracing::Instrument;
 
 use crate::driver::{self, Driver, Lease};
@@ -126,6 +126,8 @@ struct Submission<'a> {
 struct Admission {
     inner: Arc<Inner>,
     accepted: AtomicBool,
+    /// Room for one request that is planned and committed.
+    _room: OwnedSemaphorePermit,
 }
 
 impl Admission {
@@ -137,11 +139,15 @@ impl Admission {
         if inner.is_shutting_down() {
             return Err(SubmitError::ShuttingDown);
         }
+        let limit = inner.settings.accepting_max as u64;
+        let room = Arc::clone(&inner.accepting).try_acquire_owned();
+        let room = room.map_err(|_| SubmitError::Overloaded { limit })?;
         let limit = inner.settings.unfinished_max;
         let one_more = |count: u64| (count < limit).then(|| count + 1);
         let admitted = inner.unfinished.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more);
         admitted.map_err(|_| SubmitError::Overloaded { limit })?;
-        Ok(Arc::new(Self { inner: Arc::clone(inner), accepted: AtomicBool::new(false) }))
+        let (inner, accepted) = (Arc::clone(inner), AtomicBool::new(false));
+        Ok(Arc::new(Self { inner, accepted, _room: room }))
     }
 
     fn accept(&self) {
@@ -292,6 +298,7 @@ impl Inner {
             }
             metrics::counter!("longrun_operations_accepted_total").increment(1);
             admission.accept();
+            drop(admission);
             let operation = execution.operation();
             let done = execution.is_done();
             if done {

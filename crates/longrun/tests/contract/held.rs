@@ -210,6 +210,8 @@ async fn what_does_not_fit_together_is_refused_when_it_is_built() {
         build().sweep_every(std::time::Duration::MAX),
         build().retention(std::time::Duration::MAX),
         build().key_retention(std::time::Duration::MAX),
+        build().accepting_max(0),
+        build().accepting_max(usize::MAX),
     ];
     for builder in too_long {
         assert!(matches!(builder.start().await, Err(BuildError::Setting(_))));

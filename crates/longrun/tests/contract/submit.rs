@@ -444,6 +444,30 @@ async fn a_row_that_moves_during_every_plan_is_answered_as_changed_and_not_as_ex
 }
 
 #[tokio::test(start_paused = true)]
+async fn more_requests_at_once_than_the_engine_plans_and_commits_are_refused() {
+    let rig = Rig::with(|builder| builder.accepting_max(2)).await;
+    let slow = one().manner(Manner::Slow);
+    for commit_ms in [0, 500] {
+        crate::common::disk::Knobs::set(&rig.knobs.commit_ms, commit_ms);
+        let answers = join_all((0..5).map(|_| rig.try_submit(&slow, call()))).await;
+        let (accepted, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+        assert_eq!((accepted.len(), refused.len()), (2, 3));
+        for refused in refused {
+            let refused = refused.unwrap_err();
+            assert!(matches!(refused, SubmitError::Overloaded { limit: 2 }), "{refused}");
+            assert_eq!(refused.code(), Code::ResourceExhausted);
+        }
+        // A caller that went away while its request was planned leaves its place.
+        _ = tokio::time::timeout(millis(100), rig.try_submit(&slow, call())).await;
+    }
+    // Those that run do not count.
+    let long = Script::new([Act::new("a").run([Do::Sleep(60_000), Do::Apply])]);
+    for _ in 0..5 {
+        rig.submit(&long).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_plan_that_the_request_makes_impossible_is_not_answered_as_a_bug() {
     let rig = Rig::new().await;
     let twice = one().touch(Touch::Create("t".to_owned())).touch(Touch::Create("t".to_owned()));
