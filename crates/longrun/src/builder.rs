@@ -178,8 +178,8 @@ impl EngineBuilder {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
         let fence = self.store.take_over().await?;
         // Before anything new is taken, so that nothing is counted twice.
-        let unfinished = crate::scheduler::count_unfinished(self.store.as_ref()).await?;
+        let left = crate::scheduler::look_at_what_is_left(self.store.as_ref()).await?;
         let Self { store, environment, registry, settings, .. } = self;
-        Ok(Engine::start(runtime, store, environment, registry, settings, fence, unfinished))
+        Ok(Engine::start(runtime, store, environment, registry, settings, fence, left))
     }
 }

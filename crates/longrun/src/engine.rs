@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ use crate::kind::Resource;
 use crate::plan::{Found, key};
 use crate::registry::{HoldReason, Registry};
 use crate::running::{Entry, Running, Slots};
-use crate::scheduler;
+use crate::scheduler::{self, Left};
 use crate::tasks::{Tasks, Token};
 use crate::waiters::Waiters;
 
@@ -64,6 +64,9 @@ pub(crate) struct Inner {
     unsettled: Mutex<BTreeSet<OperationId>>,
     /// Room for requests that are being accepted.
     pub(crate) accepting: Arc<Semaphore>,
+    /// When the newest operation that may be waiting to begin was accepted, in microseconds. Later than the clock shows if
+    /// that was set back.
+    pub(crate) newest: AtomicI64,
     pub(crate) fenced: AtomicBool,
     pub(crate) shutting_down: watch::Sender<bool>,
     pub(crate) tasks: Tasks,
@@ -125,7 +128,7 @@ impl Engine {
         registry: Registry,
         settings: Settings,
         fence: Fence,
-        unfinished: u64,
+        left: Left,
     ) -> Self {
         let inner = Arc::new(Inner {
             tokens: PageTokens::new(store.page_secret()),
@@ -136,11 +139,12 @@ impl Engine {
             settings,
             fence,
             running: Running::default(),
-            slots: Slots::new(settings.running_max, unfinished > 0),
+            slots: Slots::new(settings.running_max, left.unfinished > 0),
             waiters: Waiters::default(),
             held: Mutex::default(),
-            unfinished: AtomicU64::new(unfinished),
+            unfinished: AtomicU64::new(left.unfinished),
             unsettled: Mutex::default(),
+            newest: AtomicI64::new(left.newest.unix_micros()),
             fenced: AtomicBool::new(false),
             shutting_down: watch::Sender::new(false),
             tasks: Tasks::on(runtime),

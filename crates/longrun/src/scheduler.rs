@@ -5,6 +5,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -109,13 +110,24 @@ async fn look(inner: &Arc<Inner>) -> Result<(), StoreError> {
 async fn take_up_due(inner: &Arc<Inner>) -> Result<bool, StoreError> {
     let in_hand = |id: OperationId| inner.running.contains(id) || lock(&inner.held).contains_key(&id);
     let now = inner.now();
-    let mut after = None;
+    // A clock that was set back shows less than the places of those that can begin at once. What waits there for a time
+    // that the clock has not reached goes on waiting.
+    let newest = inner.newest.load(Ordering::SeqCst);
+    let until = Timestamp::from_unix_micros(newest).map_or(now, |newest| newest.max(now));
+    let (mut after, mut waits, mut still_newest) = (None, None, i64::MIN);
     loop {
         // What runs is in the way: the oldest are usually those that run.
-        let found = inner.store.due(now, after, LOOK + inner.running.len()).await?;
+        let found = inner.store.due(until, after, LOOK + inner.running.len()).await?;
         let Some(last) = found.last().copied() else { break };
         for due in &found {
+            if due.at > now && can_begin(due) {
+                still_newest = due.at.unix_micros();
+            }
             if in_hand(due.id) {
+                continue;
+            }
+            if due.at > now && !can_begin(due) {
+                waits = waits.or(Some(due.at));
                 continue;
             }
             if !inner.slots.take() {
@@ -125,14 +137,24 @@ async fn take_up_due(inner: &Arc<Inner>) -> Result<bool, StoreError> {
         }
         after = Some(last);
     }
-    inner.slots.end_look(first_after(inner, now).await?);
+    if waits.is_none() {
+        waits = first_after(inner, until).await?;
+    }
+    // Unless a newer one was accepted meanwhile.
+    _ = inner.newest.compare_exchange(newest, still_newest, Ordering::SeqCst, Ordering::SeqCst);
+    inner.slots.end_look(waits);
     Ok(true)
 }
 
+/// Its place is the time of its acceptance: there is nothing that it waits for.
+fn can_begin(due: &Due) -> bool {
+    due.at <= due.id.time()
+}
+
 /// When the first operation that waits is due.
-async fn first_after(inner: &Arc<Inner>, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
-    let last_now = OperationId::parse("zzzvvvvvvvvvvvvvvvvv").ok().map(|id| Due { at: now, id });
-    let next = inner.store.due(Timestamp::MAX, last_now, 1).await?;
+async fn first_after(inner: &Arc<Inner>, until: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+    let last = OperationId::parse("zzzvvvvvvvvvvvvvvvvv").ok().map(|id| Due { at: until, id });
+    let next = inner.store.due(Timestamp::MAX, last, 1).await?;
     Ok(next.first().map(|due| due.at))
 }
 
@@ -153,15 +175,24 @@ fn take_up(inner: &Arc<Inner>, id: OperationId) {
     entry.set_task(inner.tasks.token().spawn(task.instrument(span)));
 }
 
-/// Counts what a former engine left, for the limit on unfinished operations.
-pub(crate) async fn count_unfinished(store: &dyn Store) -> Result<u64, StoreError> {
-    let (mut count, mut after) = (0, None);
+/// What a former engine left.
+pub(crate) struct Left {
+    /// Operations, for the limit on those that are unfinished.
+    pub(crate) unfinished: u64,
+    /// When the newest of those that can begin at once was accepted.
+    pub(crate) newest: Timestamp,
+}
+
+pub(crate) async fn look_at_what_is_left(store: &dyn Store) -> Result<Left, StoreError> {
+    let (mut left, mut after) = (Left { unfinished: 0, newest: Timestamp::MIN }, None);
     loop {
         let found = store.due(Timestamp::MAX, after, 1000).await?;
-        count += found.len() as u64;
+        left.unfinished += found.len() as u64;
+        left.newest =
+            found.iter().filter(|due| can_begin(due)).map(|due| due.at).fold(left.newest, Timestamp::max);
         after = found.last().copied();
         if found.len() < 1000 {
-            return Ok(count);
+            return Ok(left);
         }
     }
 }

@@ -190,7 +190,9 @@ impl Inner {
 
     /// Plans the request and stores what comes of it.
     async fn accept(self: &Arc<Self>, submission: &Submission<'_>) -> Result<Operation, NotAccepted> {
+        // In whole milliseconds, as its id says it: whoever sees both knows that it waits for nothing.
         let now = self.now();
+        let now = Timestamp::from_unix_millis(now.unix_millis()).unwrap_or(now);
         let draft = self.plan(submission, now).await?;
         // Planning takes its time: the engine may be another since.
         let token = self.begin_write().map_err(SubmitError::from)?;
@@ -299,6 +301,7 @@ impl Inner {
             metrics::counter!("longrun_operations_accepted_total").increment(1);
             admission.accept();
             drop(admission);
+            inner.newest.fetch_max(execution.header().created_at.unix_micros(), Ordering::SeqCst);
             let operation = execution.operation();
             let done = execution.is_done();
             if done {

@@ -164,6 +164,63 @@ async fn c16_a_clock_that_is_set_back_delays_and_forgets_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn l1_a_clock_that_is_set_back_keeps_neither_the_backlog_nor_the_recovery_waiting() {
+    for restarts in [false, true] {
+        for (slots, tick) in [(1, 0), (1, 7), (8, 0), (8, 7)] {
+            let mut rig = Rig::with(move |builder| builder.running_max(slots)).await;
+            rig.time.tick_at_each_look(tick);
+            let failing =
+                Script::new([Act::new("a").runs([vec![Do::Fail(Fault::Unknown)], vec![Do::Apply]])]);
+            let running = rig.submit(&lasting(1000)).await;
+            let waiting = rig.submit(&lasting(1000)).await;
+            let parks = rig.submit(&failing).await;
+            pass(10).await;
+            rig.time.skew(-3_600_000);
+            if restarts {
+                rig.crash().await;
+                // Those that cannot be read for a moment are found again.
+                Knobs::set(&rig.knobs.loads_to_fail, 2);
+                rig.start().await;
+                pass(10).await;
+            }
+            let later = rig.submit(&lasting(1000)).await;
+            let start = Instant::now();
+            for id in [running.id(), waiting.id(), later.id()] {
+                rig.done(id).await;
+            }
+            // With room for it, it ran and had its wait before the clock was set.
+            if slots == 1 {
+                rig.done(parks.id()).await;
+            }
+            assert!(start.elapsed() < millis(20_000), "{:?}", start.elapsed());
+            let calls = rig.knobs.due_calls.load(std::sync::atomic::Ordering::SeqCst);
+            assert!(calls < 100, "{calls} looks: it turns in a circle");
+            rig.check_slots(slots).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn l1_one_that_waits_for_a_time_does_not_stand_before_the_backlog_when_the_clock_is_set_back() {
+    let rig = Rig::with(|builder| builder.running_max(1)).await;
+    let waits = Script::new([Act::new("a").runs([vec![Do::Fail(Fault::Unknown)], vec![Do::Apply]])]);
+    let waits = rig.submit(&waits).await;
+    pass(1).await;
+    let running = rig.submit(&lasting(1000)).await;
+    rig.time.skew(1000);
+    let backlog = rig.submit(&lasting(1000)).await;
+    rig.time.skew(-3_600_000);
+    let start = Instant::now();
+    for id in [running.id(), backlog.id()] {
+        rig.done(id).await;
+    }
+    assert!(start.elapsed() < millis(3000), "{:?}", start.elapsed());
+    let calls = rig.knobs.due_calls.load(std::sync::atomic::Ordering::SeqCst);
+    assert!(calls < 100, "{calls} looks: it turns in a circle");
+    assert!(rig.done(waits.id()).await.response().is_some(), "it has its time too");
+}
+
+#[tokio::test(start_paused = true)]
 async fn waiters_wake_at_the_very_end_and_not_before() {
     let rig = Rig::new().await;
     let accepted = rig.submit(&lasting(1000)).await;
