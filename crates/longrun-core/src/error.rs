@@ -25,9 +25,6 @@ impl Invalid {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlanError {
-    /// The plan has no steps.
-    #[error("plan: has no steps")]
-    Empty,
     /// Too many steps.
     #[error("plan: has {steps} steps, the limit is {}", crate::limits::STEPS_MAX)]
     TooManySteps {
@@ -74,7 +71,7 @@ pub enum PlanError {
     Status(#[from] IllegalStatusMove),
 }
 
-/// A move of a resource's status that is not in the table of design section 5.2 (C21).
+/// A move of a resource's status that is not in the table of `ResourceStatus::check_move` (C21).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a resource cannot go from {} to {}", name(*.from), name(*.to))]
 pub struct IllegalStatusMove {

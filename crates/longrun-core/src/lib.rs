@@ -15,6 +15,7 @@
 //! - [`plan`]: its steps, as persisted data.
 //! - [`operation`]: what clients see of it.
 //! - [`resource`]: the rows it creates, changes and deletes, and the table of their statuses.
+//! - [`item`]: what lies outside and is shared by resources.
 //! - [`retry`], [`status`], [`payload`], [`id`], [`time`], [`limits`]: the values these are made of.
 //!
 //! The contract that the comments name, C1 to C22, is in the project's ARCHITECTURE.md, each line with its tests.
@@ -22,6 +23,7 @@
 pub mod error;
 pub mod execution;
 pub mod id;
+pub mod item;
 pub mod limits;
 pub mod operation;
 pub mod payload;
@@ -40,10 +42,11 @@ pub use id::{
     Caller, Fence, IdPrefix, IdempotencyKey, KindName, OperationId, ResourceId, ResourceKind, Revision,
     StepIndex, StepName,
 };
+pub use item::{Incarnation, ItemId, ItemKey, Orphan};
 pub use operation::{Operation, Outcome, Phase};
 pub use payload::{Json, Payload, Progress, ProgressUnit};
 pub use plan::{Input, Plan, PlanParts, Source, StepSpec};
-pub use resource::{Claim, Intent, ResourceKey, ResourceStatus, Row, RowWrite};
+pub use resource::{Claim, Condition, Intent, ResourceKey, ResourceStatus, Row, RowWrite};
 pub use retry::{Backoff, StepPolicy};
 pub use status::{Code, Status};
 pub use time::Timestamp;

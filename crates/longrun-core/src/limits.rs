@@ -21,6 +21,8 @@ pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 128;
 pub const TYPE_URL_CHARS_MAX: usize = 200;
 /// Characters in the display name of a resource row.
 pub const ROW_NAME_CHARS_MAX: usize = 256;
+/// Bytes in the id of an item.
+pub const ITEM_ID_BYTES_MAX: usize = 64;
 /// Bytes of an operator's reason.
 pub const REASON_BYTES_MAX: usize = 512;
 
@@ -41,6 +43,8 @@ pub const PARALLEL_STEPS_MAX: u16 = 64;
 pub const PARALLEL_STEPS_DEFAULT: u16 = 8;
 /// Resources that one operation creates, changes or deletes.
 pub const CLAIMS_MAX: usize = 8;
+/// What an operation demands of other resources when it is accepted.
+pub const CONDITIONS_MAX: usize = 16;
 /// Bytes of all rows kept with an operation: before-images and the rows it makes.
 pub const CLAIM_BYTES_MAX: usize = 80 * 1024;
 /// Times operators may step into one operation.

@@ -58,7 +58,7 @@ impl ResourceStatus {
         }
     }
 
-    /// Checks a move against the table of design section 5.2; `None` stands for "does not exist".
+    /// Checks a move against the table of legal moves, which is this function; `None` stands for "does not exist".
     ///
     /// Staying where it is, is no move and always allowed, except for what does not exist.
     pub const fn check_move(from: Option<Self>, to: Option<Self>) -> Result<(), IllegalStatusMove> {
@@ -88,7 +88,7 @@ pub struct Row {
     pub key: ResourceKey,
     /// What it belongs to: a folder, a network.
     pub parent: ResourceId,
-    /// Its display name; may be empty, need not be unique. At most 256 characters.
+    /// Its display name; may be empty, need not be unique. At most 256 characters, none of them a control character.
     pub name: String,
     /// Where it stands.
     pub status: ResourceStatus,
@@ -113,6 +113,30 @@ impl Row {
             + self.name.len()
             + self.body.byte_len()
             + 64
+    }
+}
+
+/// What an operation demands of a resource that it does not hold. It is checked in the commit that accepts the operation,
+/// so nothing can come in between; afterwards it may change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// The resource is there and READY.
+    Ready(ResourceKey),
+    /// No resource of the kind belongs to the parent, not even one that is being made or removed.
+    Childless {
+        /// The kind of the children.
+        kind: ResourceKind,
+        /// The parent.
+        parent: ResourceId,
+    },
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ready(key) => write!(f, "{key} must be READY"),
+            Self::Childless { kind, parent } => write!(f, "no {kind} may belong to {parent}"),
+        }
     }
 }
 
@@ -222,8 +246,11 @@ impl Claim {
             // Nobody would be there to lead it out again.
             return Err(crate::error::PlanError::Claim(Invalid::new("status", "must be READY or ERROR")));
         }
-        if name.is_some_and(|name| name.chars().count() > ROW_NAME_CHARS_MAX) {
-            let rule = format!("must be at most {ROW_NAME_CHARS_MAX} characters");
+        let fits =
+            |name: &String| name.chars().count() <= ROW_NAME_CHARS_MAX && !name.contains(char::is_control);
+        if !name.is_none_or(fits) {
+            let rule =
+                format!("must be at most {ROW_NAME_CHARS_MAX} characters, none of them a control character");
             return Err(crate::error::PlanError::Claim(Invalid::new("name", rule)));
         }
         match self.before() {

@@ -1,19 +1,30 @@
-//! What the steps hold: the disks, the chunks, and how fast to copy.
+//! What the steps hold: the disks, the chunks, and how they are to be used.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU64;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use longrun::{Code, StepError};
+use longrun::{Code, ItemId, ItemKey, Status, StepError};
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
-use crate::data::{ChunkError, ChunkFolder, CopyError, DiskError, DiskSource, ReadBackError};
+use crate::data::{
+    self, ChunkError, ChunkName, ChunkStore, CopyError, Digest, DiskError, DiskId, DiskInfo, DiskSource,
+    Incarnation, ReadBackError, SnapshotId,
+};
 
-/// The data plane that a service works on.
+/// The kind of item that a chunk is.
+const CHUNK_KIND: &str = "compute.chunk";
+
+/// The data plane that a service works on. Cheap to clone.
 #[derive(Clone)]
 pub struct DataPlane {
     pub(crate) disks: Arc<dyn DiskSource>,
-    pub(crate) chunks: ChunkFolder,
+    pub(crate) chunks: Arc<dyn ChunkStore>,
     pub(crate) copy_rate: Option<NonZeroU64>,
+    pub(crate) delete_grace: Duration,
+    at_work: Arc<AtWork>,
 }
 
 impl fmt::Debug for DataPlane {
@@ -24,8 +35,14 @@ impl fmt::Debug for DataPlane {
 
 impl DataPlane {
     /// Disks to copy from, and a place to copy to.
-    pub fn new(disks: impl DiskSource + 'static, chunks: ChunkFolder) -> Self {
-        Self { disks: Arc::new(disks), chunks, copy_rate: None }
+    pub fn new(disks: impl DiskSource + 'static, chunks: impl ChunkStore) -> Self {
+        Self {
+            disks: Arc::new(disks),
+            chunks: Arc::new(chunks),
+            copy_rate: None,
+            delete_grace: Duration::ZERO,
+            at_work: Arc::default(),
+        }
     }
 
     /// Limits each copy to so many bytes per second.
@@ -34,11 +51,77 @@ impl DataPlane {
         self.copy_rate = Some(bytes_per_second);
         self
     }
+
+    /// How long a delete waits, and can be cancelled, before it begins to remove chunks. Not at all unless this is set.
+    #[must_use]
+    pub const fn delete_grace(mut self, grace: Duration) -> Self {
+        self.delete_grace = grace;
+        self
+    }
+
+    /// Where the chunks are.
+    pub fn chunks(&self) -> &Arc<dyn ChunkStore> {
+        &self.chunks
+    }
+
+    /// What is known of a disk. It must be there and readable before anything is accepted.
+    pub(crate) async fn look_at_disk(&self, id: &DiskId) -> Result<DiskInfo, Status> {
+        let (disks, id) = (Arc::clone(&self.disks), id.clone());
+        let opened = tokio::task::spawn_blocking(move || disks.open(&id).map(|disk| disk.info().clone()));
+        let opened = opened.await.map_err(|error| StepError::from(error).status().clone())?;
+        opened.map_err(|error| disk_error(&error).status().clone())
+    }
+
+    /// For as long as it is held, whoever wants to remove the snapshot waits. A run that is dropped leaves work behind on
+    /// the blocking pool, and what that writes must not come after its undo.
+    pub(crate) async fn write_to(&self, snapshot: &SnapshotId) -> Arc<OwnedRwLockReadGuard<()>> {
+        Arc::new(self.at_work.of(snapshot).read_owned().await)
+    }
+
+    /// Waits until nobody writes to the snapshot any more.
+    pub(crate) async fn remove(&self, snapshot: &SnapshotId) -> OwnedRwLockWriteGuard<()> {
+        self.at_work.of(snapshot).write_owned().await
+    }
 }
 
-/// The code of a disk's error. None of them goes away by reading again at once, but a folder may come back.
-pub(crate) fn disk_code(error: &DiskError) -> Code {
-    match error {
+/// Who works on which snapshot, in this process.
+#[derive(Debug, Default)]
+struct AtWork(Mutex<BTreeMap<SnapshotId, Arc<RwLock<()>>>>);
+
+impl AtWork {
+    fn of(&self, snapshot: &SnapshotId) -> Arc<RwLock<()>> {
+        let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+        Arc::clone(locks.entry(snapshot.clone()).or_default())
+    }
+}
+
+/// Runs what blocks on tokio's blocking pool.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, StepError> {
+    tokio::task::spawn_blocking(work).await.map_err(StepError::from)
+}
+
+/// A chunk as the engine's store knows it.
+pub(crate) fn item(digest: &Digest) -> Result<ItemKey, longrun::Invalid> {
+    Ok(ItemKey { kind: longrun::core::ResourceKind::new(CHUNK_KIND)?, id: ItemId::new(digest.as_bytes())? })
+}
+
+/// An incarnation as the chunk store knows it.
+pub(crate) fn incarnation(incarnation: longrun::Incarnation) -> Result<Incarnation, data::BadName> {
+    incarnation.to_string().parse()
+}
+
+/// The name of the chunk that an item and an incarnation stand for.
+pub(crate) fn chunk_name(item: &ItemKey, life: longrun::Incarnation) -> Result<ChunkName, StepError> {
+    let digest = <[u8; 32]>::try_from(item.id.as_bytes())?;
+    Ok(ChunkName::new(Digest::from_bytes(digest), incarnation(life)?))
+}
+
+/// The error of a step for a disk that fails. None of these goes away by reading again at once, but a folder may come back.
+pub(crate) fn disk_error(error: &DiskError) -> StepError {
+    let code = match error {
         DiskError::NotFound { .. } => Code::NotFound,
         DiskError::Changed { .. }
         | DiskError::Replaced { .. }
@@ -46,44 +129,37 @@ pub(crate) fn disk_code(error: &DiskError) -> Code {
         | DiskError::NotAFile { .. }
         | DiskError::Sidecar { .. } => Code::FailedPrecondition,
         _ => Code::DataLoss,
-    }
+    };
+    StepError::of(code, error).permanent()
 }
 
-fn chunk_code(error: &ChunkError) -> Code {
-    match error {
+pub(crate) fn chunk_error(error: &ChunkError) -> StepError {
+    let code = match error {
         ChunkError::NoSpace { .. } => Code::ResourceExhausted,
         error if error.is_damage() => Code::DataLoss,
         _ => Code::Unavailable,
-    }
-}
-
-/// An error with all its causes, under a code.
-pub(crate) fn step_error(code: Code, error: &dyn std::error::Error) -> StepError {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    StepError::unknown(code, text)
+    };
+    StepError::of(code, error)
 }
 
 pub(crate) fn copy_error(error: &CopyError) -> StepError {
-    let code = match error {
-        CopyError::Disk(error) => disk_code(error),
-        CopyError::Chunk(error) => chunk_code(error),
-        CopyError::TooLarge { .. } => Code::OutOfRange,
-        CopyError::Lost { .. } => Code::DataLoss,
-        _ => Code::Internal,
-    };
-    step_error(code, error)
+    match error {
+        CopyError::Disk(error) => disk_error(error),
+        CopyError::Chunk(error) => chunk_error(error),
+        CopyError::TooLarge { .. } => StepError::of(Code::FailedPrecondition, error).permanent(),
+        CopyError::Stopped { .. } | CopyError::Superseded { .. } | CopyError::Failed { .. } => {
+            StepError::of(Code::Aborted, error)
+        }
+        CopyError::Lost { .. } => StepError::of(Code::DataLoss, error).permanent(),
+        _ => StepError::of(Code::Internal, error),
+    }
 }
 
 pub(crate) fn read_back_error(error: &ReadBackError) -> StepError {
-    let code = match error {
-        ReadBackError::Chunk(error) => chunk_code(error),
-        _ => Code::Aborted,
-    };
-    step_error(code, error)
+    match error {
+        ReadBackError::Chunk(error) => chunk_error(error),
+        ReadBackError::Damaged { .. } => StepError::of(Code::DataLoss, error).permanent(),
+        ReadBackError::Stopped { .. } => StepError::of(Code::Aborted, error),
+        _ => StepError::of(Code::Internal, error),
+    }
 }

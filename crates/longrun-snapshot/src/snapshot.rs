@@ -37,6 +37,9 @@ pub struct Snapshot {
     pub status: ResourceStatus,
     /// The disk that it was made from.
     pub source_disk_id: String,
+    /// What was found damaged, if its status is ERROR for that reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damage: Option<String>,
 }
 
 impl Resource for Snapshot {

@@ -35,6 +35,10 @@ pub enum RecordType {
     Ledger = 4,
     /// A number in the meta table.
     Meta = 5,
+    /// An item that has references.
+    Item = 6,
+    /// A reference to an item.
+    Reference = 7,
 }
 
 /// Why stored bytes are not a record.

@@ -9,12 +9,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use longrun_core::{Fence, OperationId, Revision, RowWrite};
+use longrun_core::{
+    Condition, Fence, Incarnation, OperationId, Orphan, ResourceId, ResourceKey, ResourceKind,
+    ResourceStatus, Revision, Row, RowWrite,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{CommitError, Conflict, StoreError};
 use crate::gate::Gate;
-use crate::kv::{Batch, Cause, Kv, KvError, Table};
+use crate::items::{DropSome, Dropped, Holder, Take};
+use crate::kv::{Batch, Cause, Direction, KeyRange, Kv, KvError, Table};
 use crate::layout;
 use crate::prepare::Prepared;
 use crate::read;
@@ -30,11 +34,29 @@ pub(crate) const REOPEN_WAIT: Duration = Duration::from_millis(100);
 
 /// What the committer is asked to do.
 pub(crate) enum Job {
-    Commit(Box<Prepared>, oneshot::Sender<Result<(), CommitError>>),
+    /// What can share a batch with others.
+    Write(Work),
     TakeOver(oneshot::Sender<Result<Fence, StoreError>>),
     Purge(Fence, Purge, oneshot::Sender<Result<Purged, CommitError>>),
     /// Reopen the engine, if it has to be: somebody wants to read.
     Reopen(oneshot::Sender<Result<(), StoreError>>),
+}
+
+/// Something to make durable, and whom to tell.
+pub(crate) enum Work {
+    Turn(Box<Prepared>, Reply<()>),
+    Take(Box<Take>, Reply<Vec<Incarnation>>),
+    Drop(Box<DropSome>, Reply<Dropped>),
+    Forget(Fence, Vec<Orphan>, Reply<()>),
+}
+
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, CommitError>>;
+
+/// What is to be told to whom, once the batch is durable.
+enum Answer {
+    Done(Reply<()>, Result<(), CommitError>),
+    Taken(Reply<Vec<Incarnation>>, Result<Vec<Incarnation>, CommitError>),
+    Dropped(Reply<Dropped>, Result<Dropped, CommitError>),
 }
 
 /// The revision of an operation, as the next commit of it must expect.
@@ -63,8 +85,6 @@ struct Overlay {
     bytes: usize,
 }
 
-type Reply = oneshot::Sender<Result<(), CommitError>>;
-
 impl Committer {
     pub(crate) fn new(kv: Arc<dyn Kv>, gate: Arc<Gate>, fence: Fence, reopen_wait: Duration) -> Self {
         Self { kv, gate, fence, tips: HashMap::new(), reopen_wait, reopen_tried_at: None }
@@ -77,8 +97,8 @@ impl Committer {
             let mut next = Some(job);
             while let Some(job) = next.take() {
                 match job {
-                    Job::Commit(prepared, reply) => {
-                        group.push((prepared, reply));
+                    Job::Write(work) => {
+                        group.push(work);
                         if group.len() < GROUP_COMMITS_MAX {
                             next = jobs.try_recv().ok();
                         }
@@ -96,63 +116,108 @@ impl Committer {
     /// Does one job at once.
     pub(crate) fn single(&mut self, job: Job) {
         match job {
-            Job::Commit(prepared, reply) => self.commit_group(&mut vec![(prepared, reply)]),
+            Job::Write(work) => self.commit_group(&mut vec![work]),
             Job::TakeOver(reply) => _ = reply.send(self.take_over()),
             Job::Purge(fence, purge, reply) => _ = reply.send(self.purge(fence, &purge)),
             Job::Reopen(reply) => _ = reply.send(self.ensure_open().map_err(StoreError::Unavailable)),
         }
     }
 
-    fn commit_group(&mut self, group: &mut Vec<(Box<Prepared>, Reply)>) {
+    fn commit_group(&mut self, group: &mut Vec<Work>) {
         if group.is_empty() {
             return;
         }
         if let Err(cause) = self.ensure_open() {
-            let cause = SharedCause::new(cause);
-            for (_, reply) in group.drain(..) {
-                _ = reply.send(Err(CommitError::Unavailable(cause.boxed())));
+            let failure = Failure::NotApplied(SharedCause::new(cause));
+            for work in group.drain(..) {
+                work.refuse(failure.error()).tell(None);
             }
             return;
         }
         let bytes_max = self.kv.capabilities().batch_bytes_max;
         let mut overlay = Overlay::default();
-        let mut verdicts: Vec<(Reply, Result<(), CommitError>)> = Vec::with_capacity(group.len());
-        for (prepared, reply) in group.drain(..) {
-            let bytes = prepared.batch.byte_len();
-            if overlay.bytes > 0 && overlay.bytes + bytes > bytes_max {
-                self.write(std::mem::take(&mut overlay), &mut verdicts);
+        let mut answers = Vec::with_capacity(group.len());
+        for work in group.drain(..) {
+            let bytes = work.byte_len_max(bytes_max);
+            let full = overlay.bytes + bytes > bytes_max || work.scans();
+            if overlay.bytes > 0 && full {
+                self.write(std::mem::take(&mut overlay), &mut answers);
             }
-            let verdict = if bytes > bytes_max {
-                Err(CommitError::TooLarge { bytes, limit: bytes_max })
+            answers.push(if bytes > bytes_max {
+                work.refuse(CommitError::TooLarge { bytes, limit: bytes_max })
             } else if self.gate.is_broken() {
-                Err(CommitError::Unavailable("an earlier commit of the group failed".into()))
+                work.refuse(CommitError::Unavailable("an earlier commit of the group failed".into()))
             } else {
-                self.check(&prepared, &overlay)
-            };
-            if verdict.is_ok() {
-                overlay.add(*prepared);
-            }
-            verdicts.push((reply, verdict));
+                self.gather(work, &mut overlay, bytes_max)
+            });
         }
-        self.write(overlay, &mut verdicts);
+        self.write(overlay, &mut answers);
     }
 
-    /// Writes what was gathered and gives out the verdicts. A refusal may rest on a commit of the same batch, so it
+    /// Checks one piece of work against what the batch will have written, and adds it.
+    fn gather(&self, work: Work, overlay: &mut Overlay, bytes_max: usize) -> Answer {
+        match work {
+            Work::Turn(prepared, reply) => {
+                let verdict = self.check(&prepared, overlay);
+                if verdict.is_ok() {
+                    overlay.add_turn(*prepared);
+                }
+                Answer::Done(reply, verdict)
+            }
+            Work::Take(take, reply) => {
+                let taken = self.check_holder(&take.holder, overlay).and_then(|()| {
+                    let value = |table, key: &[u8], own: &Batch| match own.newest(table, key) {
+                        Some(value) => Ok(value),
+                        None => self.value(table, key, overlay),
+                    };
+                    Ok(take.perform(value)?)
+                });
+                Answer::Taken(
+                    reply,
+                    taken.map(|(batch, incarnations)| {
+                        overlay.add(batch);
+                        incarnations
+                    }),
+                )
+            }
+            Work::Drop(drop_some, reply) => {
+                let dropped = self
+                    .check_holder(&drop_some.holder, overlay)
+                    .and_then(|()| Ok(drop_some.perform(self.kv.as_ref(), bytes_max)?));
+                Answer::Dropped(
+                    reply,
+                    dropped.map(|(batch, dropped)| {
+                        overlay.add(batch);
+                        dropped
+                    }),
+                )
+            }
+            Work::Forget(fence, orphans, reply) => {
+                let verdict = self.check_fence(fence);
+                if verdict.is_ok() {
+                    let mut batch = Batch::default();
+                    orphans.iter().for_each(|orphan| batch.remove(Table::Orphans, layout::orphan(orphan)));
+                    overlay.add(batch);
+                }
+                Answer::Done(reply, verdict)
+            }
+        }
+    }
+
+    /// Writes what was gathered and gives out the answers. A refusal may rest on a commit of the same batch, so it
     /// is given out only when the batch is durable.
-    fn write(&mut self, overlay: Overlay, verdicts: &mut Vec<(Reply, Result<(), CommitError>)>) {
+    fn write(&mut self, overlay: Overlay, answers: &mut Vec<Answer>) {
         let result = if overlay.batch.writes.is_empty() { Ok(()) } else { self.apply(&overlay.batch) };
         let failure = match result {
             Ok(()) => {
                 self.remember(overlay.tips);
                 None
             }
+            // Whose damage it is cannot be told: each looks for itself, and tries again.
+            Err(KvError::Corrupt(cause)) if answers.len() > 1 => Some(Failure::of(KvError::Unknown(cause))),
             Err(error) => Some(Failure::of(error)),
         };
-        for (reply, verdict) in verdicts.drain(..) {
-            let verdict = failure.as_ref().map_or(verdict, |failure| Err(failure.error()));
-            // A caller that has gone away does not need the answer.
-            _ = reply.send(verdict);
-        }
+        answers.drain(..).for_each(|answer| answer.tell(failure.as_ref()));
     }
 
     /// Makes a batch durable, and keeps readers waiting meanwhile.
@@ -213,10 +278,16 @@ impl Committer {
         }
     }
 
-    fn check(&self, prepared: &Prepared, overlay: &Overlay) -> Result<(), CommitError> {
-        if prepared.fence != self.fence {
-            return Err(CommitError::Fenced { held: prepared.fence, current: self.fence });
+    fn check_fence(&self, fence: Fence) -> Result<(), CommitError> {
+        if fence == self.fence {
+            Ok(())
+        } else {
+            Err(CommitError::Fenced { held: fence, current: self.fence })
         }
+    }
+
+    fn check(&self, prepared: &Prepared, overlay: &Overlay) -> Result<(), CommitError> {
+        self.check_fence(prepared.fence)?;
         let tip = match overlay.tips.get(&prepared.id).or_else(|| self.tips.get(&prepared.id)) {
             Some(tip) => *tip,
             None => self.read_tip(prepared.id)?,
@@ -239,14 +310,64 @@ impl Committer {
         for write in &prepared.rows {
             self.check_row(write, overlay)?;
         }
+        for condition in &prepared.conditions {
+            self.check_condition(condition, overlay)?;
+        }
         Ok(())
     }
 
-    fn check_row(&self, write: &RowWrite, overlay: &Overlay) -> Result<(), CommitError> {
-        let stored = match self.value(Table::Resources, &layout::resource(&write.key), overlay)? {
-            Some(bytes) => Some(read::checked_row(&write.key, &bytes)?),
-            None => None,
+    fn check_condition(&self, condition: &Condition, overlay: &Overlay) -> Result<(), CommitError> {
+        let holds = match condition {
+            Condition::Ready(key) => {
+                self.row(key, overlay)?.is_some_and(|row| row.status == ResourceStatus::Ready)
+            }
+            Condition::Childless { kind, parent } => !self.has_children(kind, parent, overlay)?,
         };
+        if holds { Ok(()) } else { Err(Conflict::Condition(condition.clone()).into()) }
+    }
+
+    fn has_children(
+        &self,
+        kind: &ResourceKind,
+        parent: &ResourceId,
+        overlay: &Overlay,
+    ) -> Result<bool, StoreError> {
+        let prefix = layout::by_parent_prefix(kind, parent);
+        let mut written: Vec<_> = overlay
+            .values
+            .iter()
+            .filter(|((table, key), _)| *table == Table::ByParent && key.starts_with(&prefix))
+            .collect();
+        written.retain(|(_, value)| value.is_none());
+        let gone = written.len();
+        let stored =
+            self.kv.scan(Table::ByParent, &KeyRange::prefix(&prefix), Direction::Forward, gone + 1)?;
+        let is_gone = |key: &Vec<u8>| written.iter().any(|((_, gone), _)| gone == key);
+        let added = |((table, key), value): (&(Table, Vec<u8>), &Option<Vec<u8>>)| {
+            *table == Table::ByParent && value.is_some() && key.starts_with(&prefix)
+        };
+        Ok(overlay.values.iter().any(added) || stored.iter().any(|(key, _)| !is_gone(key)))
+    }
+
+    /// References go with a resource that the operation holds: it is unfinished then, and alone.
+    fn check_holder(&self, holder: &Holder, overlay: &Overlay) -> Result<(), CommitError> {
+        self.check_fence(holder.fence)?;
+        let row = self.row(&holder.resource, overlay)?;
+        let held_by = row.as_ref().and_then(|row| row.operation);
+        if held_by == Some(holder.operation) {
+            return Ok(());
+        }
+        let key = holder.resource.clone();
+        Err(Conflict::Resource { key, holder: held_by, exists: row.is_some() }.into())
+    }
+
+    fn row(&self, key: &ResourceKey, overlay: &Overlay) -> Result<Option<Row>, StoreError> {
+        let bytes = self.value(Table::Resources, &layout::resource(key), overlay)?;
+        bytes.map(|bytes| read::checked_row(key, &bytes)).transpose()
+    }
+
+    fn check_row(&self, write: &RowWrite, overlay: &Overlay) -> Result<(), CommitError> {
+        let stored = self.row(&write.key, overlay)?;
         let found = stored.as_ref().map(|row| row.revision);
         let holder = stored.as_ref().and_then(|row| row.operation);
         if found == write.expect && holder == write.holder {
@@ -297,16 +418,65 @@ impl Committer {
 }
 
 impl Overlay {
-    fn add(&mut self, prepared: Prepared) {
+    fn add_turn(&mut self, prepared: Prepared) {
         let tip = if prepared.done { Tip::Done } else { Tip::At(prepared.revision) };
         self.tips.insert(prepared.id, tip);
-        self.bytes += prepared.batch.byte_len();
-        for write in &prepared.batch.writes {
-            if matches!(write.table, Table::Resources | Table::Idempotency) {
+        self.add(prepared.batch);
+    }
+
+    fn add(&mut self, batch: Batch) {
+        self.bytes += batch.byte_len();
+        for write in &batch.writes {
+            let is_looked_up = matches!(
+                write.table,
+                Table::Resources | Table::ByParent | Table::Idempotency | Table::References | Table::Items
+            );
+            if is_looked_up {
                 self.values.insert((write.table, write.key.clone()), write.value.clone());
             }
         }
-        self.batch.writes.extend(prepared.batch.writes);
+        self.batch.writes.extend(batch.writes);
+    }
+}
+
+impl Work {
+    /// Bytes that it writes, at most.
+    fn byte_len_max(&self, bytes_max: usize) -> usize {
+        match self {
+            Self::Turn(prepared, _) => prepared.batch.byte_len(),
+            Self::Take(take, _) => take.byte_len_max(),
+            // Makes itself as small as it has to be.
+            Self::Drop(..) => bytes_max.min(1),
+            Self::Forget(_, orphans, _) => orphans.iter().map(|orphan| layout::orphan(orphan).len()).sum(),
+        }
+    }
+
+    /// Whether it reads ranges of keys, and so can follow nothing in a batch.
+    const fn scans(&self) -> bool {
+        matches!(self, Self::Drop(..))
+    }
+
+    fn refuse(self, error: CommitError) -> Answer {
+        match self {
+            Self::Turn(_, reply) | Self::Forget(_, _, reply) => Answer::Done(reply, Err(error)),
+            Self::Take(_, reply) => Answer::Taken(reply, Err(error)),
+            Self::Drop(_, reply) => Answer::Dropped(reply, Err(error)),
+        }
+    }
+}
+
+impl Answer {
+    /// Tells the answer, or that the batch it was in failed.
+    fn tell(self, failure: Option<&Failure>) {
+        fn tell<T>(reply: Reply<T>, answer: Result<T, CommitError>, failure: Option<&Failure>) {
+            // A caller that has gone away does not need the answer.
+            _ = reply.send(failure.map_or(answer, |failure| Err(failure.error())));
+        }
+        match self {
+            Self::Done(reply, answer) => tell(reply, answer, failure),
+            Self::Taken(reply, answer) => tell(reply, answer, failure),
+            Self::Dropped(reply, answer) => tell(reply, answer, failure),
+        }
     }
 }
 

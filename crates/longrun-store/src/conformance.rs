@@ -48,6 +48,7 @@ pub mod loading;
 pub mod purging;
 pub mod races;
 pub mod records;
+pub mod references;
 pub mod resources;
 pub mod restart;
 pub mod sample;
@@ -205,6 +206,9 @@ macro_rules! store_conformance {
             conditions::a_row_that_was_given_free_can_be_claimed_again,
             conditions::a_key_that_is_taken_is_refused_with_its_first_operation,
             conditions::a_taken_key_is_told_before_a_busy_row,
+            conditions::a_resource_that_must_be_ready_is_looked_at_in_the_commit,
+            conditions::a_parent_that_must_be_childless_is_looked_at_in_the_commit,
+            conditions::of_a_child_and_the_end_of_its_parent_one_is_refused,
             fencing::each_owner_gets_a_higher_fence,
             fencing::fences_go_on_rising_after_a_restart,
             fencing::an_older_owner_commits_nothing_more,
@@ -264,6 +268,18 @@ macro_rules! store_conformance {
             resources::a_filter_gives_what_filtering_all_would,
             resources::a_row_that_is_gone_is_not_listed,
             resources::a_listed_row_is_as_it_is_read,
+            resources::rows_come_by_name_and_by_creation_both_ways,
+            resources::rows_of_one_name_are_found_by_it,
+            resources::a_row_that_is_renamed_moves_and_others_stay,
+            resources::long_and_strange_names_are_listed_once,
+            references::the_first_reference_begins_a_life_that_others_share,
+            references::a_reference_is_taken_once,
+            references::the_last_drop_leaves_an_orphan,
+            references::an_item_that_lives_again_has_another_life,
+            references::references_are_dropped_a_part_at_a_time,
+            references::only_who_holds_the_resource_takes_and_drops,
+            references::an_older_owner_changes_no_references,
+            references::racing_takes_and_drops_keep_the_count,
             ledger::a_key_that_nobody_used_is_unknown,
             ledger::a_key_names_its_first_operation_and_its_request,
             ledger::a_key_outlives_its_operation,

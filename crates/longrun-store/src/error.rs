@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::io;
 
-use longrun_core::{Fence, OperationId, ResourceKey, Revision};
+use longrun_core::{Condition, Fence, OperationId, ResourceKey, Revision};
 
 use crate::codec::CodecError;
 use crate::kv::{Cause, KvError};
@@ -92,7 +92,8 @@ pub enum CommitError {
     /// The commit may or may not have happened. Load the operation: its revision tells (C22).
     #[error("the outcome of the commit is unknown")]
     Unknown(#[source] Cause),
-    /// What the commit is conditional on cannot be read. Nothing was written.
+    /// What the commit is conditional on, or would change, is damaged. Trying again does not help. Nothing was written, unless
+    /// the damage was met in writing: then that is unknown.
     #[error(transparent)]
     Unreadable(StoreError),
 }
@@ -141,6 +142,9 @@ pub enum Conflict {
         /// Whether there is such a resource.
         exists: bool,
     },
+    /// Something that the operation demanded when it was to be accepted is not so.
+    #[error("{0}")]
+    Condition(Condition),
     /// The idempotency key was used before.
     #[error("the idempotency key belongs to operation {}", .0.operation)]
     Idempotency(LedgerEntry),

@@ -29,17 +29,27 @@ pub enum Table {
     ByResource,
     /// Resource rows.
     Resources,
-    /// Resource rows of each parent.
+    /// Resource rows of each parent, by id.
     ByParent,
+    /// The same, by name.
+    ByName,
+    /// The same, by the time of creation.
+    ByCreation,
     /// The idempotency ledger.
     Idempotency,
     /// Idempotency entries whose operation is gone, by the time they expire.
     IdempotencyExpiry,
+    /// References that resources hold to items.
+    References,
+    /// Items that have references.
+    Items,
+    /// Items that lost their last reference and are still to be removed outside.
+    Orphans,
 }
 
 impl Table {
     /// Every table, in a fixed order. A backend creates all of them when it is opened.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 15] = [
         Self::Meta,
         Self::Operations,
         Self::Journal,
@@ -48,8 +58,13 @@ impl Table {
         Self::ByResource,
         Self::Resources,
         Self::ByParent,
+        Self::ByName,
+        Self::ByCreation,
         Self::Idempotency,
         Self::IdempotencyExpiry,
+        Self::References,
+        Self::Items,
+        Self::Orphans,
     ];
 
     /// The table's name on disk. Fixed for ever.
@@ -63,8 +78,13 @@ impl Table {
             Self::ByResource => "by_resource",
             Self::Resources => "resources",
             Self::ByParent => "by_parent",
+            Self::ByName => "by_name",
+            Self::ByCreation => "by_creation",
             Self::Idempotency => "idempotency",
             Self::IdempotencyExpiry => "idempotency_expiry",
+            Self::References => "references",
+            Self::Items => "items",
+            Self::Orphans => "orphans",
         }
     }
 
@@ -101,6 +121,12 @@ impl Batch {
     /// Adds a removal.
     pub fn remove(&mut self, table: Table, key: Vec<u8>) {
         self.writes.push(Write { table, key, value: None });
+    }
+
+    /// What the batch makes of a key: `None` if it does not touch it.
+    pub(crate) fn newest(&self, table: Table, key: &[u8]) -> Option<Option<Vec<u8>>> {
+        let written = self.writes.iter().rev().find(|write| write.table == table && write.key == key);
+        written.map(|write| write.value.clone())
     }
 
     /// Bytes of all keys and values.

@@ -7,12 +7,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use longrun_core::limits::RECORD_BYTES_MAX;
-use longrun_core::{Execution, Fence, Operation, OperationId, ResourceId, ResourceKey, Row, Timestamp};
+use longrun_core::{
+    Execution, Fence, Incarnation, ItemKey, Operation, OperationId, Orphan, ResourceId, ResourceKey, Row,
+    Timestamp,
+};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::committer::{Committer, Job, REOPEN_WAIT};
+use crate::committer::{Committer, Job, REOPEN_WAIT, Work};
 use crate::error::{CommitError, StoreError};
 use crate::gate::{Gate, Reading};
+use crate::items::{self, DropSome, Dropped, Holder, Take};
 use crate::kv::{Batch, Direction, KeyRange, Kv, Table};
 use crate::layout::{self, FORMAT_VERSION};
 use crate::memory::MemoryKv;
@@ -20,8 +24,8 @@ use crate::prepare::Prepared;
 use crate::read;
 use crate::record;
 use crate::store::{
-    Capabilities, Commit, Due, LedgerEntry, OperationQuery, Position, Purge, Purged, ResourceQuery, Slice,
-    Store,
+    Capabilities, Commit, Due, LedgerEntry, OperationQuery, Position, Purge, Purged, ResourceOrder,
+    ResourceQuery, Slice, Store,
 };
 use crate::watched::Watched;
 
@@ -210,9 +214,7 @@ impl Store for KvStore {
 
     async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
         let prepared = Box::new(Prepared::new(commit)?);
-        // A committer that ended without an answer may have written before it did.
-        let silent = || Err(CommitError::Unknown("the committer of the store has ended".into()));
-        self.ask(|reply| Job::Commit(prepared, reply)).await.unwrap_or_else(silent)
+        self.ask(|reply| Job::Write(Work::Turn(prepared, reply))).await.unwrap_or_else(silent)
     }
 
     async fn load(&self, id: OperationId) -> Result<Option<Execution>, StoreError> {
@@ -233,15 +235,12 @@ impl Store for KvStore {
         after: Option<&Position>,
         limit: usize,
     ) -> Result<Slice<Row>, StoreError> {
-        let prefix = layout::by_parent_prefix(&query.kind, &query.parent);
+        let list = ResourceList::of(query);
         self.read(|kv, _| {
-            read::slice(kv, (Table::ByParent, &prefix, Direction::Forward), after, limit, |rest| {
-                let row = read::row(kv, &ResourceKey { kind: query.kind.clone(), id: resource_id(rest)? })?;
-                // Index and row are two readings: what the row says counts.
-                let belongs = |row: &Row| {
-                    row.parent == query.parent && query.status.is_none_or(|status| status == row.status)
-                };
-                Ok(row.filter(belongs))
+            read::slice(kv, (list.table, &list.prefix, list.direction), after, limit, |rest| {
+                let id = resource_id((list.id)(rest))?;
+                let row = read::row(kv, &ResourceKey { kind: query.kind.clone(), id })?;
+                Ok(row.filter(|row| list.holds(rest, row)))
             })
         })
         .await
@@ -275,6 +274,43 @@ impl Store for KvStore {
         self.ask(|reply| Job::Purge(fence, purge, reply)).await.unwrap_or_else(|| Err(closed().into()))
     }
 
+    async fn take_references(
+        &self,
+        holder: Holder,
+        items: Vec<ItemKey>,
+        fresh: Incarnation,
+    ) -> Result<Vec<Incarnation>, CommitError> {
+        let take = Box::new(Take { holder, items, fresh });
+        self.ask(|reply| Job::Write(Work::Take(take, reply))).await.unwrap_or_else(silent)
+    }
+
+    async fn drop_references(&self, holder: Holder, limit: usize) -> Result<Dropped, CommitError> {
+        let drop_some = Box::new(DropSome { holder, limit });
+        self.ask(|reply| Job::Write(Work::Drop(drop_some, reply))).await.unwrap_or_else(silent)
+    }
+
+    async fn orphans(
+        &self,
+        of: Option<OperationId>,
+        after: Option<&Orphan>,
+        limit: usize,
+    ) -> Result<Vec<Orphan>, StoreError> {
+        self.read(|kv, _| read::orphans(kv, of, after, limit)).await
+    }
+
+    async fn forget_orphans(&self, fence: Fence, orphans: Vec<Orphan>) -> Result<(), CommitError> {
+        self.ask(|reply| Job::Write(Work::Forget(fence, orphans, reply))).await.unwrap_or_else(silent)
+    }
+
+    async fn incarnations(&self, items: &[ItemKey]) -> Result<Vec<Option<Incarnation>>, StoreError> {
+        let incarnation = |kv: &dyn Kv, key: &ItemKey| {
+            let item = kv.get(Table::Items, &layout::item(key))?;
+            let item = item.map(|bytes| items::decode_item(key, &bytes)).transpose()?;
+            Ok(item.map(|item| item.incarnation))
+        };
+        self.read(|kv, _| items.iter().map(|key| incarnation(kv, key)).collect()).await
+    }
+
     fn page_secret(&self) -> [u8; 32] {
         self.secret
     }
@@ -282,6 +318,56 @@ impl Store for KvStore {
     fn capabilities(&self) -> Capabilities {
         let kv = self.kv.capabilities();
         Capabilities { name: kv.name, durability: kv.durability, multi_process: false }
+    }
+}
+
+/// A committer that ended without an answer may have written before it did.
+fn silent<T>() -> Result<T, CommitError> {
+    Err(CommitError::Unknown("the committer of the store has ended".into()))
+}
+
+/// Where a list of resources is read from.
+struct ResourceList<'a> {
+    query: &'a ResourceQuery,
+    table: Table,
+    prefix: Vec<u8>,
+    direction: Direction,
+    id: IdIn,
+}
+
+/// The id in a key without its prefix.
+type IdIn = fn(&[u8]) -> &[u8];
+
+impl<'a> ResourceList<'a> {
+    fn of(query: &'a ResourceQuery) -> Self {
+        let mut prefix = layout::by_parent_prefix(&query.kind, &query.parent);
+        let (table, id): (_, IdIn) = match (query.order, &query.name) {
+            (ResourceOrder::Id, None) => (Table::ByParent, |rest| rest),
+            (ResourceOrder::Creation, _) => (Table::ByCreation, layout::id_after_time),
+            (ResourceOrder::Name, None) => (Table::ByName, layout::id_after_name),
+            // Among those of one name the order by name is that of the ids. A name that may have been cut in the index
+            // is looked for in all of them.
+            (ResourceOrder::Id | ResourceOrder::Name, Some(name)) if layout::is_whole_in_index(name) => {
+                prefix.extend_from_slice(&layout::name_prefix(name));
+                (Table::ByName, |rest| rest)
+            }
+            (ResourceOrder::Id, Some(_)) => (Table::ByParent, |rest| rest),
+            (ResourceOrder::Name, Some(_)) => (Table::ByName, layout::id_after_name),
+        };
+        let direction = if query.descending { Direction::Backward } else { Direction::Forward };
+        Self { query, table, prefix, direction, id }
+    }
+
+    /// Index and row are two readings: what the row says counts, in the place where it says it is.
+    fn holds(&self, rest: &[u8], row: &Row) -> bool {
+        let entry = match self.table {
+            Table::ByName => layout::by_name(row),
+            Table::ByCreation => layout::by_creation(row),
+            _ => layout::by_parent(&row.key, &row.parent),
+        };
+        entry.strip_prefix(self.prefix.as_slice()) == Some(rest)
+            && self.query.status.is_none_or(|status| status == row.status)
+            && self.query.name.as_ref().is_none_or(|name| *name == row.name)
     }
 }
 

@@ -12,16 +12,28 @@
 //! | by_resource | kind, 0, resource id, 0, id | – |
 //! | resources | kind, 0, resource id | row |
 //! | by_parent | kind, 0, parent id, 0, resource id | – |
+//! | by_name | kind, 0, parent id, 0, name, 0, resource id | – |
+//! | by_creation | kind, 0, parent id, 0, time, resource id | – |
 //! | idempotency | digest | operation, fingerprint, expiry |
 //! | idempotency_expiry | time, digest | – |
+//! | references | kind, 0, resource id, 0, item kind, 0, item id | incarnation |
+//! | items | item kind, 0, item id | incarnation, number of references |
+//! | orphans | operation id, incarnation, item kind, 0, item id | incarnation |
 //!
 //! Numbers and times are 8 bytes, big endian, times offset so that they order as bytes. An operation id is 20
-//! characters and orders by time. Ids and kinds never contain the byte 0 that ends them. A key alone is enough to
-//! find all that belongs together by prefix; no key is ever encoded by a library.
+//! characters and orders by time. Ids, kinds and names never contain the byte 0 that ends them; item ids may, and stand last.
+//! A name is cut to what fits a page token beside the id. A key alone is enough to find all that belongs together by
+//! prefix; no key is ever encoded by a library.
 
-use longrun_core::{OperationId, ResourceId, ResourceKey, ResourceKind, Revision, Timestamp};
+use longrun_core::{
+    Incarnation, ItemId, ItemKey, OperationId, Orphan, ResourceId, ResourceKey, ResourceKind, Revision, Row,
+    Timestamp,
+};
+
+use longrun_core::limits::ID_CHARS_MAX;
 
 use crate::codec::CodecError;
+use crate::page;
 
 /// The version of the layout and of all record forms. A store of a newer one is refused.
 pub const FORMAT_VERSION: u64 = 1;
@@ -103,6 +115,102 @@ pub(crate) fn by_parent(key: &ResourceKey, parent: &ResourceId) -> Vec<u8> {
     let mut bytes = by_parent_prefix(&key.kind, parent);
     bytes.extend_from_slice(key.id.as_str().as_bytes());
     bytes
+}
+
+/// The name of a row as far as it counts for the order: a page token has to hold it, with the id.
+pub(crate) fn sort_name<'a>(name: &'a str, id: &ResourceId) -> &'a str {
+    let mut end = name.len();
+    let fits =
+        |end: usize| page::fits(&[&name.as_bytes()[..end], &[SEPARATOR], id.as_str().as_bytes()].concat());
+    while end > 0 && !(name.is_char_boundary(end) && fits(end)) {
+        end -= 1;
+    }
+    &name[..end]
+}
+
+pub(crate) fn by_name(row: &Row) -> Vec<u8> {
+    let mut bytes = by_parent_prefix(&row.key.kind, &row.parent);
+    bytes.extend_from_slice(sort_name(&row.name, &row.key.id).as_bytes());
+    bytes.push(SEPARATOR);
+    bytes.extend_from_slice(row.key.id.as_str().as_bytes());
+    bytes
+}
+
+/// Whether the index has the name uncut, whatever the id beside it.
+pub(crate) fn is_whole_in_index(name: &str) -> bool {
+    let longest_id = [b'a'; ID_CHARS_MAX];
+    !name.bytes().any(|byte| byte == SEPARATOR)
+        && page::fits(&[name.as_bytes(), &[SEPARATOR], &longest_id].concat())
+}
+
+/// What the keys of a name begin with in `by_name`, after the parent.
+pub(crate) fn name_prefix(name: &str) -> Vec<u8> {
+    let mut bytes = name.as_bytes().to_vec();
+    bytes.push(SEPARATOR);
+    bytes
+}
+
+/// The id at the end of a key of `by_name`.
+pub(crate) fn id_after_name(rest: &[u8]) -> &[u8] {
+    rest.rsplit(|byte| *byte == SEPARATOR).next().unwrap_or_default()
+}
+
+pub(crate) fn by_creation(row: &Row) -> Vec<u8> {
+    let mut bytes = by_parent_prefix(&row.key.kind, &row.parent);
+    bytes.extend_from_slice(&time(row.created_at));
+    bytes.extend_from_slice(row.key.id.as_str().as_bytes());
+    bytes
+}
+
+/// The id at the end of a key of `by_creation`.
+pub(crate) fn id_after_time(rest: &[u8]) -> &[u8] {
+    rest.get(TIME_BYTES..).unwrap_or_default()
+}
+
+pub(crate) fn item(key: &ItemKey) -> Vec<u8> {
+    let mut bytes = key.kind.as_str().as_bytes().to_vec();
+    bytes.push(SEPARATOR);
+    bytes.extend_from_slice(key.id.as_bytes());
+    bytes
+}
+
+pub(crate) fn parse_item(bytes: &[u8]) -> Result<ItemKey, CodecError> {
+    let end = bytes.iter().position(|byte| *byte == SEPARATOR).ok_or(CodecError::Length)?;
+    let (kind, id) = bytes.split_at(end);
+    let content = |error: longrun_core::Invalid| CodecError::Content(error.to_string());
+    let kind = ResourceKind::new(String::from_utf8_lossy(kind)).map_err(content)?;
+    Ok(ItemKey { kind, id: ItemId::new(id.get(1..).unwrap_or_default()).map_err(content)? })
+}
+
+pub(crate) fn references_prefix(holder: &ResourceKey) -> Vec<u8> {
+    by_resource_prefix(holder)
+}
+
+pub(crate) fn reference(holder: &ResourceKey, key: &ItemKey) -> Vec<u8> {
+    let mut bytes = references_prefix(holder);
+    bytes.extend_from_slice(&item(key));
+    bytes
+}
+
+pub(crate) fn orphan(orphan: &Orphan) -> Vec<u8> {
+    let mut bytes = orphan.operation.as_bytes().to_vec();
+    bytes.extend_from_slice(&orphan.incarnation.0.to_be_bytes());
+    bytes.extend_from_slice(&item(&orphan.item));
+    bytes
+}
+
+pub(crate) fn parse_orphan(key: &[u8]) -> Result<Orphan, CodecError> {
+    let (operation, rest) = key.split_at_checked(operation_bytes()).ok_or(CodecError::Length)?;
+    let (incarnation, rest) = rest.split_first_chunk().ok_or(CodecError::Length)?;
+    Ok(Orphan {
+        operation: parse_operation(operation)?,
+        incarnation: Incarnation(u128::from_be_bytes(*incarnation)),
+        item: parse_item(rest)?,
+    })
+}
+
+const fn operation_bytes() -> usize {
+    longrun_core::limits::OPERATION_ID_CHARS
 }
 
 pub(crate) fn expiry(at: Timestamp, digest: &[u8; 32]) -> Vec<u8> {

@@ -8,6 +8,8 @@
 //!
 //! - **Atomic.** A commit holds an operation's journal entry, the rows of its resources, its index entries and its
 //!   idempotency key. After any crash all of it is there, or none (C7).
+//! - **Referential.** What resources share outside the store is kept alive by references, taken and dropped under the
+//!   same conditions; the last one dropped leaves an orphan to remove, never a gap.
 //! - **Conditional.** It happens only if the operation and the rows are as the commit expects, the key is free, and
 //!   the committing owner is the newest (C17). Conditions are declared up front; there are no interactive
 //!   transactions.
@@ -29,6 +31,7 @@ mod error;
 #[cfg(feature = "testing")]
 pub mod faulty;
 mod gate;
+mod items;
 mod kv;
 mod kv_store;
 pub mod layout;
@@ -41,6 +44,7 @@ mod store;
 mod watched;
 
 pub use error::{CommitError, Conflict, StoreError};
+pub use items::{Dropped, Holder};
 pub use kv::{
     Batch, Cause, Direction, Durability, Entry, KeyRange, Kv, KvCapabilities, KvError, Table, Write,
 };
@@ -49,5 +53,5 @@ pub use memory::MemoryKv;
 pub use page::{PageTokenError, PageTokens};
 pub use store::{
     Capabilities, Commit, Due, LedgerClaim, LedgerEntry, OperationQuery, Position, Purge, Purged,
-    ResourceQuery, Slice, Store,
+    ResourceOrder, ResourceQuery, Slice, Store,
 };

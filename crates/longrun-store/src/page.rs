@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! byte  0        version of the token format
-//! bytes 1..9     digest of the question: which list, which parent, which filter, which order
-//! bytes 9..n-12  position: the key of the last item given out
-//! last 12 bytes  keyed BLAKE3 of all before
+//! bytes 1..7     digest of the question: which list, which parent, which filter, which order
+//! bytes 7..n-10  position: the key of the last item given out
+//! last 10 bytes  keyed BLAKE3 of all before
 //! ```
 //!
 //! The secret is kept in the store, so a token outlives restarts. Another question refuses it, and so does a flipped bit.
@@ -15,13 +15,56 @@ use longrun_core::limits::{ID_CHARS_MAX, PAGE_TOKEN_CHARS_MAX};
 
 use crate::store::Position;
 
-const VERSION: u8 = 1;
-const QUESTION_BYTES: usize = 8;
-const TAG_BYTES: usize = 12;
+/// The version of a token whose position stands as it is.
+const PLAIN: u8 = 1;
+/// The version of a token whose position is packed: see [`pack`].
+const PACKED: u8 = 2;
+const QUESTION_BYTES: usize = 6;
+const TAG_BYTES: usize = 10;
 const OVERHEAD: usize = 1 + QUESTION_BYTES + TAG_BYTES;
+/// The longest position in a token, as it stands in it; 4 characters carry 3 bytes.
+const POSITION_BYTES_MAX: usize = PAGE_TOKEN_CHARS_MAX / 4 * 3 - OVERHEAD;
 
-// The longest position is the id of a resource; 4 characters carry 3 bytes.
-const _: () = assert!((OVERHEAD + ID_CHARS_MAX).div_ceil(3) * 4 <= PAGE_TOKEN_CHARS_MAX);
+// The longest positions are a time and an id, and a name and an id of the reference API, packed.
+const _: () = assert!(8 + ID_CHARS_MAX <= POSITION_BYTES_MAX);
+const _: () = assert!((63 + 1 + 20_usize).div_ceil(3) * 2 <= POSITION_BYTES_MAX);
+
+/// Whether a token can hold the position.
+pub(crate) fn fits(position: &[u8]) -> bool {
+    position.len() <= POSITION_BYTES_MAX
+        || position.len().div_ceil(3) * 2 <= POSITION_BYTES_MAX && pack(position).is_some()
+}
+
+/// The characters of names and ids, and the byte that parts them: 40, and 40 to the third is less than 2 to the 16th.
+const SYMBOLS: &[u8; 40] = b"\0abcdefghijklmnopqrstuvwxyz0123456789-_.";
+
+/// Three symbols in two bytes; `None` when there are others among them, or when it ends in 0.
+fn pack(position: &[u8]) -> Option<Vec<u8>> {
+    let number = |symbol: &u8| SYMBOLS.iter().position(|known| known == symbol);
+    let mut packed = Vec::with_capacity(position.len().div_ceil(3) * 2);
+    for three in position.chunks(3) {
+        let mut sum = 0;
+        for place in 0..3 {
+            sum = sum * SYMBOLS.len() + three.get(place).map_or(Some(0), number)?;
+        }
+        packed.extend_from_slice(&u16::try_from(sum).ok()?.to_be_bytes());
+    }
+    (position.last() != Some(&0)).then_some(packed)
+}
+
+fn unpack(packed: &[u8]) -> Vec<u8> {
+    let (pairs, _) = packed.as_chunks::<2>();
+    let symbol = |number: usize| SYMBOLS[number % SYMBOLS.len()];
+    let mut position: Vec<u8> = pairs
+        .iter()
+        .map(|pair| usize::from(u16::from_be_bytes(*pair)))
+        .flat_map(|sum| [symbol(sum / 1600), symbol(sum / 40), symbol(sum)])
+        .collect();
+    while position.last() == Some(&0) {
+        position.pop();
+    }
+    position
+}
 
 /// Why a page token is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,9 +98,10 @@ impl PageTokens {
 
     /// The token for a position in the answer to a question.
     pub fn seal(&self, question: &[u8], position: &Position) -> String {
-        let mut bytes = vec![VERSION];
+        let packed = if position.0.len() > POSITION_BYTES_MAX { pack(&position.0) } else { None };
+        let mut bytes = vec![if packed.is_some() { PACKED } else { PLAIN }];
         bytes.extend_from_slice(&digest(question));
-        bytes.extend_from_slice(&position.0);
+        bytes.extend_from_slice(packed.as_deref().unwrap_or(&position.0));
         let tag = self.tag(&bytes);
         bytes.extend_from_slice(&tag);
         URL_SAFE_NO_PAD.encode(bytes)
@@ -72,11 +116,16 @@ impl PageTokens {
         let Some((body, tag)) = bytes.split_last_chunk::<TAG_BYTES>() else {
             return Err(PageTokenError::NotOurs);
         };
-        if !equal_in_constant_time(&self.tag(body), tag) || body.first() != Some(&VERSION) {
+        if !equal_in_constant_time(&self.tag(body), tag) {
             return Err(PageTokenError::NotOurs);
         }
-        match body.get(1..).and_then(|rest| rest.split_first_chunk::<QUESTION_BYTES>()) {
-            Some((asked, position)) if *asked == digest(question) => Ok(Position(position.to_vec())),
+        let Some((version @ &(PLAIN | PACKED), rest)) = body.split_first() else {
+            return Err(PageTokenError::NotOurs);
+        };
+        match rest.split_first_chunk::<QUESTION_BYTES>() {
+            Some((asked, position)) if *asked == digest(question) => {
+                Ok(Position(if *version == PACKED { unpack(position) } else { position.to_vec() }))
+            }
             Some(_) => Err(PageTokenError::OtherQuestion),
             None => Err(PageTokenError::NotOurs),
         }
@@ -116,6 +165,27 @@ mod tests {
         assert_eq!(tokens().open(b"folder a", &token), Ok(position));
         assert_eq!(tokens().open(b"folder b", &token), Err(PageTokenError::OtherQuestion));
         assert_eq!(PageTokens::new([8; 32]).open(b"folder a", &token), Err(PageTokenError::NotOurs));
+    }
+
+    #[test]
+    fn c19_the_longest_name_fits_with_its_id() {
+        let name = "a-very-long-name-0123456789-that-has-as-many-characters-as-can_";
+        assert_eq!(name.len(), 63);
+        let position = Position([name.as_bytes(), b"\0fd8vvvvvvvvvvvvvvvvv"].concat());
+        assert!(fits(&position.0));
+        let token = tokens().seal(b"folder", &position);
+        assert!(token.len() <= PAGE_TOKEN_CHARS_MAX, "{}", token.len());
+        assert_eq!(tokens().open(b"folder", &token), Ok(position));
+        assert!(!fits(&[b'A'; POSITION_BYTES_MAX + 1]) && !fits(&[b'a'; 100]));
+    }
+
+    #[test]
+    fn packing_is_reversed_by_unpacking() {
+        for text in ["", "a", "ab", "abc", "a\0b", "\0\0x", "zzz9-_.\0fd8"] {
+            assert_eq!(unpack(&pack(text.as_bytes()).unwrap()), text.as_bytes(), "{text:?}");
+        }
+        assert_eq!(pack(b"A"), None);
+        assert_eq!(pack(b"a\0"), None);
     }
 
     #[test]

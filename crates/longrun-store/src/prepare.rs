@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use longrun_core::limits::RECORD_BYTES_MAX;
-use longrun_core::{Fence, OperationId, Revision, RowWrite};
+use longrun_core::{Condition, Fence, OperationId, Revision, Row, RowWrite};
 
 use crate::codec::CodecError;
 use crate::error::{CommitError, StoreError};
@@ -24,13 +24,25 @@ pub(crate) struct Prepared {
     /// What the rows must be, without what they become: that is in the batch.
     pub(crate) rows: Vec<RowWrite>,
     pub(crate) ledger: Option<Vec<u8>>,
+    pub(crate) conditions: Vec<Condition>,
     pub(crate) batch: Batch,
 }
 
 impl Prepared {
     pub(crate) fn new(commit: Commit) -> Result<Self, CommitError> {
-        let Commit { fence, header, entry, plan, finished, obsolete, rows, was_due_at, due_at, ledger } =
-            commit;
+        let Commit {
+            fence,
+            header,
+            entry,
+            plan,
+            finished,
+            obsolete,
+            rows,
+            was_due_at,
+            due_at,
+            ledger,
+            conditions,
+        } = commit;
         let id = header.id;
         let (first, revision, at) = (entry.first, entry.revision, entry.at);
         let mut batch = Batch::default();
@@ -91,21 +103,28 @@ impl Prepared {
             None => None,
         };
         let expect = (first != Revision::FIRST).then(|| Revision(revision.0 - 1));
-        Ok(Self { id, fence, expect, revision, done: finished.is_some(), rows, ledger, batch })
+        Ok(Self { id, fence, expect, revision, done: finished.is_some(), rows, ledger, conditions, batch })
     }
 }
 
-/// The row and its index entry, from old and new row alone: so an index can be verified and built anew.
+/// The index entries of a row, from the row alone: so they can be verified and built anew.
+pub(crate) fn index_entries(row: &Row) -> [(Table, Vec<u8>); 3] {
+    [
+        (Table::ByParent, layout::by_parent(&row.key, &row.parent)),
+        (Table::ByName, layout::by_name(row)),
+        (Table::ByCreation, layout::by_creation(row)),
+    ]
+}
+
+/// The row and its index entries.
 fn put_row(batch: &mut Batch, write: &RowWrite) -> Result<(), CommitError> {
-    let index = |row: &longrun_core::Row| layout::by_parent(&row.key, &row.parent);
-    let (old, new) = (write.replaces.as_ref().map(index), write.put.as_ref().map(index));
-    if old != new {
-        if let Some(old) = old {
-            batch.remove(Table::ByParent, old);
-        }
-        if let Some(new) = new {
-            batch.put(Table::ByParent, new, Vec::new());
-        }
+    let entries = |row: &Option<Row>| row.as_ref().map_or_else(Vec::new, |row| index_entries(row).to_vec());
+    let (old, new) = (entries(&write.replaces), entries(&write.put));
+    for (table, entry) in old.iter().filter(|entry| !new.contains(entry)) {
+        batch.remove(*table, entry.clone());
+    }
+    for (table, entry) in new.into_iter().filter(|entry| !old.contains(entry)) {
+        batch.put(table, entry, Vec::new());
     }
     let key = layout::resource(&write.key);
     match &write.put {

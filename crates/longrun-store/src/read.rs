@@ -3,7 +3,7 @@
 use std::ops::Bound;
 
 use longrun_core::limits::PAGE_SIZE_MAX;
-use longrun_core::{Entry, Execution, OperationId, ResourceKey, Revision, Row, Timestamp};
+use longrun_core::{Entry, Execution, OperationId, Orphan, ResourceKey, Revision, Row, Timestamp};
 
 use crate::codec::CodecError;
 use crate::error::StoreError;
@@ -14,7 +14,7 @@ use crate::record::{self, Head};
 use crate::store::{Due, LedgerEntry, Position, Purge, Purged, Slice};
 
 /// Entries that are read at once.
-const SCAN_ENTRIES: usize = 512;
+pub(crate) const SCAN_ENTRIES: usize = 512;
 /// Most operations, and most idempotency entries, that one purge removes.
 const PURGE_MAX: usize = 10_000;
 /// Bytes of keys and values in the batch of one purge, nearly.
@@ -166,6 +166,27 @@ pub(crate) fn ledger(kv: &dyn Kv, digest: &[u8; 32]) -> Result<Option<LedgerEntr
             record::decode_ledger(&bytes).map_err(|error| StoreError::unreadable("an idempotency key", error))
         })
         .transpose()
+}
+
+/// Orphans in the order of their keys.
+pub(crate) fn orphans(
+    kv: &dyn Kv,
+    of: Option<OperationId>,
+    after: Option<&Orphan>,
+    limit: usize,
+) -> Result<Vec<Orphan>, StoreError> {
+    let mut range = KeyRange::prefix(of.as_ref().map_or(&[][..], |id| id.as_bytes()));
+    if let Some(after) = after {
+        range.from = Bound::Excluded(layout::orphan(after));
+    }
+    let found = kv.scan(Table::Orphans, &range, Direction::Forward, limit.clamp(1, PAGE_SIZE_MAX))?;
+    let parsed = found.iter().filter_map(|(key, value)| {
+        // One damaged key must not keep all others from being removed (C18).
+        let damaged =
+            |error: &CodecError| tracing::error!(%error, ?key, "a key in the table of orphans is damaged");
+        record::decode_reference(key, value).and_then(|_| layout::parse_orphan(key)).inspect_err(damaged).ok()
+    });
+    Ok(parsed.collect())
 }
 
 /// Walks the keys under a prefix after a position, and gives out what `item` makes of each.

@@ -8,7 +8,7 @@ mod v1;
 use std::sync::Arc;
 
 use longrun_core::execution::{Entry, Finished, Header};
-use longrun_core::{Execution, Inconsistent, OperationId, Plan, Revision, Row, Timestamp};
+use longrun_core::{Execution, Incarnation, Inconsistent, OperationId, Plan, Revision, Row, Timestamp};
 
 use crate::codec::{self, CodecError, RecordType};
 use crate::store::LedgerEntry;
@@ -18,6 +18,15 @@ const ENTRY_VERSION: u16 = 1;
 const ROW_VERSION: u16 = 1;
 const LEDGER_VERSION: u16 = 1;
 const META_VERSION: u16 = 1;
+const ITEM_VERSION: u16 = 1;
+const REFERENCE_VERSION: u16 = 1;
+
+/// An item that has references.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Item {
+    pub(crate) incarnation: Incarnation,
+    pub(crate) references: u64,
+}
 
 /// The head record of an operation.
 #[derive(Clone, Debug)]
@@ -91,6 +100,37 @@ pub(crate) fn decode_ledger(bytes: &[u8]) -> Result<LedgerEntry, CodecError> {
         fingerprint: stored.fingerprint,
         expires_at: stored.expires_at.map(v1::time).transpose()?,
     })
+}
+
+pub(crate) fn encode_item(item: &Item) -> Result<Vec<u8>, CodecError> {
+    let stored = v1::Item { incarnation: item.incarnation.0.to_be_bytes(), references: item.references };
+    codec::encode(RecordType::Item, ITEM_VERSION, &stored)
+}
+
+pub(crate) fn decode_item(bytes: &[u8]) -> Result<Item, CodecError> {
+    let stored: v1::Item = codec::decode(RecordType::Item, ITEM_VERSION, bytes)?;
+    if stored.references == 0 {
+        return Err(CodecError::Content("it has no references".to_owned()));
+    }
+    Ok(Item {
+        incarnation: Incarnation(u128::from_be_bytes(stored.incarnation)),
+        references: stored.references,
+    })
+}
+
+/// A reference, or an orphan, says little beyond its key, and a key that is damaged may still name a holder: so it has a sum of its key.
+pub(crate) fn encode_reference(key: &[u8], incarnation: Incarnation) -> Result<Vec<u8>, CodecError> {
+    let stored =
+        v1::Reference { incarnation: incarnation.0.to_be_bytes(), key_checksum: crc32c::crc32c(key) };
+    codec::encode(RecordType::Reference, REFERENCE_VERSION, &stored)
+}
+
+pub(crate) fn decode_reference(key: &[u8], bytes: &[u8]) -> Result<Incarnation, CodecError> {
+    let stored: v1::Reference = codec::decode(RecordType::Reference, REFERENCE_VERSION, bytes)?;
+    if stored.key_checksum != crc32c::crc32c(key) {
+        return Err(CodecError::Content("it lies under another key".to_owned()));
+    }
+    Ok(Incarnation(u128::from_be_bytes(stored.incarnation)))
 }
 
 pub(crate) fn encode_number(number: u64) -> Result<Vec<u8>, CodecError> {

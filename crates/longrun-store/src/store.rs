@@ -6,11 +6,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use longrun_core::execution::{Entry, Finished, Header};
 use longrun_core::{
-    Execution, Fence, Operation, OperationId, Plan, ResourceId, ResourceKey, ResourceKind, ResourceStatus,
-    Revision, Row, RowWrite, Timestamp, Turn,
+    Condition, Execution, Fence, Incarnation, ItemKey, Operation, OperationId, Orphan, Plan, ResourceId,
+    ResourceKey, ResourceKind, ResourceStatus, Revision, Row, RowWrite, Timestamp, Turn,
 };
 
 use crate::error::{CommitError, StoreError};
+use crate::items::{Dropped, Holder};
 use crate::kv::Durability;
 
 /// Everything one turn of an operation changes: all of it is stored, or none of it (C7).
@@ -30,6 +31,7 @@ pub struct Commit {
     pub(crate) was_due_at: Option<Timestamp>,
     pub(crate) due_at: Option<Timestamp>,
     pub(crate) ledger: Option<LedgerClaim>,
+    pub(crate) conditions: Vec<Condition>,
 }
 
 impl Commit {
@@ -48,6 +50,7 @@ impl Commit {
             was_due_at,
             due_at,
             ledger: None,
+            conditions: Vec::new(),
         }
     }
 
@@ -55,6 +58,13 @@ impl Commit {
     #[must_use]
     pub fn with_ledger_claim(mut self, claim: LedgerClaim) -> Self {
         self.ledger = Some(claim);
+        self
+    }
+
+    /// Makes the commit conditional on what is true of other resources. For the first commit of an operation.
+    #[must_use]
+    pub fn with_conditions(mut self, conditions: Vec<Condition>) -> Self {
+        self.conditions = conditions;
         self
     }
 
@@ -108,7 +118,19 @@ pub enum OperationQuery {
     OfResource(ResourceKey),
 }
 
-/// Which resources to list: those of one kind and one parent, by id. A list of all parents cannot be asked for.
+/// The order of a list of resources. Those that are equal in it are in the order of their ids.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ResourceOrder {
+    /// By id.
+    #[default]
+    Id,
+    /// By name, byte by byte. Of a name that does not fit a page token beside the id, only its beginning counts.
+    Name,
+    /// By the time of creation.
+    Creation,
+}
+
+/// Which resources to list: those of one kind and one parent. A list of all parents cannot be asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResourceQuery {
     /// The kind.
@@ -117,6 +139,19 @@ pub struct ResourceQuery {
     pub parent: ResourceId,
     /// Only those with this status.
     pub status: Option<ResourceStatus>,
+    /// Only those with this name. In the order of ids they are found without looking at others.
+    pub name: Option<String>,
+    /// In which order.
+    pub order: ResourceOrder,
+    /// Whether the order is reversed.
+    pub descending: bool,
+}
+
+impl ResourceQuery {
+    /// Every resource of a kind that belongs to a parent, by id.
+    pub const fn new(kind: ResourceKind, parent: ResourceId) -> Self {
+        Self { kind, parent, status: None, name: None, order: ResourceOrder::Id, descending: false }
+    }
 }
 
 /// Part of a list, and where the next part begins.
@@ -205,7 +240,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// A resource row.
     async fn resource(&self, key: &ResourceKey) -> Result<Option<Row>, StoreError>;
 
-    /// At most `limit` rows, ascending by id, after a position. May be fewer than `limit` although more follow.
+    /// At most `limit` rows, in the order that is asked for, after a position. May be fewer than `limit` although more
+    /// follow.
     ///
     /// To be correct: a row that cannot be read is left out and reported in the log; [`resource`](Self::resource)
     /// tells why. It never keeps the others from being listed (C18).
@@ -233,6 +269,41 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Removes done operations that are old enough, with all their index entries, and idempotency entries that
     /// have expired (C20). In one commit, of bounded size: call it again while there is more.
     async fn purge(&self, fence: Fence, purge: Purge) -> Result<Purged, CommitError>;
+
+    /// Takes a reference to each of the items for a resource, and gives the incarnation of each. A reference that the
+    /// resource has already is not taken twice. An item without references begins a new life, as `fresh`, which must
+    /// never have been used before.
+    ///
+    /// To be correct: all of them are taken or none; only if the operation holds the resource and the fence is the newest.
+    /// Durable when it returns. While a reference lasts, the incarnation of its item does not change. Repeating the
+    /// call, also after [`CommitError::Unknown`], does no harm.
+    async fn take_references(
+        &self,
+        holder: Holder,
+        items: Vec<ItemKey>,
+        fresh: Incarnation,
+    ) -> Result<Vec<Incarnation>, CommitError>;
+
+    /// Drops references that a resource has, at most `limit` of them; the store may drop fewer. Call it again while there
+    /// are more. Items that lose their last reference so become [orphans](Self::orphans) of the operation.
+    ///
+    /// To be correct: under the conditions of [`take_references`](Self::take_references), and durable when it returns.
+    async fn drop_references(&self, holder: Holder, limit: usize) -> Result<Dropped, CommitError>;
+
+    /// At most `limit` orphans that are not yet forgotten, in a fixed order, after a place: those that one operation
+    /// left behind, or all.
+    async fn orphans(
+        &self,
+        of: Option<OperationId>,
+        after: Option<&Orphan>,
+        limit: usize,
+    ) -> Result<Vec<Orphan>, StoreError>;
+
+    /// Forgets orphans, which are removed outside. Durable when it returns. Forgetting one that is not there does no harm.
+    async fn forget_orphans(&self, fence: Fence, orphans: Vec<Orphan>) -> Result<(), CommitError>;
+
+    /// The incarnation of each item; `None` for one without references.
+    async fn incarnations(&self, items: &[ItemKey]) -> Result<Vec<Option<Incarnation>>, StoreError>;
 
     /// 32 bytes that were drawn when the store was made, to authenticate page tokens with.
     fn page_secret(&self) -> [u8; 32];

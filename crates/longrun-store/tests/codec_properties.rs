@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use longrun_core::{
-    Attempt, Backoff, Caller, Claim, Code, Entry, Event, Finished, Header, Input, Intent, Intervention, Json,
-    KindName, OperationId, Outcome, Payload, Plan, PlanParts, Progress, ProgressUnit, ResourceId,
-    ResourceKey, ResourceKind, ResourceStatus, Revision, Row, Source, Status, StepIndex, StepName,
-    StepPolicy, StepSpec, Timestamp, Verb,
+    Attempt, Backoff, Caller, Claim, Code, Entry, Event, Finished, Header, Incarnation, Input, Intent,
+    Intervention, Json, KindName, OperationId, Outcome, Payload, Plan, PlanParts, Progress, ProgressUnit,
+    ResourceId, ResourceKey, ResourceKind, ResourceStatus, Revision, Row, Source, Status, StepIndex,
+    StepName, StepPolicy, StepSpec, Timestamp, Verb,
 };
 use longrun_store::LedgerEntry;
 use longrun_store::codec::CodecError;
@@ -316,6 +316,9 @@ fn record() -> impl Strategy<Value = Record> {
         ),
         any::<u64>().prop_map(Record::Number),
         any::<[u8; 32]>().prop_map(Record::Secret),
+        (any::<u128>(), 1..u64::MAX)
+            .prop_map(|(life, references)| Record::Item { incarnation: Incarnation(life), references }),
+        any::<u128>().prop_map(|life| Record::Reference(Incarnation(life))),
     ]
 }
 

@@ -8,11 +8,11 @@ mod common;
 mod scenario;
 
 use common::Bench;
-use longrun_core::{Applied, Command, Execution, StepReport, Timestamp};
+use longrun_core::{Applied, Command, Execution, Fence, Intent, Phase, StepReport, Timestamp};
 use longrun_store::conformance::sample::{Live, json, time};
 use longrun_store::conformance::{verify_indexes, wait};
 use longrun_store::faulty::rebuild;
-use longrun_store::{Batch, Commit, KvStore, MemoryKv, Purge, Store};
+use longrun_store::{Batch, Commit, Holder, KvStore, MemoryKv, Purge, Store};
 use scenario::{Scenario, everything};
 
 fn history() -> (Vec<Batch>, Vec<(usize, String)>) {
@@ -78,6 +78,19 @@ fn next_command(execution: &Execution, now: Timestamp) -> Command {
     }
 }
 
+/// What the steps of a service would do: what goes refers to nothing any more.
+fn drop_references(store: &KvStore, fence: Fence, execution: &Execution) {
+    for claim in execution.plan().unwrap().claims() {
+        let goes = match claim.intent {
+            Intent::Create { .. } => execution.phase() == Phase::RollingBack,
+            Intent::Update { .. } => false,
+            Intent::Delete { .. } => true,
+        };
+        let holder = Holder { fence, operation: execution.id(), resource: claim.key.clone() };
+        while goes && wait(store.drop_references(holder.clone(), 2)).unwrap().more {}
+    }
+}
+
 #[test]
 fn l2_the_work_can_be_finished_after_every_batch() {
     let (history, _) = history();
@@ -89,6 +102,7 @@ fn l2_the_work_can_be_finished_after_every_batch() {
         while let Some(due) = wait(store.due(Timestamp::MAX, None, 1)).unwrap().first().copied() {
             let mut live =
                 Live { execution: wait(store.load(due.id)).unwrap().unwrap(), now: time(10_000 + turns) };
+            drop_references(&store, fence, &live.execution);
             let command = next_command(&live.execution, live.now);
             let commit: Commit = live.turn(fence, &[command]);
             wait(store.commit(commit)).unwrap();

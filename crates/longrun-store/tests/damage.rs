@@ -94,7 +94,7 @@ fn s15_every_flipped_bit_of_a_row_is_found_and_the_others_are_not_touched() {
     let bench = scenario();
     let rows = all(bench.kv.inner(), Table::Resources);
     assert!(rows.len() >= 4);
-    let query = |of: &str| ResourceQuery { kind: resource_kind(), parent: parent(of), status: None };
+    let query = |of: &str| ResourceQuery::new(resource_kind(), parent(of));
     let listed = || -> BTreeSet<ResourceKey> {
         let of = |of| wait(bench.store.list_resources(&query(of), None, 100)).unwrap().items;
         of("folder").into_iter().chain(of("other")).map(|row| row.key).collect()
@@ -225,7 +225,7 @@ fn harmless(kv: MemoryKv, table: Table, flipped: &[u8], unfinished: &[longrun_st
         wait(store.list_operations(&OperationQuery::OfResource(resource_key(id)), None, 100)).unwrap();
     }
     for of in ["folder", "other"] {
-        let query = ResourceQuery { kind: resource_kind(), parent: parent(of), status: None };
+        let query = ResourceQuery::new(resource_kind(), parent(of));
         let page = wait(store.list_resources(&query, None, 100)).unwrap();
         assert!(page.items.iter().all(|row| row.parent == parent(of)));
     }

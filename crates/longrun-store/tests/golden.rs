@@ -18,9 +18,9 @@ use std::time::Duration;
 
 use common::Bench;
 use longrun_core::{
-    Attempt, Backoff, Caller, Code, Entry, Event, Finished, Header, Input, Intent, Intervention, KindName,
-    Outcome, Plan, PlanParts, Progress, ProgressUnit, ResourceStatus, Revision, Row, Source, Status,
-    StepIndex, StepName, StepPolicy, StepSpec, Timestamp, Verb,
+    Attempt, Backoff, Caller, Code, Entry, Event, Finished, Header, Incarnation, Input, Intent, Intervention,
+    KindName, Outcome, Plan, PlanParts, Progress, ProgressUnit, ResourceStatus, Revision, Row, Source,
+    Status, StepIndex, StepName, StepPolicy, StepSpec, Timestamp, Verb,
 };
 use longrun_store::conformance::records::{Form, Record};
 use longrun_store::conformance::sample::{
@@ -225,6 +225,11 @@ fn records() -> Vec<(String, Record)> {
         ("ledger_expiring".to_owned(), Record::Ledger(ledger(Some(at(1))))),
         ("number_small".to_owned(), Record::Number(7)),
         ("number_large".to_owned(), Record::Number(u64::MAX)),
+        (
+            "item".to_owned(),
+            Record::Item { incarnation: Incarnation(0x0123_4567_89AB_CDEF << 64), references: 70_000 },
+        ),
+        ("reference".to_owned(), Record::Reference(Incarnation(u128::MAX - 1))),
         ("secret".to_owned(), Record::Secret(std::array::from_fn(|place| u8::try_from(place).unwrap()))),
     ];
     for (name, event) in events() {

@@ -19,11 +19,8 @@ use longrun_store::{
 /// Every way to read, answered or not.
 fn look(bench: &Bench) -> [(&'static str, bool); 6] {
     let store = &bench.store;
-    let query = ResourceQuery {
-        kind: resource_key("a").kind,
-        parent: longrun_store::conformance::sample::parent("folder"),
-        status: None,
-    };
+    let parent = longrun_store::conformance::sample::parent("folder");
+    let query = ResourceQuery::new(resource_key("a").kind, parent);
     [
         ("load", begin(&mut Box::pin(store.load(operation_id(1)))).is_some()),
         ("due", begin(&mut Box::pin(store.due(time(100), None, 10))).is_some()),

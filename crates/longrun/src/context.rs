@@ -5,12 +5,14 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use longrun_core::{
-    Attempt, Caller, Code, Fence, Header, Json, KindName, OperationId, Payload, Progress, ProgressUnit,
-    StepIndex, StepName,
+    Attempt, Caller, Code, Fence, Header, Invalid, Json, KindName, OperationId, Payload, Progress,
+    ProgressUnit, ResourceId, StepIndex, StepName,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::driver::Message;
+use crate::kind::Resource;
+use crate::references::References;
 use crate::step::{StepError, Value};
 
 /// Names an effect towards outside systems: the same for every run and every undo of one step of one operation.
@@ -112,6 +114,11 @@ macro_rules! shared_methods {
         /// Tells this run from earlier ones.
         pub fn fencing_token(&self) -> FencingToken {
             self.shared.token
+        }
+
+        /// References to items, for a resource that the operation creates, changes or deletes.
+        pub fn references<R: Resource>(&self, id: &ResourceId) -> Result<References, Invalid> {
+            Ok(References::new(Arc::clone(&self.shared), R::key(id)?))
         }
 
         /// Resolves when it has to stop. What goes on after a grace is dropped where it stands.

@@ -32,6 +32,7 @@ use crate::context::Stop;
 use crate::engine::{Inner, LoadError};
 use crate::error::CommandError;
 use crate::perform::{self, Ended};
+use crate::references::Errand;
 use crate::registry::HoldReason;
 use crate::running::Entry;
 
@@ -46,6 +47,8 @@ pub(crate) enum Message {
         progress: Option<Progress>,
         reply: oneshot::Sender<bool>,
     },
+    /// A step has something done. Refused when the run, or undo, of that number is not on any more.
+    Errand { step: StepIndex, attempt: u32, errand: Errand },
     /// A caller or an operator wants something.
     Command { command: Command, reply: oneshot::Sender<Result<Operation, CommandError>> },
 }
@@ -92,6 +95,8 @@ pub(crate) struct Driver {
     ended: VecDeque<Ended>,
     /// Checkpoints that came while the store was away: of each run, the newest.
     delayed: VecDeque<Happened>,
+    /// What steps have asked for since the last turn.
+    errands: VecDeque<(StepIndex, u32, Errand)>,
 }
 
 impl Driver {
@@ -112,6 +117,7 @@ impl Driver {
             undos: BTreeMap::new(),
             ended: VecDeque::new(),
             delayed: VecDeque::new(),
+            errands: VecDeque::new(),
         }
     }
 
@@ -136,6 +142,9 @@ impl Driver {
         loop {
             if self.execution.is_done() {
                 return Ok(());
+            }
+            while let Some((step, attempt, errand)) = self.errands.pop_front() {
+                self.run_errand(step, attempt, errand).await;
             }
             // One look at the clock for both: what becomes due between two looks would be seen by neither.
             let now = self.inner.now();
@@ -224,7 +233,7 @@ impl Driver {
                 Some(ended) = self.performing.next(), if !self.performing.is_empty() => {
                     happened.push(self.happened(ended));
                 }
-                Some(message) = self.inbox.recv() => happened.push(message.into()),
+                Some(message) = self.inbox.recv() => happened.extend(self.received(message)),
                 () = sleep(wait) => happened.push(Happened::quiet(Command::Resume)),
                 _ = shutting_down.changed() => return Ok(happened),
             }
@@ -246,14 +255,53 @@ impl Driver {
         }
         match self.ended.pop_front().or_else(|| self.performing.next().now_or_never().flatten()) {
             Some(ended) => Some(self.happened(ended)),
-            None => self.inbox.try_recv().ok().map(Happened::from),
+            None => loop {
+                let message = self.inbox.try_recv().ok()?;
+                if let Some(happened) = self.received(message) {
+                    return Some(happened);
+                }
+            },
+        }
+    }
+
+    /// What a message says has happened; what it has to have done waits for the end of the turn.
+    fn received(&mut self, message: Message) -> Option<Happened> {
+        match message {
+            Message::Checkpoint { step, attempt, checkpoint, progress, reply } => Some(Happened {
+                command: Command::Checkpoint { step, attempt, checkpoint, progress },
+                reply: Reply::Checkpoint(vec![reply]),
+                verdict: Ok(()),
+            }),
+            Message::Command { command, reply } => {
+                Some(Happened { command, reply: Reply::Command(reply), verdict: Ok(()) })
+            }
+            Message::Errand { step, attempt, errand } => {
+                self.errands.push_back((step, attempt, errand));
+                None
+            }
+        }
+    }
+
+    /// Does what a step asked for. Its end is not looked at before, so nothing that it asked for comes after its undo.
+    async fn run_errand(&mut self, step: StepIndex, attempt: u32, Errand(errand): Errand) {
+        let runs = self.runs.get(&step).is_some_and(|(running, _)| running.0 == attempt);
+        let undoes = self.undos.get(&step).is_some_and(|(failures, _)| {
+            perform::undo_attempt(self.execution.attempt(step), *failures) == attempt
+        });
+        let mut done = errand((runs || undoes).then(|| Arc::clone(&self.inner)));
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut done => return,
+                Some(ended) = self.performing.next(), if !self.performing.is_empty() => self.ended.push_back(ended),
+            }
         }
     }
 
     /// Nothing is on and nothing can begin. Leaves the operation to the scheduler, unless somebody has just written.
     fn park(&mut self, wake_at: Option<Timestamp>) -> Result<Vec<Happened>, Leave> {
         if let Ok(message) = self.inbox.try_recv() {
-            return Ok(vec![message.into()]);
+            return Ok(self.received(message).into_iter().collect());
         }
         let nothing = || Leave::Hold(HoldReason::Engine("nothing is left to do".into()));
         Err(wake_at.map_or_else(nothing, Leave::Parked))
@@ -406,7 +454,11 @@ impl Driver {
                     Message::Command { reply, .. } => {
                         _ = reply.send(Err(CommandError::Store(CommitError::Unavailable(away.cause()))));
                     }
-                    checkpoint => delay(&mut self.delayed, checkpoint.into()),
+                    other => {
+                        if let Some(checkpoint) = self.received(other) {
+                            delay(&mut self.delayed, checkpoint);
+                        }
+                    }
                 },
                 // What was not stored is unknown to the next start, as after a crash.
                 _ = shutting_down.wait_for(|stop| *stop) => return Err(Leave::Stopping),
@@ -518,21 +570,6 @@ impl Happened {
     }
 }
 
-impl From<Message> for Happened {
-    fn from(message: Message) -> Self {
-        match message {
-            Message::Checkpoint { step, attempt, checkpoint, progress, reply } => Self {
-                command: Command::Checkpoint { step, attempt, checkpoint, progress },
-                reply: Reply::Checkpoint(vec![reply]),
-                verdict: Ok(()),
-            },
-            Message::Command { command, reply } => {
-                Self { command, reply: Reply::Command(reply), verdict: Ok(()) }
-            }
-        }
-    }
-}
-
 fn held(error: Inconsistent) -> Leave {
     Leave::Hold(HoldReason::Engine(error.to_string()))
 }
@@ -637,7 +674,7 @@ mod tests {
 
     fn checkpoint(step: u16, value: u32, progress: Option<u64>) -> (Happened, oneshot::Receiver<bool>) {
         let (reply, saved) = oneshot::channel();
-        let message = Message::Checkpoint {
+        let command = Command::Checkpoint {
             step: StepIndex(step),
             attempt: Attempt(1),
             checkpoint: Json::encode("checkpoint", &value).unwrap(),
@@ -646,9 +683,8 @@ mod tests {
                 total: 10,
                 unit: longrun_core::ProgressUnit::Items,
             }),
-            reply,
         };
-        (message.into(), saved)
+        (Happened { command, reply: Reply::Checkpoint(vec![reply]), verdict: Ok(()) }, saved)
     }
 
     #[test]

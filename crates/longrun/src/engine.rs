@@ -6,14 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use longrun_core::limits::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX};
-use longrun_core::{
-    Caller, Command, Execution, Fence, Invalid, Operation, OperationId, Phase, ResourceId, ResourceKind, Row,
-    Status, Timestamp, Verb,
-};
-use longrun_store::{
-    Commit, CommitError, Conflict, OperationQuery, PageTokens, ResourceQuery, Slice, Store, StoreError,
-};
+use longrun_core::{Caller, Command, Execution, Fence, Operation, OperationId, Phase, Timestamp, Verb};
+use longrun_store::{Commit, CommitError, Conflict, PageTokens, Store, StoreError};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tracing::Instrument;
@@ -22,12 +16,11 @@ use crate::builder::{EngineBuilder, Settings};
 use crate::driver::{Message, STORE_BACKOFF};
 use crate::environment::Environment;
 use crate::error::{CommandError, ReadError, Stops};
-use crate::kind::Resource;
-use crate::plan::{Found, key};
 use crate::registry::{HoldReason, Registry};
 use crate::running::{Entry, Running, Slots};
 use crate::scheduler::{self, Left};
 use crate::tasks::{Tasks, Token};
+use crate::turns::Turns;
 use crate::waiters::Waiters;
 
 /// An engine: accepts operations, runs them, and answers about them. Cheap to clone.
@@ -70,7 +63,8 @@ pub(crate) struct Inner {
     pub(crate) fenced: AtomicBool,
     pub(crate) shutting_down: watch::Sender<bool>,
     pub(crate) tasks: Tasks,
-    tokens: PageTokens,
+    pub(crate) tokens: PageTokens,
+    pub(crate) turns: Arc<Turns>,
 }
 
 struct StopOnDrop(Arc<Inner>);
@@ -81,24 +75,6 @@ impl Drop for StopOnDrop {
         self.0.slots.close();
         self.0.running.abort_all();
     }
-}
-
-/// Which part of a list is wanted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PageRequest {
-    /// Items on the page: 0 for the default of 100, at most 1000.
-    pub size: usize,
-    /// The token from the page before; empty for the first page.
-    pub token: String,
-}
-
-/// Part of a list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Page<T> {
-    /// The items. May be fewer than were asked for although more follow.
-    pub items: Vec<T>,
-    /// The token for the next page; empty when nothing follows.
-    pub next_token: String,
 }
 
 /// An operation that this build cannot work on. It is kept as it is; others go on (C18).
@@ -148,6 +124,7 @@ impl Engine {
             fenced: AtomicBool::new(false),
             shutting_down: watch::Sender::new(false),
             tasks: Tasks::on(runtime),
+            turns: Arc::default(),
         });
         inner.tasks.token().spawn(scheduler::run(Arc::clone(&inner)));
         let stop = Arc::new(StopOnDrop(Arc::clone(&inner)));
@@ -205,50 +182,6 @@ impl Engine {
         reason: &str,
     ) -> Result<Operation, CommandError> {
         self.inner.command(id, Command::Intervene { by: by.clone(), verb, reason: reason.to_owned() }).await
-    }
-
-    /// Lists operations, newest first, as long as the
-    /// [prefix of their ids](EngineBuilder::operation_prefix) was never changed.
-    pub async fn list_operations(
-        &self,
-        query: &OperationQuery,
-        page: &PageRequest,
-    ) -> Result<Page<Operation>, ReadError> {
-        let question = match query {
-            OperationQuery::OfResource(key) => format!("operations of {key}"),
-            _ => "operations".to_owned(),
-        };
-        let (after, size) = self.inner.open_page(&question, page)?;
-        let slice = self.inner.store.list_operations(query, after.as_ref(), size).await?;
-        let items = slice.items.into_iter().map(|operation| self.inner.with_progress(operation)).collect();
-        Ok(self.inner.page(&question, Slice { items, next: slice.next }))
-    }
-
-    /// Lists the resources of one parent, by id. One that cannot be decoded is left out and reported in the log;
-    /// [`resource`](Self::resource) tells why (C18).
-    pub async fn list_resources<R: Resource>(
-        &self,
-        parent: &ResourceId,
-        page: &PageRequest,
-    ) -> Result<Page<Found<R>>, ReadError> {
-        let kind = ResourceKind::new(R::KIND)?;
-        let question = format!("resources of {kind} in {parent}");
-        let (after, size) = self.inner.open_page(&question, page)?;
-        let query = ResourceQuery { kind, parent: parent.clone(), status: None };
-        let slice = self.inner.store.list_resources(&query, after.as_ref(), size).await?;
-        let decoded = |row: Row| {
-            let left_out = |error: &Status| tracing::error!(%error, "left out of a list");
-            Found::of(row).inspect_err(left_out).ok()
-        };
-        let items = slice.items.into_iter().filter_map(decoded).collect();
-        Ok(self.inner.page(&question, Slice { items, next: slice.next }))
-    }
-
-    /// A resource, if it is there.
-    pub async fn resource<R: Resource>(&self, id: &ResourceId) -> Result<Option<Found<R>>, ReadError> {
-        let key = key::<R>(id).map_err(ReadError::Undecodable)?;
-        let row = self.inner.store.resource(&key).await?;
-        row.map(Found::of).transpose().map_err(ReadError::Undecodable)
     }
 
     /// Operations that this build cannot work on, as far as they were met (C18). One that is done, or that goes on since
@@ -384,7 +317,7 @@ impl Inner {
         Ok(stored.map(|execution| self.with_progress(execution.operation())))
     }
 
-    fn with_progress(&self, operation: Operation) -> Operation {
+    pub(crate) fn with_progress(&self, operation: Operation) -> Operation {
         match self.running.progress(operation.id()) {
             Some(progress) if operation.phase() == Phase::Pending => operation.with_progress(progress),
             _ => operation,
@@ -487,27 +420,6 @@ impl Inner {
         };
         metrics::counter!("longrun_operations_done_total", "outcome" => outcome).increment(1);
         self.waiters.wake(execution.id());
-    }
-
-    fn open_page(
-        &self,
-        question: &str,
-        page: &PageRequest,
-    ) -> Result<(Option<longrun_store::Position>, usize), ReadError> {
-        let size = match page.size {
-            0 => PAGE_SIZE_DEFAULT,
-            size if size <= PAGE_SIZE_MAX => size,
-            _ => return Err(Invalid::new("page_size", format!("must be 0 to {PAGE_SIZE_MAX}")).into()),
-        };
-        if page.token.is_empty() {
-            return Ok((None, size));
-        }
-        Ok((Some(self.tokens.open(question.as_bytes(), &page.token)?), size))
-    }
-
-    fn page<T>(&self, question: &str, slice: Slice<T>) -> Page<T> {
-        let token = |position| self.tokens.seal(question.as_bytes(), &position);
-        Page { items: slice.items, next_token: slice.next.map(token).unwrap_or_default() }
     }
 
     /// Loads an operation and checks that this build can work on it.

@@ -1,6 +1,6 @@
 //! One error for each call, each with the `google.rpc.Code` that a service answers with.
 
-use longrun_core::{Code, Invalid, OperationId, PlanError, Refusal, ResourceKey, Status};
+use longrun_core::{Code, Condition, Invalid, OperationId, PlanError, Refusal, ResourceKey, Status};
 use longrun_store::{CommitError, PageTokenError, StoreError};
 
 use crate::registry::HoldReason;
@@ -43,6 +43,9 @@ pub enum SubmitError {
     /// The resource changed while the request was planned. Try again.
     #[error("{0} has just changed")]
     Changed(ResourceKey),
+    /// What the kind demanded of another resource was not so in the end. Try again.
+    #[error("{0}")]
+    Condition(Condition),
     /// The idempotency key was used for another request (C15).
     #[error("the idempotency key was used for another request, which is operation {0}")]
     KeyReused(OperationId),
@@ -89,7 +92,7 @@ impl SubmitError {
             Self::Refused(status) => status.code(),
             Self::Plan(error) => plan_code(error),
             Self::Unrunnable(_) | Self::PlanPanicked(_) => Code::Internal,
-            Self::Busy { .. } | Self::Changed(_) => Code::Aborted,
+            Self::Busy { .. } | Self::Changed(_) | Self::Condition(_) => Code::Aborted,
             Self::Exists(_) | Self::KeyReused(_) => Code::AlreadyExists,
             Self::KeyOutlived(_) => Code::FailedPrecondition,
             Self::Overloaded { .. } => Code::ResourceExhausted,
@@ -316,7 +319,6 @@ mod tests {
             (PlanError::RepeatedClaim(key), Code::InvalidArgument),
             (PlanError::Claim(invalid.clone()), Code::InvalidArgument),
             (PlanError::Status(moves), Code::FailedPrecondition),
-            (PlanError::Empty, Code::Internal),
             (PlanError::BadReference { step: 1, on: 2 }, Code::Internal),
             (PlanError::Policy(invalid), Code::Internal),
         ];

@@ -109,6 +109,8 @@
 //! # }
 //! ```
 //!
+//! A service with resources, parents and children, explained line by line, is `examples/vpc.rs` in the repository.
+//!
 //! # The words
 //!
 //! | word | meaning |
@@ -153,32 +155,38 @@ mod engine;
 mod environment;
 mod error;
 mod kind;
+mod lists;
 mod perform;
 mod plan;
+mod references;
 mod registry;
 mod running;
 mod scheduler;
 mod step;
 mod submit;
 mod tasks;
+mod turns;
 mod waiters;
 
 pub use async_trait::async_trait;
 pub use builder::EngineBuilder;
 pub use context::{EffectKey, FencingToken, StepCheckpoint, StepContext, Stop, UndoContext};
-pub use engine::{Engine, Held, Page, PageRequest};
+pub use engine::{Engine, Held};
 pub use environment::{Environment, SystemEnvironment};
 pub use error::{BuildError, CommandError, ReadError, SubmitError};
-pub use kind::{Kind, Planned, Resource, STRUCT_TYPE};
+pub use kind::{EMPTY_TYPE, Kind, Planned, Resource, STRUCT_TYPE};
+pub use lists::{Page, PageRequest, ResourceList};
 pub use longrun_core::{
-    Attempt, Backoff, Blocked, Caller, Code, IdPrefix, IdempotencyKey, Intervention, Invalid, Operation,
-    OperationId, Payload, Phase, Progress, ProgressUnit, ResourceId, ResourceKey, ResourceStatus, Row,
-    Status, StepIndex, StepPolicy, Timestamp, Verb,
+    Applied, Attempt, Backoff, Blocked, Caller, Code, IdPrefix, IdempotencyKey, Incarnation, Intervention,
+    Invalid, ItemId, ItemKey, Json, Operation, OperationId, Orphan, Payload, Phase, Progress, ProgressUnit,
+    ResourceId, ResourceKey, ResourceKind, ResourceStatus, Row, Status, StepIndex, StepPolicy, Timestamp,
+    Verb,
 };
 #[cfg(feature = "sled")]
 pub use longrun_sled as sled;
-pub use longrun_store::{KvStore, OperationQuery, Store};
+pub use longrun_store::{KvStore, OperationQuery, ResourceOrder, Store};
 pub use plan::{Found, IntoInput, Out, PlanBuilder};
+pub use references::{ReferenceError, References};
 pub use registry::HoldReason;
 pub use step::{Step, StepError, StepResult, UndoError, UndoResult, Undoable, Value};
 pub use submit::Call;

@@ -107,6 +107,12 @@ pub(crate) fn run(
     (Box::pin(future.instrument(span)), stop)
 }
 
+/// The number of an undo: above those of all its runs, so that whoever fences by it takes the undo and refuses a run that
+/// comes late.
+pub(crate) const fn undo_attempt(runs: Attempt, failures: u32) -> u32 {
+    runs.0.saturating_add(failures).saturating_add(1)
+}
+
 /// Begins an undo. The decision to roll back is durable (C11).
 pub(crate) fn undo(
     inner: &Arc<Inner>,
@@ -115,8 +121,7 @@ pub(crate) fn undo(
     step: StepIndex,
 ) -> (BoxFuture<'static, Ended>, watch::Sender<Option<Stop>>) {
     let failures = execution.undo_failures(step);
-    // Above the numbers of all its runs, so that whoever fences by it takes the undo and refuses a run that comes late.
-    let attempt = execution.attempt(step).0.saturating_add(failures).saturating_add(1);
+    let attempt = undo_attempt(execution.attempt(step), failures);
     // An undo reports none.
     let Job { code, shared, policy } = job(inner, entry, execution, step, attempt, Arc::default());
     let input = execution.input(step).map_err(|error| Status::new(Code::Internal, error.to_string()));

@@ -3,17 +3,22 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use longrun_core::limits::{PARALLEL_STEPS_DEFAULT, STEPS_MAX};
+use longrun_core::limits::{CONDITIONS_MAX, PAGE_SIZE_MAX, PARALLEL_STEPS_DEFAULT, STEPS_MAX};
 use longrun_core::{
-    Caller, Claim, Code, IdPrefix, Input, Intent, Invalid, Json, Payload, PlanError, PlanParts, ResourceId,
-    ResourceKey, ResourceKind, ResourceStatus, Row, Source, Status, StepIndex, StepName, StepPolicy,
-    StepSpec, Timestamp,
+    Caller, Claim, Code, Condition, IdPrefix, Input, Intent, Invalid, Json, Payload, PlanError, PlanParts,
+    ResourceId, ResourceKey, ResourceKind, ResourceStatus, Row, Source, Status, StepIndex, StepName,
+    StepPolicy, StepSpec, Timestamp,
 };
-use longrun_store::Store;
+use longrun_store::{ResourceQuery, Store};
 
+use crate::engine::Inner;
 use crate::environment::Environment;
 use crate::kind::Resource;
 use crate::step::{Step, Value};
+use crate::turns::{Family, Turn, Turns};
+
+/// Children that one plan looks at, at most.
+const CHILDREN_MAX: usize = 10_000;
 
 /// A value that will be known when the operation runs: the output of a step, or a literal.
 #[derive(Debug)]
@@ -98,36 +103,39 @@ impl<R: Resource> Found<R> {
 
 /// Collects the plan of one operation.
 ///
+/// A plan may have no steps: then the operation is done in the commit that accepts it.
+///
 /// Mistakes, such as too many steps, do not show here: they are kept, and refuse the operation when it is submitted.
 #[derive(Debug)]
 pub struct PlanBuilder {
     store: Arc<dyn Store>,
     environment: Arc<dyn Environment>,
+    turns: Arc<Turns>,
+    turn: Option<Turn>,
     now: Timestamp,
     caller: Caller,
     description: String,
     steps: Vec<StepSpec>,
     claims: Vec<Claim>,
+    conditions: Vec<Condition>,
     point_of_no_return: Option<StepIndex>,
     parallel: u16,
     mistake: Option<PlanError>,
 }
 
 impl PlanBuilder {
-    pub(crate) fn new(
-        store: Arc<dyn Store>,
-        environment: Arc<dyn Environment>,
-        now: Timestamp,
-        caller: Caller,
-    ) -> Self {
+    pub(crate) fn new(inner: &Inner, now: Timestamp, caller: Caller) -> Self {
         Self {
-            store,
-            environment,
+            store: Arc::clone(&inner.store),
+            environment: Arc::clone(&inner.environment),
+            turns: Arc::clone(&inner.turns),
+            turn: None,
             now,
             caller,
             description: String::new(),
             steps: Vec::new(),
             claims: Vec::new(),
+            conditions: Vec::new(),
             point_of_no_return: None,
             parallel: PARALLEL_STEPS_DEFAULT,
             mistake: None,
@@ -215,11 +223,88 @@ impl PlanBuilder {
         prefix.new_resource_id(self.now, self.environment.random())
     }
 
-    /// Looks up a resource. The operation is accepted only if the resource is still the same then.
+    /// Looks up a resource. If the operation [updates](Self::update) or [deletes](Self::delete) it, it is accepted only if
+    /// the resource is still the same then; if it only relies on it, say so with [`require_ready`](Self::require_ready), or
+    /// take [`get_ready`](Self::get_ready).
     pub async fn find<R: Resource>(&self, id: &ResourceId) -> Result<Option<Found<R>>, Status> {
         let row =
             self.store.resource(&key::<R>(id)?).await.map_err(|error| crate::error::store_status(&error))?;
         row.map(Found::of).transpose()
+    }
+
+    /// Demands that a resource which the operation relies on, but does not hold, is READY when the operation is accepted. The
+    /// request is planned anew if that has changed meanwhile.
+    pub fn require_ready<R: Resource>(&mut self, found: &Found<R>) {
+        self.conditions.push(Condition::Ready(found.row.key.clone()));
+    }
+
+    /// Looks up a resource that has to be there: an error NOT_FOUND, fit for the caller, if it is not.
+    pub async fn get<R: Resource>(&self, id: &ResourceId) -> Result<Found<R>, Status> {
+        let missing = || Status::new(Code::NotFound, format!("{} {id} not found", R::KIND));
+        self.find(id).await?.ok_or_else(missing)
+    }
+
+    /// Looks up a resource that has to be there and READY, such as the parent of what is made, and
+    /// [demands](Self::require_ready) that it is so still when the operation is accepted. An error NOT_FOUND or
+    /// FAILED_PRECONDITION, fit for the caller, if it is not.
+    pub async fn get_ready<R: Resource>(&mut self, id: &ResourceId) -> Result<Found<R>, Status> {
+        let found = self.get::<R>(id).await?;
+        if found.row.status != ResourceStatus::Ready {
+            let message = format!("{} is {}, it must be READY", found.row.key, found.row.status);
+            return Err(Status::new(Code::FailedPrecondition, message));
+        }
+        self.require_ready(&found);
+        Ok(found)
+    }
+
+    /// All resources of type `R` that belong to a parent, those included that are being made or removed: for a rule about all
+    /// of them together, such as names that differ, a quota, or ranges that do not overlap.
+    ///
+    /// Requests that ask for the same children take turns: none of them is planned between this look and the moment in which
+    /// the operation is accepted or refused. So the rule holds if every kind that could break it asks. The children of one
+    /// parent only can be asked for, and 10,000 at most.
+    pub async fn children<R: Resource>(&mut self, parent: &ResourceId) -> Result<Vec<Found<R>>, Status> {
+        let family = Family { kind: ResourceKind::new(R::KIND)?, parent: parent.clone() };
+        match &self.turn {
+            None => self.turn = Some(self.turns.take(family.clone()).await),
+            Some(turn) if turn.family == family => {}
+            // Two who take the same two in another order would wait for each other.
+            Some(_) => {
+                let message = "a plan may look at the children of one parent only";
+                return Err(Status::new(Code::Internal, message));
+            }
+        }
+        let query = ResourceQuery::new(family.kind, family.parent);
+        let (mut children, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.store.list_resources(&query, after.as_ref(), PAGE_SIZE_MAX).await;
+            let page = page.map_err(|error| crate::error::store_status(&error))?;
+            for row in page.items {
+                children.push(Found::of(row)?);
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(children);
+            }
+            if children.len() >= CHILDREN_MAX {
+                let message = format!("{parent} has more than {CHILDREN_MAX} of {}", R::KIND);
+                return Err(Status::new(Code::ResourceExhausted, message));
+            }
+        }
+    }
+
+    /// Whether no resource of type `R` belongs to a parent, not even one that is being made or removed. If so, that has to be
+    /// true still when the operation is accepted, or the request is planned anew: with this a parent is deleted.
+    pub async fn is_childless<R: Resource>(&mut self, parent: &ResourceId) -> Result<bool, Status> {
+        let (kind, parent) = (ResourceKind::new(R::KIND)?, parent.clone());
+        let children =
+            self.store.list_resources(&ResourceQuery::new(kind.clone(), parent.clone()), None, 1).await;
+        let children = children.map_err(|error| crate::error::store_status(&error))?;
+        let childless = children.items.is_empty() && children.next.is_none();
+        if childless {
+            self.conditions.push(Condition::Childless { kind, parent });
+        }
+        Ok(childless)
     }
 
     /// Creates a resource: it shows at once, as CREATING, with `body`, and when the operation succeeds, as READY, with the
@@ -264,10 +349,14 @@ impl PlanBuilder {
         self.mistake.get_or_insert(mistake);
     }
 
-    /// The parts of the plan and its description, or the first mistake.
-    pub(crate) fn finish(self, output: Source) -> Result<(PlanParts, String), PlanError> {
+    /// The parts of the plan, or the first mistake.
+    pub(crate) fn finish(self, output: Source) -> Result<Finished, PlanError> {
         if let Some(mistake) = self.mistake {
             return Err(mistake);
+        }
+        if self.conditions.len() > CONDITIONS_MAX {
+            let rule = format!("must be at most {CONDITIONS_MAX}");
+            return Err(PlanError::Claim(Invalid::new("conditions", rule)));
         }
         let parts = PlanParts {
             steps: self.steps,
@@ -276,11 +365,20 @@ impl PlanBuilder {
             parallel: self.parallel,
             claims: self.claims,
         };
-        Ok((parts, self.description))
+        Ok(Finished { parts, conditions: self.conditions, description: self.description, turn: self.turn })
     }
+}
+
+/// What a kind made of a request.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) parts: PlanParts,
+    pub(crate) conditions: Vec<Condition>,
+    pub(crate) description: String,
+    pub(crate) turn: Option<Turn>,
 }
 
 /// The key of a resource of type `R`.
 pub(crate) fn key<R: Resource>(id: &ResourceId) -> Result<ResourceKey, Status> {
-    Ok(ResourceKey { kind: ResourceKind::new(R::KIND)?, id: id.clone() })
+    Ok(R::key(id)?)
 }

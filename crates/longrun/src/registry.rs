@@ -6,16 +6,17 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use longrun_core::execution::Undoable as StoredUndoable;
 use longrun_core::{
-    Applied, Code, Execution, Invalid, Json, KindName, Payload, PlanError, PlanParts, Status, StepName,
-    StepReport,
+    Applied, Code, Condition, Execution, Invalid, Json, KindName, Payload, PlanError, PlanParts, Status,
+    StepName, StepReport,
 };
 use serde_json::Value as JsonValue;
 
 use crate::context::{Shared, StepContext, UndoContext};
 use crate::error::SubmitError;
 use crate::kind::Kind;
-use crate::plan::PlanBuilder;
+use crate::plan::{Finished, PlanBuilder};
 use crate::step::{Step, StepError, UndoResult, Undoable};
+use crate::turns::Turn;
 
 /// A registered step, whatever its types.
 #[async_trait]
@@ -68,7 +69,9 @@ pub(crate) struct Draft {
     pub(crate) metadata: Payload,
     pub(crate) response_type: &'static str,
     pub(crate) parts: PlanParts,
+    pub(crate) conditions: Vec<Condition>,
     pub(crate) description: String,
+    pub(crate) turn: Option<Turn>,
 }
 
 /// A registered kind, whatever its types.
@@ -94,8 +97,8 @@ impl<K: Kind> AnyKind for K {
         let request = request.decode().map_err(|error| Invalid::new("request", error.to_string()))?;
         let (metadata, output) = Kind::plan(self, &request, &mut plan).await.map_err(SubmitError::Refused)?;
         let metadata = Payload::encode("metadata", K::METADATA_TYPE, &metadata)?;
-        let (parts, description) = plan.finish(output.into_source())?;
-        Ok(Draft { metadata, response_type: K::RESPONSE_TYPE, parts, description })
+        let Finished { parts, conditions, description, turn } = plan.finish(output.into_source())?;
+        Ok(Draft { metadata, response_type: K::RESPONSE_TYPE, parts, conditions, description, turn })
     }
 }
 

@@ -94,6 +94,11 @@ impl StepError {
         Self::from_status(Status::new(code, message), Applied::No)
     }
 
+    /// An error of the service's own under a code, with all its causes. It may have had an effect.
+    pub fn of(code: Code, error: &dyn Error) -> Self {
+        Self::unknown(code, with_causes(error))
+    }
+
     /// From a status with details.
     pub const fn from_status(status: Status, applied: Applied) -> Self {
         let retryable = matches!(
@@ -160,6 +165,13 @@ impl fmt::Display for UndoError {
 impl<E: Error> From<E> for UndoError {
     fn from(error: E) -> Self {
         Self::new(Code::Unknown, with_causes(&error))
+    }
+}
+
+/// What a run and its undo do alike fails alike.
+impl From<StepError> for UndoError {
+    fn from(error: StepError) -> Self {
+        Self(error.status)
     }
 }
 

@@ -22,6 +22,7 @@ use crate::kind::{Kind, STRUCT_TYPE};
 use crate::plan::PlanBuilder;
 use crate::registry::{AnyKind, Draft, fingerprint, key_digest};
 use crate::tasks::Token;
+use crate::turns::Turn;
 
 /// How often a request is planned anew when its ids or its resources were taken by others in between.
 const PLANS_MAX: usize = 5;
@@ -39,6 +40,16 @@ impl Call {
     /// A call by somebody.
     pub const fn by(caller: Caller) -> Self {
         Self { caller, key: None, description: None, deadline: None }
+    }
+
+    /// Who calls.
+    pub const fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Whether it has an idempotency key.
+    pub const fn has_key(&self) -> bool {
+        self.key.is_some()
     }
 
     /// With an idempotency key: a repeat of the call gives the same operation (C15).
@@ -194,7 +205,7 @@ impl Inner {
         let now = self.now();
         let now = Timestamp::from_unix_millis(now.unix_millis()).unwrap_or(now);
         let draft = self.plan(submission, now).await?;
-        // Planning takes its time: the engine may be another since.
+        // Planning takes its time: the engine may have stopped since, and with it the task whose turn it was before.
         let token = self.begin_write().map_err(SubmitError::from)?;
         self.registry.check_steps(&draft.parts.steps).map_err(SubmitError::Unrunnable)?;
         let busy = |claim: &Claim| claim.before().and_then(|row| Some((row.key.clone(), row.operation?)));
@@ -207,18 +218,20 @@ impl Inner {
             draft.parts.claims.iter().filter(creates).map(|claim| claim.key.clone()).collect();
         let plan = Plan::new(draft.parts).map_err(SubmitError::Plan)?;
         let id = header.id;
-        // Without a slot the operation waits on disk.
-        let start = self.slots.take_if_nothing_waits();
-        let lease = start.then(|| Lease { inner: Arc::clone(self), entered: None });
+        // Without a slot the operation waits on disk; without steps it needs none, and is done when it is accepted.
+        let slot = !plan.steps().is_empty() && self.slots.take_if_nothing_waits();
+        let start = slot || plan.steps().is_empty();
+        let lease = slot.then(|| Lease { inner: Arc::clone(self), entered: None });
         let (execution, turn) =
             Execution::accept(Acceptance { header, plan, start }).map_err(not_acceptable)?;
-        let mut commit = Commit::new(&execution, turn, self.fence);
+        let mut commit = Commit::new(&execution, turn, self.fence).with_conditions(draft.conditions);
         if let Some(claim) = &submission.ledger {
             commit = commit.with_ledger_claim(claim.clone());
         }
         let (reply, answer) = oneshot::channel();
         // In a task of its own: a caller that goes away must not leave an operation on disk that nobody has in mind.
-        self.spawn_first(token, commit, execution, lease, Arc::clone(&submission.admission), reply);
+        let kept = (lease, draft.turn);
+        self.spawn_first(token, commit, execution, kept, Arc::clone(&submission.admission), reply);
         match answer.await {
             Ok(Ok(operation)) => Ok(operation),
             Ok(Err(error)) => self.not_stored(id, error, submission, &created).await,
@@ -235,8 +248,7 @@ impl Inner {
         submission: &Submission<'_>,
         now: Timestamp,
     ) -> Result<Draft, SubmitError> {
-        let (store, environment) = (Arc::clone(&self.store), Arc::clone(&self.environment));
-        let builder = PlanBuilder::new(store, environment, now, submission.call.caller.clone());
+        let builder = PlanBuilder::new(self, now, submission.call.caller.clone());
         let planned = AssertUnwindSafe(async { submission.code.plan(&submission.request, builder).await });
         let panicked = |_| SubmitError::PlanPanicked(submission.kind.to_string());
         planned.catch_unwind().await.map_err(panicked)?
@@ -272,7 +284,7 @@ impl Inner {
         token: Token,
         commit: Commit,
         execution: Execution,
-        mut lease: Option<Lease>,
+        (mut lease, turn): (Option<Lease>, Option<Turn>),
         admission: Arc<Admission>,
         reply: oneshot::Sender<Result<Operation, CommitError>>,
     ) {
@@ -288,6 +300,8 @@ impl Inner {
         let task = async move {
             let stored = inner.store.commit(commit).await;
             let stored = inner.settle_first(id, stored).await;
+            // Whoever looks from now on sees what this operation has made.
+            drop(turn);
             if let Err(error) = stored {
                 drop(lease);
                 if let CommitError::Unknown(_) = error {
@@ -365,6 +379,9 @@ impl Inner {
                 None if exists && created.contains(&key) => NotAccepted::Again(SubmitError::Exists(key)),
                 None => NotAccepted::Again(SubmitError::Changed(key)),
             },
+            (CommitError::Conflict(Conflict::Condition(condition)), _) => {
+                NotAccepted::Again(SubmitError::Condition(condition))
+            }
             // The id is taken: draw another.
             (error @ CommitError::Conflict(_), _) => NotAccepted::Again(SubmitError::Store(error)),
             (CommitError::Fenced { .. }, _) => {

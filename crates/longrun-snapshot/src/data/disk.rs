@@ -1,11 +1,12 @@
 //! Disks to make snapshots of: a source that opens them, and the local one, a folder of raw image files.
 
 use std::{
-    fs::File,
+    fs::{File, Metadata},
     io::{self, Read},
     ops::Range,
     os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
+    time::UNIX_EPOCH,
 };
 
 use rustix::{
@@ -53,6 +54,11 @@ pub struct DiskInfo {
     pub id: DiskId,
     /// Its size in bytes.
     pub size: u64,
+    /// Which of the things that ever had this name it is: differs once another has taken its place. Short.
+    ///
+    /// For a file its device and inode number and, where the file system has it, the time it was made: inode numbers
+    /// are used again.
+    pub identity: String,
     /// Product ids that its snapshots inherit.
     pub product_ids: Vec<String>,
     /// The folder it belongs to, if it names one.
@@ -167,6 +173,7 @@ impl DiskFolder {
         let info = DiskInfo {
             id: disk.clone(),
             size: found.len(),
+            identity: identity_of(&found),
             product_ids: sidecar.product_ids,
             folder_id: sidecar.folder_id,
         };
@@ -258,6 +265,12 @@ impl DiskRead for Disk {
             Err(source) => Err(failed(source)),
         }
     }
+}
+
+fn identity_of(found: &Metadata) -> String {
+    let made = found.created().ok().and_then(|made| made.duration_since(UNIX_EPOCH).ok());
+    let made = made.map_or_else(String::new, |made| format!(":{}", made.as_nanos()));
+    format!("{}:{}{made}", found.dev(), found.ino())
 }
 
 fn cannot_seek_data(error: &io::Error) -> bool {

@@ -8,35 +8,36 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use super::ChunkError;
+use super::{ChunkError, error::Subject};
+
+/// The end of every temporary name.
+const TEMPORARY: &str = ".tmp";
 
 /// Makes an [`io::Error`] into a [`ChunkError`] that says what was being done to what.
-pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ChunkError {
-    move |source| {
-        let path = path.to_owned();
-        match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                ChunkError::NoSpace { action, path, source }
-            }
-            _ => ChunkError::Io { action, path, source },
-        }
-    }
+pub(super) fn failed<'a>(
+    action: &'static str,
+    what: &'a Subject,
+    path: &'a Path,
+) -> impl FnOnce(io::Error) -> ChunkError + 'a {
+    move |source| ChunkError::of_io(action, what.clone(), Some(path.to_owned()), source)
 }
 
 /// Writes `target` through a temporary file in its folder: `fill` it, sync it, rename it.
 ///
 /// The content is durable on return; the name only after [`sync_folder`]. On error `target` is as before and the
-/// temporary file is gone; a crash may leave one behind.
+/// temporary file is gone; a crash may leave one behind, and [`stem_of_temporary`] tells it by the `stem`.
 pub(super) fn replace_file<E: From<ChunkError>>(
     target: &Path,
+    stem: &str,
+    what: &Subject,
     fill: impl FnOnce(&File) -> Result<(), E>,
 ) -> Result<(), E> {
-    let (temporary, file) = create_temporary(folder_of(target))?;
+    let (temporary, file) = create_temporary(folder_of(target), stem, what)?;
     let replaced = fill(&file)
-        .and_then(|()| Ok(file.sync_data().map_err(failed("sync", target))?))
-        .and_then(|()| Ok(fs::rename(&temporary, target).map_err(failed("rename a file to", target))?));
+        .and_then(|()| Ok(file.sync_data().map_err(failed("sync", what, target))?))
+        .and_then(|()| Ok(fs::rename(&temporary, target).map_err(failed("rename", what, target))?));
     if replaced.is_err() {
-        // Only tidiness: whoever next begins on or removes this folder takes what is left.
+        // Only tidiness: a sweep takes what is left.
         let _ = fs::remove_file(&temporary);
     }
     replaced
@@ -44,17 +45,23 @@ pub(super) fn replace_file<E: From<ChunkError>>(
 
 /// A new file under a name that nobody uses. Taking the next name when one is there also serves
 /// processes that share the folder and happen to have the same process id.
-fn create_temporary(folder: &Path) -> Result<(PathBuf, File), ChunkError> {
+fn create_temporary(folder: &Path, stem: &str, what: &Subject) -> Result<(PathBuf, File), ChunkError> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     loop {
-        let name = format!(".{}-{}.tmp", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let path = folder.join(name);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = folder.join(format!(".{stem}.{}-{count}{TEMPORARY}", process::id()));
         match File::create_new(&path) {
             Ok(file) => return Ok((path, file)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(failed("create", &path)(error)),
+            Err(error) => return Err(failed("create", what, &path)(error)),
         }
     }
+}
+
+/// What a temporary file was to become; `None` if the name is no temporary one.
+pub(super) fn stem_of_temporary(name: &str) -> Option<&str> {
+    let (stem, _writer) = name.strip_prefix('.')?.strip_suffix(TEMPORARY)?.rsplit_once('.')?;
+    Some(stem)
 }
 
 /// The folder a path is in; for a bare name the current one.
@@ -66,32 +73,58 @@ pub(super) fn folder_of(path: &Path) -> &Path {
 }
 
 /// Makes the names in a folder durable.
-pub(super) fn sync_folder(folder: &Path) -> Result<(), ChunkError> {
-    File::open(folder).and_then(|opened| opened.sync_all()).map_err(failed("sync", folder))
+pub(super) fn sync_folder(folder: &Path, what: &Subject) -> Result<(), ChunkError> {
+    File::open(folder).and_then(|opened| opened.sync_all()).map_err(failed("sync", what, folder))
+}
+
+/// Makes a folder, unless it is there. Its name is durable after [`sync_folder`] of the folder it is in.
+pub(super) fn create_folder(path: &Path, what: &Subject) -> Result<(), ChunkError> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        created => created.map_err(failed("create", what, path)),
+    }
+}
+
+/// Removes a file. `false`: there was none.
+pub(super) fn remove_file(path: &Path, what: &Subject) -> Result<bool, ChunkError> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(failed("remove", what, path)(error)),
+    }
+}
+
+/// Opens a file for reading. `None`: there is none.
+pub(super) fn open_file(path: &Path, what: &Subject) -> Result<Option<File>, ChunkError> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("open", what, path)(error)),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use rustix::io::Errno;
-
     use super::*;
-
-    #[test]
-    fn a_full_disk_has_its_own_name() {
-        let error = |errno: Errno| failed("write", Path::new("x"))(errno.into());
-        assert!(matches!(error(Errno::NOSPC), ChunkError::NoSpace { action: "write", .. }));
-        assert!(matches!(error(Errno::DQUOT), ChunkError::NoSpace { .. }));
-        assert!(matches!(error(Errno::IO), ChunkError::Io { .. }));
-    }
 
     #[test]
     fn a_failed_write_leaves_the_old_file_and_no_other() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("x");
         fs::write(&target, "old").unwrap();
-        let no = || ChunkError::NoSnapshot { snapshot: "s".parse().unwrap() };
-        assert!(replace_file(&target, |_| Err(no())).is_err());
+        let no = || ChunkError::NoManifest { snapshot: "s".parse().unwrap() };
+        assert!(replace_file(&target, "x", &Subject::Store, |_| Err(no())).is_err());
         assert_eq!(fs::read(&target).unwrap(), b"old");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn temporary_names_tell_what_they_were_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, _file) = create_temporary(folder.path(), "a-b", &Subject::Store).unwrap();
+        assert_eq!(stem_of_temporary(path.file_name().unwrap().to_str().unwrap()), Some("a-b"));
+        for other in ["a-b", ".a-b", "a.1-1.tmp", ".tmp", ".a.tmp.x"] {
+            assert_eq!(stem_of_temporary(other), None, "{other}");
+        }
     }
 }

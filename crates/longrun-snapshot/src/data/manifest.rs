@@ -1,165 +1,504 @@
-//! The manifest: which chunks make up a snapshot.
+//! The bytes of a manifest: which chunks make up a snapshot.
+//!
+//! | bytes | what |
+//! |-------|------|
+//! | 4     | `LRSM` |
+//! | 2     | version of this layout |
+//! | 8     | size of the disk |
+//! | 8     | length of a chunk |
+//! | 1     | length of the disk's id |
+//! | ..    | the disk's id |
+//! |       | **for each chunk that is not all zeros, in ascending order:** |
+//! | 1     | 1; or 3 if the copy found this chunk nowhere and wrote it |
+//! | 8     | index |
+//! | 32    | digest |
+//! | 8     | what it takes in the store |
+//! | 1     | length of the incarnation |
+//! | ..    | the incarnation |
+//! |       | **at the end:** |
+//! | 1     | 0 |
+//! | 8     | number of chunks |
+//! | 32    | content hash |
+//! | 32    | BLAKE3 of all bytes before |
+//!
+//! Integers are little endian. A draft is a manifest up to any of its chunks, so a complete draft becomes a manifest by
+//! adding the end. Both are read and written as streams: memory does not grow with the disk.
 
-use serde::{Deserialize, Serialize};
+use std::{
+    fmt,
+    io::{self, BufReader, Read},
+};
 
-use super::{Digest, DiskId};
+use super::{
+    ByteStream, ChunkError, ChunkName, ChunkStore, Digest, DiskId, Incarnation, NAME_CHARS_MAX, SnapshotId,
+    Subject,
+    geometry::{Geometry, next_link},
+};
 
-/// Length in bytes of a chunk; the last one of a disk may be shorter.
-pub const CHUNK_BYTES: u64 = CHUNK_LEN as u64;
-pub(super) const CHUNK_LEN: usize = 4 * 1024 * 1024;
+const MAGIC: &[u8; 4] = b"LRSM";
+const VERSION: u16 = 1;
+const END: u8 = 0;
+const CHUNK: u8 = 1;
+const FRESH_CHUNK: u8 = 3;
+/// How a stream is read.
+const BUFFER_LEN: usize = 64 * 1024;
 
-const VERSION: u32 = 1;
-
-/// All there is to know to give a disk back, apart from the bytes of its chunks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Manifest {
-    /// The version of this format.
-    pub version: u32,
+/// What a manifest begins with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManifestHeader {
     /// The disk that was copied.
     pub disk_id: DiskId,
     /// Its size in bytes.
     pub disk_size: u64,
     /// The length of a chunk.
     pub chunk_bytes: u64,
-    /// The chunks in ascending order. What is not listed is zeros.
-    pub chunks: Vec<ManifestChunk>,
+}
+
+/// One chunk of a manifest. What is not listed is zeros.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManifestEntry {
+    /// Its place: it begins at `index * chunk_bytes`.
+    pub index: u64,
+    /// Where its bytes are.
+    pub name: ChunkName,
+    /// What it takes in the chunk store, also if it takes it once for several places or snapshots.
+    pub stored_bytes: u64,
+    /// The copy did not find the chunk in the store and wrote it.
+    pub fresh: bool,
+}
+
+/// What a snapshot comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Summary {
+    /// The size of the disk in bytes.
+    pub disk_size: u64,
     /// The digest of the whole disk: equal for equal size and bytes, wherever the file systems kept holes.
     ///
     /// It is a chain. The first link is the BLAKE3 of size and chunk length, and each chunk that is not all zeros
-    /// adds a link: the BLAKE3 of the link before, its index and its hash (integers as 8 bytes, little
+    /// adds a link: the BLAKE3 of the link before, its index and its digest (integers as 8 bytes, little
     /// endian). Being a chain it can be carried on after a crash from its last link alone.
     pub content_hash: Digest,
-}
-
-/// One chunk of a [`Manifest`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ManifestChunk {
-    /// Its place: it begins at `index * chunk_bytes`.
-    pub index: u64,
-    /// The digest of its plain bytes.
-    pub hash: Digest,
-    /// What it takes in the chunk folder.
+    /// How many chunks are not all zeros.
+    pub chunks: u64,
+    /// What they take in the store, each that comes more than once counted once. Others may share them.
     pub stored_bytes: u64,
 }
 
-impl Manifest {
-    /// The manifest of these chunks, which are in ascending order.
-    pub fn new(disk_id: DiskId, disk_size: u64, chunks: Vec<ManifestChunk>) -> Self {
-        let content_hash = content_hash(disk_size, &chunks);
-        Self { version: VERSION, disk_id, disk_size, chunk_bytes: CHUNK_BYTES, chunks, content_hash }
+impl ManifestHeader {
+    pub(super) fn geometry(&self) -> Option<Geometry> {
+        Geometry::new(self.disk_size, self.chunk_bytes)
     }
 
-    /// What all chunks take in the chunk folder.
-    pub fn stored_bytes(&self) -> u64 {
-        self.chunks.iter().fold(0, |sum, chunk| sum.saturating_add(chunk.stored_bytes))
+    pub(super) fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&self.disk_size.to_le_bytes());
+        bytes.extend_from_slice(&self.chunk_bytes.to_le_bytes());
+        write_text(self.disk_id.as_str(), bytes);
+    }
+}
+
+impl ManifestEntry {
+    pub(super) fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.push(if self.fresh { FRESH_CHUNK } else { CHUNK });
+        bytes.extend_from_slice(&self.index.to_le_bytes());
+        bytes.extend_from_slice(self.name.digest.as_bytes());
+        bytes.extend_from_slice(&self.stored_bytes.to_le_bytes());
+        write_text(self.name.incarnation.as_str(), bytes);
+    }
+}
+
+/// Writes what comes behind the last chunk. `before` has seen all bytes up to here.
+pub(super) fn write_end(chunks: u64, content_hash: &Digest, before: &blake3::Hasher, bytes: &mut Vec<u8>) {
+    let mut end = vec![END];
+    end.extend_from_slice(&chunks.to_le_bytes());
+    end.extend_from_slice(content_hash.as_bytes());
+    let mut whole = before.clone();
+    whole.update(&end);
+    bytes.extend_from_slice(&end);
+    bytes.extend_from_slice(whole.finalize().as_bytes());
+}
+
+/// Ids and incarnations: the length fits a byte.
+fn write_text(text: &str, bytes: &mut Vec<u8>) {
+    bytes.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
+    bytes.extend_from_slice(text.as_bytes());
+}
+
+/// Why a stream could not be read on.
+#[derive(Debug)]
+pub(super) enum Unreadable {
+    /// It is not what was written.
+    Bad(&'static str),
+    /// It could not be read.
+    Io(io::Error),
+}
+
+impl From<io::Error> for Unreadable {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => Self::Bad("it is cut short"),
+            _ => Self::Io(error),
+        }
+    }
+}
+
+/// Reads a draft or a manifest, and checks what can be checked on the way.
+pub(super) struct EntryReader<R> {
+    input: BufReader<R>,
+    hasher: blake3::Hasher,
+    geometry: Geometry,
+    /// Bytes read so far.
+    pub(super) length: u64,
+    pub(super) chunks: u64,
+    pub(super) link: Digest,
+    last_index: Option<u64>,
+}
+
+impl<R: Read> EntryReader<R> {
+    pub(super) fn open(input: R) -> Result<(ManifestHeader, Self), Unreadable> {
+        let nothing = Geometry { disk_size: 0, chunk_bytes: 1 };
+        let mut reader = Self {
+            input: BufReader::with_capacity(BUFFER_LEN, input),
+            hasher: blake3::Hasher::new(),
+            geometry: nothing,
+            length: 0,
+            chunks: 0,
+            link: nothing.first_link(),
+            last_index: None,
+        };
+        if &reader.array::<4>()? != MAGIC {
+            return Err(Unreadable::Bad("it is not a manifest"));
+        }
+        if u16::from_le_bytes(reader.array()?) != VERSION {
+            return Err(Unreadable::Bad("its version is unknown"));
+        }
+        let (disk_size, chunk_bytes) = (reader.integer()?, reader.integer()?);
+        let disk_id = reader.text()?.parse().map_err(|_| Unreadable::Bad("its disk id is none"))?;
+        let header = ManifestHeader { disk_id, disk_size, chunk_bytes };
+        reader.geometry = header.geometry().ok_or(Unreadable::Bad("its chunk length is unknown"))?;
+        reader.link = reader.geometry.first_link();
+        Ok((header, reader))
     }
 
-    /// The manifest as a line of JSON and a line with the BLAKE3 of the first.
-    pub(super) fn to_text(&self) -> serde_json::Result<String> {
-        let json = serde_json::to_string(self)?;
-        let check = Digest::of(json.as_bytes());
-        Ok(format!("{json}\n{check}\n"))
+    /// The next chunk. `None`: the end mark was read.
+    pub(super) fn next_entry(&mut self) -> Result<Option<ManifestEntry>, Unreadable> {
+        let fresh = match self.array()? {
+            [END] => return Ok(None),
+            [CHUNK] => false,
+            [FRESH_CHUNK] => true,
+            _ => return Err(Unreadable::Bad("it has something that is no chunk")),
+        };
+        let index = self.integer()?;
+        let digest = Digest::from_bytes(self.array()?);
+        let stored_bytes = self.integer()?;
+        let incarnation: Incarnation =
+            self.text()?.parse().map_err(|_| Unreadable::Bad("an incarnation is none"))?;
+        if self.last_index.is_some_and(|last| index <= last) {
+            return Err(Unreadable::Bad("its chunks are out of order"));
+        }
+        if self.geometry.chunk_len(index) == 0 {
+            return Err(Unreadable::Bad("it has a chunk past the end of the disk"));
+        }
+        self.last_index = Some(index);
+        self.chunks = self.chunks.saturating_add(1);
+        self.link = next_link(&self.link, index, &digest);
+        Ok(Some(ManifestEntry { index, name: ChunkName::new(digest, incarnation), stored_bytes, fresh }))
     }
 
-    pub(super) fn from_text(text: &str) -> Result<Self, String> {
-        let (json, check) = text.split_once('\n').ok_or("it is cut short")?;
-        if check != format!("{}\n", Digest::of(json.as_bytes())) {
-            return Err("its checksum is wrong".into());
+    /// Checks what comes behind the end mark.
+    fn check_end(&mut self) -> Result<(), Unreadable> {
+        if self.integer()? != self.chunks {
+            return Err(Unreadable::Bad("its number of chunks is wrong"));
         }
-        let manifest: Self = serde_json::from_str(json).map_err(|error| error.to_string())?;
-        manifest.check()?;
-        Ok(manifest)
-    }
-
-    fn check(&self) -> Result<(), &'static str> {
-        if self.version != VERSION {
-            return Err("its version is unknown");
+        if &self.array()? != self.link.as_bytes() {
+            return Err(Unreadable::Bad("its content hash is wrong"));
         }
-        if self.chunk_bytes != CHUNK_BYTES {
-            return Err("its chunk length is unknown");
+        let whole = self.hasher.finalize();
+        if &self.array::<32>()? != whole.as_bytes() {
+            return Err(Unreadable::Bad("its checksum is wrong"));
         }
-        if !self.chunks.is_sorted_by(|a, b| a.index < b.index) {
-            return Err("its chunks are out of order");
-        }
-        if self.chunks.last().is_some_and(|last| chunk_len(self.disk_size, last.index) == 0) {
-            return Err("it has a chunk past the end of the disk");
-        }
-        if self.content_hash != content_hash(self.disk_size, &self.chunks) {
-            return Err("its content hash is wrong");
+        if self.input.read(&mut [0])? > 0 {
+            return Err(Unreadable::Bad("something follows its end"));
         }
         Ok(())
     }
+
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), Unreadable> {
+        self.input.read_exact(bytes)?;
+        self.hasher.update(bytes);
+        self.length = self.length.saturating_add(bytes.len() as u64);
+        Ok(())
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Unreadable> {
+        let mut bytes = [0; N];
+        self.fill(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn integer(&mut self) -> Result<u64, Unreadable> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    fn text(&mut self) -> Result<String, Unreadable> {
+        let [length] = self.array()?;
+        let mut bytes = [0; NAME_CHARS_MAX];
+        let text = bytes.get_mut(..usize::from(length)).ok_or(Unreadable::Bad("a name is too long"))?;
+        self.fill(text)?;
+        let text = std::str::from_utf8(text).map_err(|_| Unreadable::Bad("a name is no text"))?;
+        Ok(text.to_owned())
+    }
 }
 
-/// Length of the chunk `index` of a disk; 0 past its end.
-pub(super) fn chunk_len(disk_size: u64, index: u64) -> usize {
-    let left = disk_size.saturating_sub(index.saturating_mul(CHUNK_BYTES));
-    usize::try_from(left).map_or(CHUNK_LEN, |left| left.min(CHUNK_LEN))
+/// Goes through the chunks of a snapshot, in ascending order.
+///
+/// Everything is checked on the way: order, bounds, number, content hash and, at the end, the digest of all bytes. Only
+/// when it has come to its end without an error is it known that each chunk it gave is the right one.
+pub struct ManifestReader {
+    snapshot: SnapshotId,
+    header: ManifestHeader,
+    entries: EntryReader<ByteStream>,
+    ended: bool,
 }
 
-/// The first link of [`Manifest::content_hash`].
-pub(super) fn first_link(disk_size: u64) -> Digest {
-    Digest::of_parts(&[&disk_size.to_le_bytes(), &CHUNK_BYTES.to_le_bytes()])
+impl ManifestReader {
+    /// Opens the manifest of a snapshot.
+    pub fn open(chunks: &dyn ChunkStore, snapshot: &SnapshotId) -> Result<Self, ChunkError> {
+        let stream = chunks.read_manifest(snapshot)?;
+        let stream = stream.ok_or_else(|| ChunkError::NoManifest { snapshot: snapshot.clone() })?;
+        Self::of(stream, snapshot)
+    }
+
+    pub(super) fn of(stream: ByteStream, snapshot: &SnapshotId) -> Result<Self, ChunkError> {
+        let (header, entries) = EntryReader::open(stream).map_err(|why| unreadable(snapshot, why))?;
+        Ok(Self { snapshot: snapshot.clone(), header, entries, ended: false })
+    }
+
+    /// What it begins with.
+    pub const fn header(&self) -> &ManifestHeader {
+        &self.header
+    }
+
+    pub(super) const fn geometry(&self) -> Geometry {
+        self.entries.geometry
+    }
+
+    /// Reads to the end. Takes 16 bytes of memory for each chunk meanwhile, to count none twice.
+    pub fn summary(mut self) -> Result<Summary, ChunkError> {
+        let mut taken = Taken::default();
+        for entry in &mut self {
+            taken.add(&entry?);
+        }
+        Ok(Summary {
+            disk_size: self.header.disk_size,
+            content_hash: self.entries.link,
+            chunks: self.entries.chunks,
+            stored_bytes: taken.stored_bytes(),
+        })
+    }
+
+    /// Reads to the end.
+    pub(super) fn check(mut self) -> Result<(), ChunkError> {
+        self.try_for_each(|entry| entry.map(drop))
+    }
+
+    /// The content hash, once the end was read.
+    pub(super) const fn content_hash(&self) -> Digest {
+        self.entries.link
+    }
+
+    fn advance(&mut self) -> Result<Option<ManifestEntry>, Unreadable> {
+        let entry = self.entries.next_entry()?;
+        if entry.is_none() {
+            self.entries.check_end()?;
+        }
+        Ok(entry)
+    }
 }
 
-/// The link that a chunk adds.
-pub(super) fn next_link(before: &Digest, index: u64, hash: &Digest) -> Digest {
-    Digest::of_parts(&[before.as_bytes(), &index.to_le_bytes(), hash.as_bytes()])
+impl Iterator for ManifestReader {
+    type Item = Result<ManifestEntry, ChunkError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let entry = self.advance().map_err(|why| unreadable(&self.snapshot, why)).transpose();
+        self.ended = !matches!(entry, Some(Ok(_)));
+        entry
+    }
 }
 
-fn content_hash(disk_size: u64, chunks: &[ManifestChunk]) -> Digest {
-    chunks.iter().fold(first_link(disk_size), |link, chunk| next_link(&link, chunk.index, &chunk.hash))
+impl fmt::Debug for ManifestReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ManifestReader")
+            .field("snapshot", &self.snapshot)
+            .field("header", &self.header)
+            .field("chunks", &self.entries.chunks)
+            .finish_non_exhaustive()
+    }
+}
+
+fn unreadable(snapshot: &SnapshotId, why: Unreadable) -> ChunkError {
+    match why {
+        Unreadable::Bad(why) => ChunkError::DamagedManifest { snapshot: snapshot.clone(), why },
+        Unreadable::Io(source) => {
+            ChunkError::of_io("read", Subject::Manifest(snapshot.clone()), None, source)
+        }
+    }
+}
+
+/// What the chunks of one snapshot take, each counted once: 16 bytes for each, 88 bits of the digest above 40 of the size.
+/// That two chunks of one snapshot agree in so many bits without being equal is not to be expected.
+#[derive(Debug, Default)]
+struct Taken(Vec<u128>);
+
+impl Taken {
+    const SIZE_BITS: u32 = 40;
+
+    fn add(&mut self, entry: &ManifestEntry) {
+        let mut first = [0; 16];
+        first.copy_from_slice(&entry.name.digest.as_bytes()[..16]);
+        let size_max = (1 << Self::SIZE_BITS) - 1;
+        let size = u128::from(entry.stored_bytes).min(size_max);
+        self.0.push(u128::from_be_bytes(first) & !size_max | size);
+    }
+
+    fn stored_bytes(mut self) -> u64 {
+        self.0.sort_unstable();
+        self.0.dedup_by_key(|taken| *taken >> Self::SIZE_BITS);
+        let size = |taken: &u128| u64::try_from(taken & ((1 << Self::SIZE_BITS) - 1)).unwrap_or(u64::MAX);
+        self.0.iter().fold(0, |sum, taken| sum.saturating_add(size(taken)))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn manifest(indexes: &[u64]) -> Manifest {
-        let chunk = |&index| ManifestChunk { index, hash: Digest::of(b"x"), stored_bytes: 65 };
-        Manifest::new("d".parse().unwrap(), 3 * CHUNK_BYTES + 1, indexes.iter().map(chunk).collect())
+    const CHUNK: u64 = super::super::CHUNK_BYTES;
+
+    fn snapshot() -> SnapshotId {
+        "s".parse().unwrap()
+    }
+
+    fn header() -> ManifestHeader {
+        ManifestHeader { disk_id: "d".parse().unwrap(), disk_size: 3 * CHUNK + 1, chunk_bytes: CHUNK }
+    }
+
+    fn entry(index: u64, content: &[u8]) -> ManifestEntry {
+        let name = ChunkName::new(Digest::of(content), "e-7".parse().unwrap());
+        ManifestEntry { index, name, stored_bytes: 64 + content.len() as u64, fresh: index == 0 }
+    }
+
+    /// A manifest, its end as it follows from what is before.
+    fn sealed(header: &ManifestHeader, entries: &[ManifestEntry]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        header.write(&mut bytes);
+        let mut link = Geometry { disk_size: header.disk_size, chunk_bytes: header.chunk_bytes }.first_link();
+        for entry in entries {
+            entry.write(&mut bytes);
+            link = next_link(&link, entry.index, &entry.name.digest);
+        }
+        let before = blake3::Hasher::new().update(&bytes).clone();
+        write_end(entries.len() as u64, &link, &before, &mut bytes);
+        bytes
+    }
+
+    fn read(bytes: &[u8]) -> Result<(ManifestHeader, Vec<ManifestEntry>), ChunkError> {
+        let reader = ManifestReader::of(Box::new(io::Cursor::new(bytes.to_vec())), &snapshot())?;
+        let header = reader.header().clone();
+        Ok((header, reader.collect::<Result<_, _>>()?))
     }
 
     #[test]
-    fn text_round_trip() {
+    fn round_trip() {
         for indexes in [&[][..], &[0], &[0, 2, 3]] {
-            let manifest = manifest(indexes);
-            assert_eq!(Manifest::from_text(&manifest.to_text().unwrap()), Ok(manifest));
+            let entries: Vec<_> = indexes.iter().map(|&index| entry(index, b"x")).collect();
+            assert_eq!(read(&sealed(&header(), &entries)).unwrap(), (header(), entries));
         }
     }
 
+    /// The layout of version 1, for ever.
     #[test]
-    fn every_changed_byte_is_found() {
-        let text = manifest(&[0, 3]).to_text().unwrap();
-        for at in 0..text.len() {
-            let mut bad = text.clone().into_bytes();
-            bad[at] ^= 1;
-            assert!(Manifest::from_text(&String::from_utf8(bad).unwrap()).is_err(), "byte {at}");
-            assert!(Manifest::from_text(&text[..at]).is_err(), "cut at {at}");
+    fn golden() {
+        let bytes = sealed(&header(), &[entry(0, b"x"), entry(3, b"yy")]);
+        let (x, y) = (Digest::of(b"x"), Digest::of(b"yy"));
+        let mut expected = [
+            b"LRSM\x01\0\x01\0\xc0\0\0\0\0\0\0\0\x40\0\0\0\0\0\x01d".as_slice(),
+            b"\x03\0\0\0\0\0\0\0\0",
+            x.as_bytes(),
+            b"\x41\0\0\0\0\0\0\0\x03e-7",
+            b"\x01\x03\0\0\0\0\0\0\0",
+            y.as_bytes(),
+            b"\x42\0\0\0\0\0\0\0\x03e-7",
+            b"\0\x02\0\0\0\0\0\0\0",
+        ]
+        .concat();
+        let first = Digest::of_parts(&[&(3 * CHUNK + 1).to_le_bytes(), &CHUNK.to_le_bytes()]);
+        let second = Digest::of_parts(&[first.as_bytes(), &0u64.to_le_bytes(), x.as_bytes()]);
+        let third = Digest::of_parts(&[second.as_bytes(), &3u64.to_le_bytes(), y.as_bytes()]);
+        expected.extend_from_slice(third.as_bytes());
+        let whole = Digest::of(&expected);
+        expected.extend_from_slice(whole.as_bytes());
+        assert_eq!(bytes, expected);
+        assert_eq!(whole.to_string(), "1742f317c5661021975d040805d756b2b66121837a6f900fbee89eb34965b7d2");
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_found() {
+        let good = sealed(&header(), &[entry(0, b"x"), entry(3, b"y")]);
+        for byte in 0..good.len() {
+            for bit in 0..8 {
+                let mut bad = good.clone();
+                bad[byte] ^= 1 << bit;
+                let error = read(&bad).unwrap_err();
+                assert!(error.is_damage(), "bit {bit} of byte {byte}: {error}");
+            }
+            assert!(read(&good[..byte]).unwrap_err().is_damage(), "cut at {byte}");
         }
+        assert!(read(&[&good[..], b"x"].concat()).is_err());
     }
 
     #[test]
     fn what_cannot_be_is_refused() {
-        let refused = |change: fn(&mut Manifest)| {
-            let mut bad = manifest(&[0, 3]);
-            change(&mut bad);
-            Manifest::from_text(&bad.to_text().unwrap()).unwrap_err()
+        let why = |header: &ManifestHeader, entries: &[ManifestEntry]| {
+            let error = read(&sealed(header, entries)).unwrap_err().to_string();
+            error.replace("the manifest of snapshot s is damaged: ", "")
         };
-        assert_eq!(refused(|m| m.version = 2), "its version is unknown");
-        assert_eq!(refused(|m| m.chunk_bytes = 1), "its chunk length is unknown");
-        assert_eq!(refused(|m| m.chunks.reverse()), "its chunks are out of order");
-        assert_eq!(refused(|m| m.chunks[0].index = 3), "its chunks are out of order");
-        assert_eq!(refused(|m| m.chunks[1].index = 4), "it has a chunk past the end of the disk");
-        assert_eq!(refused(|m| m.disk_size -= 2), "it has a chunk past the end of the disk");
-        assert_eq!(refused(|m| m.chunks[1].hash = Digest::of(b"y")), "its content hash is wrong");
+        let (first, last) = (entry(0, b"x"), entry(3, b"y"));
+        let order = "its chunks are out of order";
+        assert_eq!(why(&header(), &[last.clone(), first.clone()]), order);
+        assert_eq!(why(&header(), &[first.clone(), first.clone()]), order);
+        let beyond = "it has a chunk past the end of the disk";
+        assert_eq!(why(&header(), &[entry(4, b"x")]), beyond);
+        assert_eq!(why(&header(), &[entry(u64::MAX, b"x")]), beyond);
+        assert_eq!(why(&ManifestHeader { disk_size: 3 * CHUNK, ..header() }, &[last]), beyond);
+        for chunk_bytes in [0, CHUNK + 1, u64::MAX] {
+            let header = ManifestHeader { chunk_bytes, ..header() };
+            assert_eq!(why(&header, &[]), "its chunk length is unknown");
+        }
     }
 
     #[test]
-    fn chunk_lengths() {
-        let size = 2 * CHUNK_BYTES + 5;
-        assert_eq!([0, 1, 2, 3, u64::MAX].map(|i| chunk_len(size, i)), [CHUNK_LEN, CHUNK_LEN, 5, 0, 0]);
+    fn an_error_ends_it() {
+        let mut bytes = sealed(&header(), &[entry(0, b"x")]);
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        let mut reader = ManifestReader::of(Box::new(io::Cursor::new(bytes)), &snapshot()).unwrap();
+        assert!(reader.next().unwrap().is_ok());
+        assert!(reader.next().unwrap().is_err());
+        assert!(reader.next().is_none());
+    }
+
+    #[test]
+    fn what_comes_twice_is_taken_once() {
+        let entries = [entry(0, b"x"), entry(1, b"yy"), entry(2, b"x"), entry(3, b"x")];
+        let bytes = sealed(&header(), &entries);
+        let reader = ManifestReader::of(Box::new(io::Cursor::new(bytes)), &snapshot()).unwrap();
+        let summary = reader.summary().unwrap();
+        assert_eq!((summary.chunks, summary.stored_bytes), (4, 65 + 66));
+        assert_eq!(summary.disk_size, 3 * CHUNK + 1);
     }
 }

@@ -1,33 +1,35 @@
-//! The data plane: what moves the bytes of a disk into a snapshot and back.
-//!
-//! Blocking code that knows nothing of operations; run it on a blocking pool.
-//!
-//! ```text
-//! DiskSource --open--> DiskRead --Copier--> ChunkFolder --verify, restore--> raw file
-//! ```
-//!
-//! [`DiskFolder`] reads raw image files, [`ChunkFolder`] keeps the chunks of each snapshot. A [`Copier`] carries
-//! one into the other in bounded pieces; the [`Cursor`] it gives at a checkpoint is all that a later
-//! process needs to go on. [`verify`] and [`restore`] read a finished snapshot.
-//!
-//! An error says what failed on what; the cause beneath it is in [`source`](std::error::Error::source).
+//! TODO
 
-mod chunk;
 mod copy;
 mod digest;
 mod disk;
+mod error;
 mod files;
+mod folder;
 mod frame;
+mod geometry;
 mod id;
 mod manifest;
+mod name;
+mod parallel;
 mod rate;
 mod read_back;
+#[cfg(test)]
+mod simulation;
+mod store;
 
-pub use chunk::{ChunkError, ChunkFolder, StoredChunk};
-pub use copy::{Copier, CopyError, CopyStep, Cursor, DISK_BYTES_MAX};
+pub use copy::{BATCH_BYTES_MAX, Batch, CopyError, CopyReader, CopyWriter, Cursor, DISK_BYTES_MAX};
 pub use digest::Digest;
 pub use disk::{Disk, DiskError, DiskFolder, DiskInfo, DiskRead, DiskSource};
+pub use error::{ChunkError, Subject};
+pub use folder::ChunkFolder;
+pub use geometry::CHUNK_BYTES;
 pub use id::{BadId, DiskId, ID_CHARS_MAX, SnapshotId};
-pub use manifest::{CHUNK_BYTES, Manifest, ManifestChunk};
+pub use manifest::{ManifestEntry, ManifestHeader, ManifestReader, Summary};
+pub use name::{BadName, ChunkName, Incarnation, NAME_CHARS_MAX, RunName};
 pub use rate::RateLimit;
-pub use read_back::{ReadBackError, Verified, restore, verify};
+pub use read_back::{
+    DAMAGED_PLACES_MAX, DamagedPlace, Inspection, ReadBackError, Verdict, Verified, inspect, restore, verify,
+    verify_all, verify_fresh,
+};
+pub use store::{BoxError, ByteStream, ChunkStore, Draft, IsLive, SweepError, Swept};

@@ -125,7 +125,7 @@ impl<'a> Bench<'a> {
         after: Option<&Position>,
         limit: usize,
     ) -> Slice<Row> {
-        let query = ResourceQuery { kind: resource_kind(), parent: parent(of), status };
+        let query = ResourceQuery { status, ..ResourceQuery::new(resource_kind(), parent(of)) };
         wait(self.store().list_resources(&query, after, limit)).unwrap()
     }
 

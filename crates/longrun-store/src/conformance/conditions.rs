@@ -1,11 +1,13 @@
 //! A commit happens only if everything is as it expects (C17).
 
-use longrun_core::Revision;
+use longrun_core::{Condition, Revision};
 
 use super::StoreFixture;
 use super::bench::Bench;
-use super::sample::{Draft, Live, creates, deletes, resource_key, row, updates};
-use crate::error::Conflict;
+use super::sample::{
+    Draft, Live, creates, deletes, operation_id, parent, resource_key, resource_kind, row, updates,
+};
+use crate::error::{CommitError, Conflict};
 use crate::store::{Commit, LedgerEntry};
 
 fn operation(live: &Live, expected: Option<u64>, found: Option<u64>) -> Conflict {
@@ -179,5 +181,70 @@ pub fn a_taken_key_is_told_before_a_busy_row(fixture: &mut dyn StoreFixture) {
     match bench.conflict(repeat) {
         Conflict::Idempotency(entry) => assert_eq!(entry.operation, first.id()),
         other => panic!("the caller would hear {other}"),
+    }
+}
+
+/// Something READY, something being made, and something that is not there: only the first is.
+pub fn a_resource_that_must_be_ready_is_looked_at_in_the_commit(fixture: &mut dyn StoreFixture) {
+    let bench = Bench::new(fixture);
+    bench.resource(1, "ready", "folder");
+    bench.accept(Draft::chain(2, 1).with(creates("making", "folder")));
+    for (n, id) in (3..).zip(["making", "absent"]) {
+        let ready = Condition::Ready(resource_key(id));
+        let (_, commit) = Draft::chain(n, 1).accept(bench.fence);
+        let conflict = bench.conflict(commit.with_conditions(vec![ready.clone()]));
+        assert_eq!(conflict, Conflict::Condition(ready));
+        assert!(!bench.is_there(operation_id(n)));
+    }
+    let (live, commit) = Draft::chain(9, 1).accept(bench.fence);
+    bench.stored(&live, commit.with_conditions(vec![Condition::Ready(resource_key("ready"))]));
+}
+
+/// Nothing of the kind under the parent, in whatever state it is.
+pub fn a_parent_that_must_be_childless_is_looked_at_in_the_commit(fixture: &mut dyn StoreFixture) {
+    let bench = Bench::new(fixture);
+    let childless = |of: &str| Condition::Childless { kind: resource_kind(), parent: parent(of) };
+    let row = bench.resource(1, "child", "a");
+    bench.accept(Draft::chain(2, 1).with(creates("unborn", "b")));
+    for (n, of) in (3..).zip(["a", "b"]) {
+        let (_, commit) = Draft::chain(n, 1).accept(bench.fence);
+        let conflict = bench.conflict(commit.with_conditions(vec![childless("c"), childless(of)]));
+        assert_eq!(conflict, Conflict::Condition(childless(of)));
+    }
+    let mut going = bench.accept(Draft::chain(5, 1).with(deletes(row)));
+    let (_, commit) = Draft::chain(6, 1).accept(bench.fence);
+    assert_eq!(
+        bench.conflict(commit.with_conditions(vec![childless("a")])),
+        Conflict::Condition(childless("a"))
+    );
+    let commit = going.done(bench.fence, 0);
+    bench.stored(&going, commit);
+    let (live, commit) = Draft::chain(7, 1).accept(bench.fence);
+    bench.stored(&live, commit.with_conditions(vec![childless("a"), childless("ab")]));
+}
+
+/// A child that needs its parent and the end of a parent that has no child cannot both be accepted, in either order, nor
+/// at the same time.
+pub fn of_a_child_and_the_end_of_its_parent_one_is_refused(fixture: &mut dyn StoreFixture) {
+    let bench = Bench::new(fixture);
+    for round in 0..8 {
+        let n = round * 10;
+        let id = format!("p{round}");
+        let row = bench.resource(n + 1, &id, "folder");
+        let (_, child) = Draft::chain(n + 2, 1).with(creates(&format!("c{round}"), &id)).accept(bench.fence);
+        let child = child.with_conditions(vec![Condition::Ready(resource_key(&id))]);
+        let (_, end) = Draft::chain(n + 3, 1).with(deletes(row)).accept(bench.fence);
+        let end =
+            end.with_conditions(vec![Condition::Childless { kind: resource_kind(), parent: parent(&id) }]);
+        let results = std::thread::scope(|scope| {
+            let bench = &bench;
+            let threads = [child, end].map(|commit| scope.spawn(move || bench.commit(commit)));
+            threads.map(|thread| thread.join().unwrap())
+        });
+        let refused = |result: &Result<(), CommitError>| {
+            matches!(result, Err(CommitError::Conflict(Conflict::Condition(_))))
+        };
+        assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1, "{results:?}");
+        assert_eq!(results.iter().filter(|result| refused(result)).count(), 1, "{results:?}");
     }
 }

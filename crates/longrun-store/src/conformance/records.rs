@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use longrun_core::execution::{Entry, Finished, Header};
-use longrun_core::{Plan, Revision, Row, Timestamp};
+use longrun_core::{Incarnation, Plan, Revision, Row, Timestamp};
 
 use crate::codec::{CodecError, RecordType};
-use crate::record::{self, Head};
+use crate::record::{self, Head, Item};
 use crate::store::LedgerEntry;
+
+/// The key of references in this module.
+pub const REFERENCE_KEY: &[u8] = b"reference";
 
 /// A stored record.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +45,15 @@ pub enum Record {
     Number(u64),
     /// The secret in the meta table.
     Secret([u8; 32]),
+    /// An item that has references.
+    Item {
+        /// The life it is in.
+        incarnation: Incarnation,
+        /// How many references it has.
+        references: u64,
+    },
+    /// A reference to an item, in this life, under the key [`REFERENCE_KEY`].
+    Reference(Incarnation),
 }
 
 /// How to read a record: what its bytes do not say.
@@ -59,11 +71,24 @@ pub enum Form {
     Number,
     /// The secret.
     Secret,
+    /// An item.
+    Item,
+    /// A reference.
+    Reference,
 }
 
 impl Form {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Head, Self::Entry, Self::Row, Self::Ledger, Self::Number, Self::Secret];
+    pub const ALL: [Self; 8] = [
+        Self::Head,
+        Self::Entry,
+        Self::Row,
+        Self::Ledger,
+        Self::Number,
+        Self::Secret,
+        Self::Item,
+        Self::Reference,
+    ];
 
     /// The type in the envelope.
     pub const fn record_type(self) -> RecordType {
@@ -73,6 +98,8 @@ impl Form {
             Self::Row => RecordType::Row,
             Self::Ledger => RecordType::Ledger,
             Self::Number | Self::Secret => RecordType::Meta,
+            Self::Item => RecordType::Item,
+            Self::Reference => RecordType::Reference,
         }
     }
 
@@ -90,6 +117,11 @@ impl Form {
             Self::Ledger => Record::Ledger(record::decode_ledger(bytes)?),
             Self::Number => Record::Number(record::decode_number(bytes)?),
             Self::Secret => Record::Secret(record::decode_secret(bytes)?),
+            Self::Item => {
+                let Item { incarnation, references } = record::decode_item(bytes)?;
+                Record::Item { incarnation, references }
+            }
+            Self::Reference => Record::Reference(record::decode_reference(REFERENCE_KEY, bytes)?),
         })
     }
 }
@@ -104,6 +136,8 @@ impl Record {
             Self::Ledger(_) => Form::Ledger,
             Self::Number(_) => Form::Number,
             Self::Secret(_) => Form::Secret,
+            Self::Item { .. } => Form::Item,
+            Self::Reference(_) => Form::Reference,
         }
     }
 
@@ -119,6 +153,8 @@ impl Record {
             Self::Ledger(entry) => record::encode_ledger(&entry),
             Self::Number(number) => record::encode_number(number),
             Self::Secret(secret) => record::encode_secret(&secret),
+            Self::Item { incarnation, references } => record::encode_item(&Item { incarnation, references }),
+            Self::Reference(incarnation) => record::encode_reference(REFERENCE_KEY, incarnation),
         }
     }
 }

@@ -1,11 +1,11 @@
-//! Resource rows: of one parent, by id.
+//! Resource rows: of one parent, by id, by name, by creation.
 
-use longrun_core::{ResourceKind, ResourceStatus, Verb};
+use longrun_core::{Intent, ResourceKind, ResourceStatus, Verb};
 
 use super::bench::Bench;
-use super::sample::{Draft, creates, deletes, parent, resource_key};
+use super::sample::{Draft, creates, deletes, parent, resource_key, updates};
 use super::{StoreFixture, wait};
-use crate::store::ResourceQuery;
+use crate::store::{ResourceOrder, ResourceQuery};
 
 /// What was never created is not there, and that is no error.
 pub fn a_row_that_is_not_there_is_none(fixture: &mut dyn StoreFixture) {
@@ -101,7 +101,7 @@ pub fn rows_of_another_kind_never_show(fixture: &mut dyn StoreFixture) {
     }
     for kind in kinds {
         let kind = ResourceKind::new(kind).unwrap();
-        let query = ResourceQuery { kind: kind.clone(), parent: parent("folder"), status: None };
+        let query = ResourceQuery::new(kind.clone(), parent("folder"));
         let page = wait(bench.store().list_resources(&query, None, 10)).unwrap();
         assert_eq!(page.items.iter().map(|row| &row.key.kind).collect::<Vec<_>>(), [&kind]);
     }
@@ -164,5 +164,124 @@ pub fn a_listed_row_is_as_it_is_read(fixture: &mut dyn StoreFixture) {
     assert_eq!(page.items.len(), 2);
     for row in page.items {
         assert_eq!(wait(bench.store().resource(&resource_key(row.key.id.as_str()))).unwrap(), Some(row));
+    }
+}
+
+/// Creates a resource with this name, at second `n`.
+fn named(bench: &Bench<'_>, n: u64, id: &str, name: &str) {
+    let mut claim = creates(id, "folder");
+    if let Intent::Create { name: of_claim, .. } = &mut claim.intent {
+        *of_claim = name.to_owned();
+    }
+    bench.finished(Draft::chain(n, 1).with(claim), i64::try_from(n).unwrap() + 1);
+}
+
+/// The ids of a whole list, in pages of this size.
+fn listed(bench: &Bench<'_>, query: &ResourceQuery, limit: usize) -> Vec<String> {
+    let mut ids = Vec::new();
+    let mut after = None;
+    loop {
+        let page = wait(bench.store().list_resources(query, after.as_ref(), limit)).unwrap();
+        assert!(page.next.is_none() || page.next != after, "the list does not go on");
+        ids.extend(page.items.iter().map(|row| row.key.id.to_string()));
+        after = page.next;
+        if after.is_none() {
+            return ids;
+        }
+    }
+}
+
+fn ordered(order: ResourceOrder, descending: bool) -> ResourceQuery {
+    ResourceQuery {
+        order,
+        descending,
+        ..ResourceQuery::new(super::sample::resource_kind(), parent("folder"))
+    }
+}
+
+/// S37: in each order, both ways, in pages of any size; what is equal comes by id.
+pub fn rows_come_by_name_and_by_creation_both_ways(fixture: &mut dyn StoreFixture) {
+    let mut bench = Bench::new(fixture);
+    for (n, (id, name)) in (1..).zip([("c", "m"), ("a", "z"), ("e", ""), ("b", "m"), ("d", "ma")]) {
+        named(&bench, n, id, name);
+    }
+    let orders = [
+        (ResourceOrder::Id, ["a", "b", "c", "d", "e"]),
+        (ResourceOrder::Name, ["e", "b", "c", "d", "a"]),
+        (ResourceOrder::Creation, ["c", "a", "e", "b", "d"]),
+    ];
+    for _ in 0..2 {
+        for (order, expected) in &orders {
+            for limit in [1, 2, 5, 100] {
+                assert_eq!(listed(&bench, &ordered(*order, false), limit), *expected, "{order:?}");
+                let mut backward = listed(&bench, &ordered(*order, true), limit);
+                backward.reverse();
+                assert_eq!(backward, *expected, "{order:?}, descending");
+            }
+        }
+        bench.restart();
+    }
+}
+
+/// A name is a filter; it does not take in longer names.
+pub fn rows_of_one_name_are_found_by_it(fixture: &mut dyn StoreFixture) {
+    let bench = Bench::new(fixture);
+    for (n, (id, name)) in (1..).zip([("c", "x"), ("a", "xy"), ("b", "x"), ("d", ""), ("e", "x-")]) {
+        named(&bench, n, id, name);
+    }
+    for order in [ResourceOrder::Id, ResourceOrder::Name] {
+        let of = |name: &str| ResourceQuery { name: Some(name.to_owned()), ..ordered(order, false) };
+        for limit in [1, 100] {
+            assert_eq!(listed(&bench, &of("x"), limit), ["b", "c"], "{order:?}");
+            assert_eq!(listed(&bench, &of(""), limit), ["d"], "{order:?}");
+            assert_eq!(listed(&bench, &of("y"), limit), [""; 0], "{order:?}");
+        }
+    }
+    let by_creation = ResourceQuery { name: Some("x".to_owned()), ..ordered(ResourceOrder::Creation, true) };
+    assert_eq!(listed(&bench, &by_creation, 1), ["b", "c"]);
+}
+
+/// S36: a row that is renamed is found under its new name alone; the others are listed once.
+pub fn a_row_that_is_renamed_moves_and_others_stay(fixture: &mut dyn StoreFixture) {
+    let bench = Bench::new(fixture);
+    for (n, (id, name)) in (1..).zip([("a", "aa"), ("b", "zz"), ("c", "mm"), ("d", "pp")]) {
+        named(&bench, n, id, name);
+    }
+    let query = ordered(ResourceOrder::Name, false);
+    let first = wait(bench.store().list_resources(&query, None, 1)).unwrap();
+    assert_eq!(first.items[0].key.id.as_str(), "a");
+    // "new name" lies between mm and pp.
+    let row = bench.row("a").unwrap();
+    bench.finished(Draft::chain(9, 1).with(updates(row)), 10);
+    let rest = wait(bench.store().list_resources(&query, first.next.as_ref(), 10)).unwrap();
+    let rest: Vec<_> = rest.items.iter().map(|row| row.key.id.as_str()).collect();
+    assert_eq!(rest.iter().filter(|id| **id != "a").collect::<Vec<_>>(), [&"c", &"d", &"b"]);
+    assert_eq!(listed(&bench, &query, 1), ["c", "a", "d", "b"]);
+    let of_old = ResourceQuery { name: Some("aa".to_owned()), ..query };
+    assert_eq!(listed(&bench, &of_old, 1), [""; 0]);
+}
+
+/// Names as long as they may be, of any characters, that differ only at the end.
+pub fn long_and_strange_names_are_listed_once(fixture: &mut dyn StoreFixture) {
+    let bench = Bench::new(fixture);
+    let mut ids = Vec::new();
+    for n in 0..12_u64 {
+        let name = match n % 4 {
+            0 => format!("{}{n:02}", "a".repeat(254)),
+            1 => format!("{}{n:02}", "é".repeat(254)),
+            2 => format!("{}{n:02}", "🦀".repeat(254)),
+            _ => format!("Ünïcødé {n}"),
+        };
+        let id = format!("{n:0>50}");
+        named(&bench, n, &id, &name);
+        let of = ResourceQuery { name: Some(name), ..ordered(ResourceOrder::Name, false) };
+        assert_eq!(listed(&bench, &of, 1), [id.as_str()]);
+        assert_eq!(listed(&bench, &ResourceQuery { order: ResourceOrder::Id, ..of }, 1), [id.as_str()]);
+        ids.push(id);
+    }
+    for limit in [1, 5, 100] {
+        let mut listed = listed(&bench, &ordered(ResourceOrder::Name, limit == 5), limit);
+        listed.sort_unstable();
+        assert_eq!(listed, ids, "pages of {limit}");
     }
 }

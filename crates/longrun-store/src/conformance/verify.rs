@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use longrun_core::{Execution, Intent, OperationId, Phase, ResourceKey, ResourceStatus};
+use longrun_core::{Execution, Incarnation, Intent, OperationId, Orphan, Phase, ResourceKey, ResourceStatus};
 
 use crate::kv::{Direction, Entry, KeyRange, Kv, KvError, Table};
 use crate::layout;
+use crate::prepare::index_entries;
 use crate::record::{self, Head};
 use crate::store::LedgerEntry;
 
@@ -26,6 +27,12 @@ pub struct Counts {
     pub rows: usize,
     /// Idempotency keys.
     pub keys: usize,
+    /// References to items.
+    pub references: usize,
+    /// Items that have references.
+    pub items: usize,
+    /// Orphans that are not yet forgotten.
+    pub orphans: usize,
 }
 
 /// Reads the whole of a store that stands still, and compares every index with the records it was made from, in both
@@ -77,9 +84,16 @@ impl Verifier {
         self.rows(kv)?;
         self.ledger(kv)?;
         self.hold();
-        for index in
-            [Table::Due, Table::Finished, Table::ByResource, Table::ByParent, Table::IdempotencyExpiry]
-        {
+        self.items(kv)?;
+        for index in [
+            Table::Due,
+            Table::Finished,
+            Table::ByResource,
+            Table::ByParent,
+            Table::ByName,
+            Table::ByCreation,
+            Table::IdempotencyExpiry,
+        ] {
             self.compare(index, table(kv, index)?);
         }
         Ok(())
@@ -169,7 +183,9 @@ impl Verifier {
             self.counts.rows += 1;
             match record::decode_row(&value) {
                 Ok(row) if layout::resource(&row.key) == key => {
-                    self.expect(Table::ByParent, layout::by_parent(&row.key, &row.parent));
+                    for (table, entry) in index_entries(&row) {
+                        self.expect(table, entry);
+                    }
                     self.rows.insert(key, row);
                 }
                 Ok(_) => self.problem(format!("row {} lies under another key", key.escape_ascii())),
@@ -194,6 +210,55 @@ impl Verifier {
                     self.ledger.insert(digest, entry);
                 }
                 Err(error) => self.problem(format!("idempotency {}: {error}", key.escape_ascii())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Items have as many references as they say, all to the life they are in, and only resources have references.
+    fn items(&mut self, kv: &dyn Kv) -> Result<(), KvError> {
+        let mut counted: BTreeMap<Vec<u8>, (Incarnation, u64)> = BTreeMap::new();
+        for (key, value) in table(kv, Table::References)? {
+            self.counts.references += 1;
+            // The holder's kind and id end at the second separator.
+            let end = key.iter().enumerate().filter(|(_, byte)| **byte == 0).map(|(place, _)| place).nth(1);
+            let (holder, item) = key.split_at(end.unwrap_or(key.len()));
+            if !self.rows.contains_key(holder) {
+                self.problem(format!("reference {} belongs to no row", key.escape_ascii()));
+            }
+            match record::decode_reference(&key, &value) {
+                Ok(incarnation) => {
+                    let item = item.get(1..).unwrap_or_default().to_vec();
+                    let (first, count) = counted.entry(item).or_insert((incarnation, 0));
+                    *count += 1;
+                    if *first != incarnation {
+                        self.problem(format!("reference {} is to another life", key.escape_ascii()));
+                    }
+                }
+                Err(error) => self.problem(format!("reference {}: {error}", key.escape_ascii())),
+            }
+        }
+        for (key, value) in table(kv, Table::Items)? {
+            self.counts.items += 1;
+            match record::decode_item(&value) {
+                Ok(item) if counted.remove(&key) == Some((item.incarnation, item.references)) => {}
+                Ok(item) => self.problem(format!("item {} is not {item:?}", key.escape_ascii())),
+                Err(error) => self.problem(format!("item {}: {error}", key.escape_ascii())),
+            }
+        }
+        for key in counted.into_keys() {
+            self.problem(format!("there are references to item {}, which is not there", key.escape_ascii()));
+        }
+        for (key, value) in table(kv, Table::Orphans)? {
+            self.counts.orphans += 1;
+            let lives = |orphan: &Orphan| {
+                let item = kv.get(Table::Items, &layout::item(&orphan.item)).ok().flatten();
+                item.and_then(|bytes| record::decode_item(&bytes).ok())
+                    .is_some_and(|item| item.incarnation == orphan.incarnation)
+            };
+            match record::decode_reference(&key, &value).and_then(|_| layout::parse_orphan(&key)) {
+                Ok(orphan) if !lives(&orphan) => {}
+                other => self.problem(format!("orphan {}: {other:?}", key.escape_ascii())),
             }
         }
         Ok(())

@@ -832,3 +832,15 @@ pub(super) struct Ledger<'a> {
     pub(super) fingerprint: [u8; 32],
     pub(super) expires_at: Option<i64>,
 }
+
+#[derive(Encode, BorrowDecode)]
+pub(super) struct Item {
+    pub(super) incarnation: [u8; 16],
+    pub(super) references: u64,
+}
+
+#[derive(Encode, BorrowDecode)]
+pub(super) struct Reference {
+    pub(super) incarnation: [u8; 16],
+    pub(super) key_checksum: u32,
+}

@@ -1,14 +1,14 @@
 //! One scenario with everything in it: creates, updates, deletes, retries, checkpoints, rollbacks, operators, keys,
-//! purges.
+//! references, purges.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use longrun_core::{Fence, OperationId, StepIndex, Verb};
+use longrun_core::{Fence, Incarnation, ItemId, ItemKey, OperationId, ResourceKind, StepIndex, Verb};
 use longrun_store::conformance::sample::{
     Draft, Live, creates, deletes, digest, operation_id, resource_key, time, updates,
 };
 use longrun_store::conformance::wait;
 use longrun_store::faulty::Faults;
-use longrun_store::{Commit, KvStore, OperationQuery, Purge, Store};
+use longrun_store::{Commit, Holder, KvStore, OperationQuery, Purge, Store};
 
 /// Operations that the scenario makes have numbers below this.
 pub const OPERATIONS: u64 = 12;
@@ -53,6 +53,30 @@ impl<'a> Scenario<'a> {
         self.note();
     }
 
+    fn holder(&self, live: &Live, resource: &str) -> Holder {
+        Holder { fence: self.fence, operation: live.id(), resource: resource_key(resource) }
+    }
+
+    fn take(&mut self, live: &Live, resource: &str, items: &[u8]) {
+        let items = items.iter().map(|n| item(*n)).collect();
+        let fresh = Incarnation(live.id().as_bytes()[19].into());
+        wait(self.store.take_references(self.holder(live, resource), items, fresh)).unwrap();
+        self.note();
+    }
+
+    fn drop_all(&mut self, live: &Live, resource: &str) {
+        while wait(self.store.drop_references(self.holder(live, resource), 2)).unwrap().more {
+            self.note();
+        }
+        self.note();
+    }
+
+    fn forget(&mut self, live: &Live) {
+        let orphans = wait(self.store.orphans(Some(live.id()), None, 10)).unwrap();
+        wait(self.store.forget_orphans(self.fence, orphans)).unwrap();
+        self.note();
+    }
+
     pub fn run(&mut self) {
         self.note();
         // Two resources come to be.
@@ -62,6 +86,8 @@ impl<'a> Scenario<'a> {
         for n in 0..3 {
             self.turn(&mut one, |live, fence| live.checkpoint(fence, 0, n));
         }
+        self.take(&one, "a", &[1, 2, 3]);
+        self.take(&two, "b", &[2, 3, 4]);
         self.turn(&mut one, |live, fence| live.done(fence, 0));
         self.turn(&mut two, |live, fence| live.done(fence, 0));
         self.turn(&mut one, |live, fence| live.done(fence, 1));
@@ -70,6 +96,7 @@ impl<'a> Scenario<'a> {
         self.turn(&mut waits, |live, fence| live.fails(fence, 0, true));
         let mut back = self.accept(Draft::chain(4, 2).with(creates("e", "folder")).with_key(4)).at(21);
         self.turn(&mut back, |live, fence| live.done(fence, 0));
+        self.take(&back, "e", &[4, 5]);
         self.turn(&mut back, |live, fence| live.cancel(fence));
         let row = wait(self.store.resource(&resource_key("b"))).unwrap().unwrap();
         let mut blocked = self.accept(Draft::chain(5, 2).with(updates(row)).with_key(5)).at(22);
@@ -85,6 +112,7 @@ impl<'a> Scenario<'a> {
         self.purge(10);
         self.turn(&mut back, |live, fence| live.fails(fence, 1, true));
         self.turn(&mut back, |live, fence| live.undone(fence, 1));
+        self.drop_all(&back, "e");
         self.turn(&mut back, |live, fence| live.undone(fence, 0));
         self.turn(&mut blocked, |live, fence| live.intervene(fence, Verb::SkipUndo(StepIndex(1))));
         // A delete, a new owner, an adoption, one that is too late before it begins.
@@ -94,6 +122,8 @@ impl<'a> Scenario<'a> {
         self.note();
         self.turn(&mut gone, |live, fence| live.adopt(fence));
         self.turn(&mut gone, |live, fence| live.resume(fence));
+        self.drop_all(&gone, "a");
+        self.forget(&gone);
         self.turn(&mut gone, |live, fence| live.done(fence, 0));
         self.accept(Draft::chain(8, 1).with(creates("g", "folder")).with_key(8).with_deadline(time(7)));
         self.accept(Draft { start: false, ..Draft::wide(9, 3).with(creates("h", "other")) });
@@ -104,6 +134,10 @@ impl<'a> Scenario<'a> {
         self.accept(Draft::chain(10, 1).with(creates("a", "other")).with_key(1));
         self.purge(1000);
     }
+}
+
+fn item(n: u8) -> ItemKey {
+    ItemKey { kind: ResourceKind::new("sample.chunk").unwrap(), id: ItemId::new([0, n, 0]).unwrap() }
 }
 
 /// All that can be seen through the store, in words.
@@ -131,6 +165,9 @@ pub fn everything(store: &KvStore) -> String {
     let due = wait(store.due(longrun_core::Timestamp::MAX, None, 100)).unwrap();
     let all = wait(store.list_operations(&OperationQuery::All, None, 100)).unwrap();
     let all: Vec<OperationId> = all.items.iter().map(longrun_core::Operation::id).collect();
-    writeln!(seen, "due {due:?}\nall {all:?}").unwrap();
+    let lives: Vec<_> = (0..6).map(item).collect();
+    let lives = wait(store.incarnations(&lives)).unwrap();
+    let orphans = wait(store.orphans(None, None, 100)).unwrap();
+    writeln!(seen, "due {due:?}\nall {all:?}\nitems {lives:?} {orphans:?}").unwrap();
     seen
 }

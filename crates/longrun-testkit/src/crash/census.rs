@@ -46,11 +46,7 @@ impl Census {
                 break;
             }
         }
-        let query = ResourceQuery {
-            kind: ResourceKind::new(Thing::KIND)?,
-            parent: ResourceId::new(PARENT)?,
-            status: None,
-        };
+        let query = ResourceQuery::new(ResourceKind::new(Thing::KIND)?, ResourceId::new(PARENT)?);
         loop {
             let slice = store.list_resources(&query, after.as_ref(), PAGE).await?;
             for row in slice.items {

@@ -5,10 +5,10 @@
 use std::sync::Arc;
 
 use longrun::core::{Execution, Fence, Operation, OperationId, ResourceKey, Revision, Row, Timestamp};
-use longrun::{OperationQuery, async_trait};
+use longrun::{Incarnation, ItemKey, OperationQuery, Orphan, async_trait};
 use longrun_store::{
-    Capabilities, Commit, CommitError, Due, KvStore, LedgerEntry, Position, Purge, Purged, ResourceQuery,
-    Slice, Store, StoreError,
+    Capabilities, Commit, CommitError, Dropped, Due, Holder, KvStore, LedgerEntry, Position, Purge, Purged,
+    ResourceQuery, Slice, Store, StoreError,
 };
 
 use super::facts::{Fact, Teller};
@@ -74,6 +74,36 @@ impl Store for EarlyAck {
 
     async fn purge(&self, fence: Fence, purge: Purge) -> Result<Purged, CommitError> {
         self.store.purge(fence, purge).await
+    }
+
+    async fn take_references(
+        &self,
+        holder: Holder,
+        items: Vec<ItemKey>,
+        fresh: Incarnation,
+    ) -> Result<Vec<Incarnation>, CommitError> {
+        self.store.take_references(holder, items, fresh).await
+    }
+
+    async fn drop_references(&self, holder: Holder, limit: usize) -> Result<Dropped, CommitError> {
+        self.store.drop_references(holder, limit).await
+    }
+
+    async fn orphans(
+        &self,
+        of: Option<OperationId>,
+        after: Option<&Orphan>,
+        limit: usize,
+    ) -> Result<Vec<Orphan>, StoreError> {
+        self.store.orphans(of, after, limit).await
+    }
+
+    async fn forget_orphans(&self, fence: Fence, orphans: Vec<Orphan>) -> Result<(), CommitError> {
+        self.store.forget_orphans(fence, orphans).await
+    }
+
+    async fn incarnations(&self, items: &[ItemKey]) -> Result<Vec<Option<Incarnation>>, StoreError> {
+        self.store.incarnations(items).await
     }
 
     fn page_secret(&self) -> [u8; 32] {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use longrun::{Call, Caller, Engine, Operation, OperationId, OperationQuery, PageRequest, ResourceId};
-use longrun::{ResourceStatus, SubmitError};
+use longrun::{ResourceList, ResourceStatus, SubmitError};
 use tokio::task::JoinSet;
 
 use super::cli::WriterArgs;
@@ -98,7 +98,7 @@ impl Writer {
             }
         }
         let parent = ResourceId::new(PARENT)?;
-        let found = self.engine.list_resources::<Thing>(&parent, &page).await?;
+        let found = self.engine.list_resources::<Thing>(&ResourceList::of(parent), &page).await?;
         let free = found
             .items
             .into_iter()

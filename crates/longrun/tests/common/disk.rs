@@ -6,10 +6,14 @@ use std::time::Duration;
 
 use longrun::store::faulty::FaultyKv;
 use longrun::store::{
-    Batch, Capabilities, Commit, CommitError, Direction, Due, Entry, KeyRange, Kv, KvCapabilities, KvError,
-    LedgerEntry, MemoryKv, Position, Purge, Purged, ResourceQuery, Slice, Store, StoreError, Table,
+    Batch, Capabilities, Commit, CommitError, Direction, Dropped, Due, Entry, Holder, KeyRange, Kv,
+    KvCapabilities, KvError, LedgerEntry, MemoryKv, Position, Purge, Purged, ResourceQuery, Slice, Store,
+    StoreError, Table,
 };
-use longrun::{Operation, OperationId, OperationQuery, ResourceKey, Row, Timestamp, async_trait};
+use longrun::{
+    Incarnation, ItemKey, Operation, OperationId, OperationQuery, Orphan, ResourceKey, Row, Timestamp,
+    async_trait,
+};
 use longrun_core::{Execution, Fence};
 use tokio::sync::Notify;
 
@@ -215,6 +219,36 @@ impl Store for SlowStore {
 
     async fn purge(&self, fence: Fence, purge: Purge) -> Result<Purged, CommitError> {
         self.store.purge(fence, purge).await
+    }
+
+    async fn take_references(
+        &self,
+        holder: Holder,
+        items: Vec<ItemKey>,
+        fresh: Incarnation,
+    ) -> Result<Vec<Incarnation>, CommitError> {
+        self.store.take_references(holder, items, fresh).await
+    }
+
+    async fn drop_references(&self, holder: Holder, limit: usize) -> Result<Dropped, CommitError> {
+        self.store.drop_references(holder, limit).await
+    }
+
+    async fn orphans(
+        &self,
+        of: Option<OperationId>,
+        after: Option<&Orphan>,
+        limit: usize,
+    ) -> Result<Vec<Orphan>, StoreError> {
+        self.store.orphans(of, after, limit).await
+    }
+
+    async fn forget_orphans(&self, fence: Fence, orphans: Vec<Orphan>) -> Result<(), CommitError> {
+        self.store.forget_orphans(fence, orphans).await
+    }
+
+    async fn incarnations(&self, items: &[ItemKey]) -> Result<Vec<Option<Incarnation>>, StoreError> {
+        self.store.incarnations(items).await
     }
 
     fn page_secret(&self) -> [u8; 32] {

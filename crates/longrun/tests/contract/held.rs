@@ -104,7 +104,7 @@ async fn c18_each_reason_to_hold_is_told_by_preflight_and_by_held_and_others_go_
 }
 
 #[tokio::test(start_paused = true)]
-async fn c18_b28_a_damaged_record_is_data_loss_for_its_reader_and_nobody_else() {
+async fn c18_a_damaged_record_is_data_loss_for_its_reader_and_nobody_else() {
     for table in [Table::Operations, Table::Journal] {
         for byte in [0, 5, 9, 40] {
             let mut rig = Rig::with(|builder| builder.running_max(1)).await;

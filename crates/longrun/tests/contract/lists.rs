@@ -3,13 +3,17 @@
 use std::collections::BTreeSet;
 
 use longrun::store::{Batch, Kv, Table};
-use longrun::{Code, Operation, OperationQuery, Page, PageRequest, ResourceKey};
+use longrun::{Code, Operation, OperationQuery, Page, PageRequest, ResourceKey, ResourceList};
 
 use crate::common::script::{Act, Do, Script, Thing, Touch, folder, thing_id};
 use crate::common::{Rig, keyed, millis, pass};
 
 fn page(size: usize, token: &str) -> PageRequest {
     PageRequest { size, token: token.to_owned() }
+}
+
+fn in_folder() -> ResourceList {
+    ResourceList::of(folder())
 }
 
 async fn operations(rig: &Rig, size: usize, token: &str) -> Page<Operation> {
@@ -49,8 +53,9 @@ async fn c19_resources_are_listed_by_id_and_tokens_stay_with_their_list() {
     for n in 0..12 {
         rig.play(&Script::chain(&["a"]).touch(Touch::Create(format!("t{n:02}")))).await;
     }
-    let list =
-        async |size, token: &str| rig.engine().list_resources::<Thing>(&folder(), &page(size, token)).await;
+    let list = async |size, token: &str| {
+        rig.engine().list_resources::<Thing>(&in_folder(), &page(size, token)).await
+    };
     let first = list(5, "").await.unwrap();
     rig.play(&Script::chain(&["a"]).touch(Touch::Delete("t04".to_owned()))).await;
     rig.play(&Script::chain(&["a"]).touch(Touch::Create("t001".to_owned()))).await;
@@ -61,18 +66,23 @@ async fn c19_resources_are_listed_by_id_and_tokens_stay_with_their_list() {
     assert_eq!(second.next_token, "");
 
     let token = &first.next_token;
-    let elsewhere = rig.engine().list_resources::<Thing>(&thing_id("other"), &page(5, token)).await;
-    assert_eq!(elsewhere.unwrap_err().code(), Code::InvalidArgument, "B13");
+    let elsewhere =
+        rig.engine().list_resources::<Thing>(&ResourceList::of(thing_id("other")), &page(5, token)).await;
+    assert_eq!(elsewhere.unwrap_err().code(), Code::InvalidArgument, "a token of another parent");
     let other = rig.engine().list_operations(&OperationQuery::All, &page(5, token)).await;
-    assert_eq!(other.unwrap_err().code(), Code::InvalidArgument, "B14");
+    assert_eq!(other.unwrap_err().code(), Code::InvalidArgument, "a token of another list");
     for place in [0, token.len() / 2, token.len() - 1] {
         let mut bent = token.clone().into_bytes();
         bent[place] = if bent[place] == b'A' { b'B' } else { b'A' };
         let refused = list(5, std::str::from_utf8(&bent).unwrap()).await.unwrap_err();
-        assert_eq!(refused.code(), Code::InvalidArgument, "B12");
+        assert_eq!(refused.code(), Code::InvalidArgument, "a flipped bit");
     }
     for size in [1001, usize::MAX] {
-        assert_eq!(list(size, "").await.unwrap_err().code(), Code::InvalidArgument, "B11");
+        assert_eq!(
+            list(size, "").await.unwrap_err().code(),
+            Code::InvalidArgument,
+            "a page size out of range"
+        );
     }
     assert_eq!(list(1000, "").await.unwrap().items.len(), 12);
     assert_eq!(list(0, "").await.unwrap().items.len(), 12);
@@ -114,14 +124,14 @@ async fn one_row_that_does_not_decode_hides_itself_alone() {
     }
     rig.play(&Script::chain(&["odd"]).touch(Touch::Update("b".to_owned()))).await;
     assert_eq!(rig.engine().resource::<Strict>(&thing_id("b")).await.unwrap_err().code(), Code::DataLoss);
-    let listed = rig.engine().list_resources::<Strict>(&folder(), &page(0, "")).await.unwrap();
+    let listed = rig.engine().list_resources::<Strict>(&in_folder(), &page(0, "")).await.unwrap();
     let ids: Vec<_> = listed.items.iter().map(|found| found.row.key.id.as_str()).collect();
     assert_eq!(ids, ["a", "c"]);
     // The same for a row whose bytes are damaged.
     let mut batch = Batch::default();
     batch.put(Table::Resources, b"test.thing\0c".to_vec(), vec![1, 2, 3]);
     rig.disk.inner().commit(&batch).unwrap();
-    let listed = rig.engine().list_resources::<Strict>(&folder(), &page(0, "")).await.unwrap();
+    let listed = rig.engine().list_resources::<Strict>(&in_folder(), &page(0, "")).await.unwrap();
     assert_eq!(listed.items.len(), 1);
     assert_eq!(rig.engine().resource::<Strict>(&thing_id("c")).await.unwrap_err().code(), Code::DataLoss);
 }

@@ -4,12 +4,14 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod children;
 mod crashes;
 mod held;
 mod lists;
 mod operators;
 mod outages;
 mod races;
+mod references;
 mod rollback;
 mod scheduling;
 mod shutdown;

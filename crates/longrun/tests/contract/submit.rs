@@ -7,8 +7,8 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use longrun::store::{Kv, Table};
 use longrun::{
-    Code, Engine, IdempotencyKey, Kind, Phase, PlanBuilder, Planned, Resource, ResourceStatus, SubmitError,
-    async_trait,
+    Code, Engine, IdempotencyKey, Kind, Phase, PlanBuilder, Planned, Resource, ResourceList, ResourceStatus,
+    SubmitError, async_trait,
 };
 use longrun_core::Json;
 use tokio::time::Instant;
@@ -39,7 +39,8 @@ async fn c06_the_id_is_in_the_first_answer_and_the_resource_shows_creating() {
     let found = rig.engine().resource::<Thing>(&id).await.unwrap().unwrap();
     assert_eq!(found.row.status, ResourceStatus::Creating);
     assert_eq!(found.row.operation, Some(accepted.id()));
-    let page = rig.engine().list_resources::<Thing>(&folder(), &Default::default()).await.unwrap();
+    let page =
+        rig.engine().list_resources::<Thing>(&ResourceList::of(folder()), &Default::default()).await.unwrap();
     assert_eq!(page.items, [found]);
     rig.done(accepted.id()).await;
     let found = rig.engine().resource::<Thing>(&id).await.unwrap().unwrap();
@@ -60,8 +61,11 @@ async fn c07_accept_and_end_are_one_commit_each_with_all_that_belongs_to_them() 
         tables
     };
     let first = rig.faults.history().pop().unwrap();
-    use Table::{ByParent, ByResource, Due, Finished, Idempotency, Operations, Resources};
-    assert_eq!(tables(&first), [Operations, Due, ByResource, Resources, ByParent, Idempotency]);
+    use Table::{
+        ByCreation, ByName, ByParent, ByResource, Due, Finished, Idempotency, Operations, Resources,
+    };
+    let all = [Operations, Due, ByResource, Resources, ByParent, ByName, ByCreation, Idempotency];
+    assert_eq!(tables(&first), all);
     rig.done(accepted.unwrap().id()).await;
     let last = rig.faults.history().pop().unwrap();
     assert_eq!(tables(&last), [Operations, Due, Finished, Resources]);

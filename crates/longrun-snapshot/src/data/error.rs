@@ -1,0 +1,153 @@
+//! What goes wrong in the chunk store.
+
+use std::{fmt, io, path::PathBuf};
+
+use thiserror::Error;
+
+use super::{ChunkName, RunName, SnapshotId};
+
+/// What a [`ChunkError`] is about, by name. Never a path: users see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Subject {
+    /// A chunk.
+    Chunk(ChunkName),
+    /// The manifest of a snapshot.
+    Manifest(SnapshotId),
+    /// The drafts of a snapshot, or one of them.
+    Draft(SnapshotId),
+    /// The store as a whole.
+    Store,
+    /// The file that a disk is given back to.
+    Target,
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Chunk(name) => write!(f, "chunk {name}"),
+            Self::Manifest(snapshot) => write!(f, "the manifest of snapshot {snapshot}"),
+            Self::Draft(snapshot) => write!(f, "the draft of snapshot {snapshot}"),
+            Self::Store => f.write_str("the chunk store"),
+            Self::Target => f.write_str("the restored file"),
+        }
+    }
+}
+
+/// What went wrong in the chunk store.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ChunkError {
+    /// The file system refused.
+    #[error("cannot {action} {what}")]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// To what.
+        what: Subject,
+        /// Where it lies, if it lies in a file: for the operator's logs, and not in the text.
+        path: Option<PathBuf>,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The file system or the quota is full. Trying again helps once there is space.
+    #[error("no space left to {action} {what}")]
+    NoSpace {
+        /// What was being done.
+        action: &'static str,
+        /// To what.
+        what: Subject,
+        /// Where it lies, if it lies in a file: for the operator's logs, and not in the text.
+        path: Option<PathBuf>,
+        /// The cause.
+        source: io::Error,
+    },
+    /// A chunk is not what was stored.
+    #[error("chunk {name} is damaged: {why}")]
+    Damaged {
+        /// The chunk.
+        name: ChunkName,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A chunk is not there.
+    #[error("chunk {name} is missing")]
+    Missing {
+        /// The chunk.
+        name: ChunkName,
+    },
+    /// What was to be stored is empty or longer than a chunk.
+    #[error("chunk {name} cannot have {length} bytes")]
+    Length {
+        /// The chunk.
+        name: ChunkName,
+        /// The length asked for.
+        length: usize,
+    },
+    /// A manifest is not what was written.
+    #[error("the manifest of snapshot {snapshot} is damaged: {why}")]
+    DamagedManifest {
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A manifest is not there: the snapshot is not complete, or does not exist.
+    #[error("snapshot {snapshot} has no manifest")]
+    NoManifest {
+        /// The snapshot.
+        snapshot: SnapshotId,
+    },
+    /// The draft that was being written is gone: the snapshot was removed, or another run has completed it.
+    #[error("run {run} has no draft of snapshot {snapshot} any more")]
+    NoDraft {
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// The run.
+        run: RunName,
+    },
+}
+
+impl ChunkError {
+    /// The error for what an [`io::Error`] says: [`Self::NoSpace`] or [`Self::Io`].
+    pub fn of_io(action: &'static str, what: Subject, path: Option<PathBuf>, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::NoSpace { action, what, path, source }
+            }
+            _ => Self::Io { action, what, path, source },
+        }
+    }
+
+    /// Whether the data of a complete snapshot is lost, in whole or in part. Trying again does not help.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged { .. } | Self::Missing { .. } => true,
+            Self::DamagedManifest { .. } | Self::NoManifest { .. } => true,
+            Self::Io { .. } | Self::NoSpace { .. } | Self::Length { .. } | Self::NoDraft { .. } => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_has_its_own_name_and_no_path_is_in_the_text() {
+        let error = |errno: Errno| {
+            ChunkError::of_io("write", Subject::Store, Some("/secret/place".into()), errno.into())
+        };
+        assert!(matches!(error(Errno::NOSPC), ChunkError::NoSpace { action: "write", .. }));
+        assert!(matches!(error(Errno::DQUOT), ChunkError::NoSpace { .. }));
+        assert!(matches!(error(Errno::IO), ChunkError::Io { .. }));
+        for errno in [Errno::NOSPC, Errno::IO] {
+            let error = error(errno);
+            let cause = std::error::Error::source(&error).unwrap();
+            assert!(!format!("{error}: {cause}").contains("secret"));
+            assert!(format!("{error:?}").contains("/secret/place"));
+        }
+    }
+}

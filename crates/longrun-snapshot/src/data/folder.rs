@@ -1,0 +1,422 @@
+//! The local chunk store: a folder of files.
+//!
+//! ```text
+//! <root>/chunks/<first 2 hex digits>/<digest>-<incarnation>
+//! <root>/chunks/<first 2 hex digits>/.<digest>-<incarnation>.<writer>.tmp    left by a crash
+//! <root>/manifests/<snapshot id>
+//! <root>/drafts/<snapshot id>/<run>
+//! <root>/drafts/.<snapshot id>.gone/                                         being removed
+//! ```
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File, ReadDir},
+    io::{self, Read, Write},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use super::{
+    BoxError, ByteStream, ChunkError, ChunkName, ChunkStore, Draft, IsLive, RunName, SnapshotId, SweepError,
+    Swept,
+    error::Subject,
+    files::{create_folder, failed, open_file, remove_file, replace_file, stem_of_temporary, sync_folder},
+    frame::{self, FRAME_LEN_MAX, HEADER_LEN, Header, Press},
+    geometry::CHUNK_LEN,
+};
+
+/// How many names a sweep asks about at a time.
+const SWEEP_NAMES: usize = 1000;
+/// How many presses are kept for the next chunk: some more than the workers of one copy.
+const PRESSES_MAX: usize = 8;
+/// How often a folder is removed again because somebody was just adding a file to it.
+const REMOVE_TRIES: usize = 10;
+
+/// A chunk store in a folder.
+///
+/// Processes may share it, and so may machines where the file system has POSIX semantics for renaming and removing.
+#[derive(Debug)]
+pub struct ChunkFolder {
+    chunks: PathBuf,
+    manifests: PathBuf,
+    drafts: PathBuf,
+    presses: Mutex<Vec<Press>>,
+}
+
+impl ChunkFolder {
+    /// Opens the store, and creates its folders if need be (not those above them).
+    ///
+    /// All folders that chunks go to are made here, so that storing one has no name to make durable but its own.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self, ChunkError> {
+        let root = root.into();
+        let [chunks, manifests, drafts] = ["chunks", "manifests", "drafts"].map(|name| root.join(name));
+        for folder in [&root, &chunks, &manifests, &drafts] {
+            create_folder(folder, &Subject::Store)?;
+        }
+        for first in 0..=u8::MAX {
+            create_folder(&chunks.join(format!("{first:02x}")), &Subject::Store)?;
+        }
+        // Also those that were there: who made them may have crashed before this.
+        for folder in [&chunks, &root, super::files::folder_of(&root)] {
+            sync_folder(folder, &Subject::Store)?;
+        }
+        Ok(Self { chunks, manifests, drafts, presses: Mutex::default() })
+    }
+
+    fn fan_out(&self, name: &ChunkName) -> PathBuf {
+        let first = name.digest.as_bytes().first().copied().unwrap_or_default();
+        self.chunks.join(format!("{first:02x}"))
+    }
+
+    fn chunk_path(&self, name: &ChunkName) -> PathBuf {
+        self.fan_out(name).join(name.to_string())
+    }
+
+    fn manifest_path(&self, snapshot: &SnapshotId) -> PathBuf {
+        self.manifests.join(snapshot.as_str())
+    }
+
+    fn draft_folder(&self, snapshot: &SnapshotId) -> PathBuf {
+        self.drafts.join(snapshot.as_str())
+    }
+
+    fn draft_path(&self, snapshot: &SnapshotId, run: &RunName) -> PathBuf {
+        self.draft_folder(snapshot).join(run.as_str())
+    }
+
+    /// Lends a press: one that was used before, if there is one.
+    fn with_press<T>(&self, work: impl FnOnce(&mut Press) -> T) -> T {
+        let lock = || self.presses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut press = lock().pop().unwrap_or_default();
+        let done = work(&mut press);
+        let mut presses = lock();
+        if presses.len() < PRESSES_MAX {
+            presses.push(press);
+        }
+        done
+    }
+
+    /// Makes the names in the folders of these chunks durable, each folder once.
+    fn sync_fan_outs(&self, names: &[ChunkName]) -> Result<(), ChunkError> {
+        let folders: BTreeSet<PathBuf> = names.iter().map(|name| self.fan_out(name)).collect();
+        folders.iter().try_for_each(|folder| sync_folder(folder, &Subject::Store))
+    }
+
+    /// Removes all drafts of a snapshot. Durable on return.
+    ///
+    /// The folder is renamed first: at one blow no run has a draft to seal.
+    fn retire_drafts(&self, snapshot: &SnapshotId) -> Result<(), ChunkError> {
+        let what = Subject::Draft(snapshot.clone());
+        let gone = self.drafts.join(format!(".{snapshot}.gone"));
+        move_away(&self.draft_folder(snapshot), &gone, &what)?;
+        remove_folder(&gone, &what)?;
+        sync_folder(&self.drafts, &what)
+    }
+}
+
+impl ChunkStore for ChunkFolder {
+    fn put(&self, name: &ChunkName, plain: &[u8]) -> Result<u64, ChunkError> {
+        if plain.is_empty() || plain.len() > CHUNK_LEN {
+            return Err(ChunkError::Length { name: name.clone(), length: plain.len() });
+        }
+        let (path, what) = (self.chunk_path(name), Subject::Chunk(name.clone()));
+        self.with_press(|press| {
+            let frame = press.seal(plain, &name.digest);
+            let written = replace_file(&path, &name.to_string(), &what, |mut file| {
+                file.write_all(&frame.header)
+                    .and_then(|()| file.write_all(frame.payload))
+                    .map_err(failed("write", &what, &path))
+            });
+            match written {
+                // A sweep may remove a temporary file once somebody else's chunk is in its place.
+                Err(ChunkError::Io { source, .. })
+                    if source.kind() == io::ErrorKind::NotFound && self.find(name)?.is_some() => {}
+                written => written?,
+            }
+            Ok(frame.stored_bytes())
+        })
+    }
+
+    fn find(&self, name: &ChunkName) -> Result<Option<u64>, ChunkError> {
+        let (path, what) = (self.chunk_path(name), Subject::Chunk(name.clone()));
+        let Some(mut file) = open_file(&path, &what)? else { return Ok(None) };
+        let length = file.metadata().map_err(failed("look up", &what, &path))?.len();
+        let mut header = [0; HEADER_LEN];
+        match file.read_exact(&mut header) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(error) => return Err(failed("read", &what, &path)(error)),
+        }
+        let whole = |header: &Header| header.digest == name.digest && header.stored_bytes() == length;
+        Ok(Header::read(&header).ok().filter(whole).map(|header| header.stored_bytes()))
+    }
+
+    fn get(&self, name: &ChunkName) -> Result<Vec<u8>, ChunkError> {
+        let (path, what) = (self.chunk_path(name), Subject::Chunk(name.clone()));
+        let file = open_file(&path, &what)?.ok_or_else(|| ChunkError::Missing { name: name.clone() })?;
+        let read = failed("read", &what, &path);
+        let length = match file.metadata() {
+            Ok(found) => usize::try_from(found.len()).unwrap_or(usize::MAX).min(FRAME_LEN_MAX),
+            Err(error) => return Err(read(error)),
+        };
+        let mut frame = Vec::with_capacity(length + 1);
+        // A longer file than there can be is cut, and fails its check.
+        file.take(FRAME_LEN_MAX as u64 + 1).read_to_end(&mut frame).map_err(read)?;
+        let damaged = |why| ChunkError::Damaged { name: name.clone(), why };
+        let (plain, digest) = frame::open(frame).map_err(damaged)?;
+        if digest == name.digest { Ok(plain) } else { Err(damaged("it is another chunk")) }
+    }
+
+    fn sync(&self, names: &[ChunkName]) -> Result<(), ChunkError> {
+        self.sync_fan_outs(names)
+    }
+
+    fn remove(&self, names: &[ChunkName]) -> Result<(), ChunkError> {
+        for name in names {
+            remove_file(&self.chunk_path(name), &Subject::Chunk(name.clone()))?;
+        }
+        // Also for those that are not there: who removed them may have crashed before this.
+        self.sync_fan_outs(names)
+    }
+
+    fn sweep(&self, is_live: &mut IsLive<'_>) -> Result<Swept, SweepError> {
+        let mut swept = Swept::default();
+        for fan_out in Entries::of(&self.chunks)? {
+            let (name, folder) = fan_out?;
+            if name.len() != 2 || !folder.is_dir() {
+                swept.strange += 1;
+                continue;
+            }
+            let before = swept.removed + swept.temporaries;
+            let mut files = Vec::with_capacity(SWEEP_NAMES);
+            for entry in Entries::of(&folder)? {
+                let (name, path) = entry?;
+                match Found::parse(&name) {
+                    Some((chunk, found)) => files.push((chunk, found, path)),
+                    None => swept.strange += 1,
+                }
+                if files.len() == SWEEP_NAMES {
+                    self.sweep_some(&mut files, is_live, &mut swept)?;
+                }
+            }
+            self.sweep_some(&mut files, is_live, &mut swept)?;
+            if swept.removed + swept.temporaries > before {
+                sync_folder(&folder, &Subject::Store)?;
+            }
+        }
+        Ok(swept)
+    }
+
+    fn begin_draft(&self, snapshot: &SnapshotId, run: &RunName) -> Result<Box<dyn Draft>, ChunkError> {
+        let what = Subject::Draft(snapshot.clone());
+        let folder = self.draft_folder(snapshot);
+        let path = self.draft_path(snapshot, run);
+        create_folder(&folder, &what)?;
+        sync_folder(&self.drafts, &what)?;
+        remove_file(&path, &what)?;
+        let file = File::create_new(&path).map_err(failed("create", &what, &path))?;
+        sync_folder(&folder, &what)?;
+        Ok(Box::new(DraftFile { snapshot: snapshot.clone(), run: run.clone(), file, path }))
+    }
+
+    fn read_draft(&self, snapshot: &SnapshotId, run: &RunName) -> Result<Option<ByteStream>, ChunkError> {
+        let file = open_file(&self.draft_path(snapshot, run), &Subject::Draft(snapshot.clone()))?;
+        Ok(file.map(|file| Box::new(file) as ByteStream))
+    }
+
+    fn seal(&self, snapshot: &SnapshotId, run: &RunName) -> Result<(), ChunkError> {
+        let (draft, manifest) = (self.draft_path(snapshot, run), self.manifest_path(snapshot));
+        let what = Subject::Manifest(snapshot.clone());
+        let no_draft = || ChunkError::NoDraft { snapshot: snapshot.clone(), run: run.clone() };
+        let seal = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound => no_draft(),
+            _ => failed("write", &what, &manifest)(error),
+        };
+        let sealed = fs::symlink_metadata(&draft).map_err(seal)?;
+        fs::rename(&draft, &manifest).map_err(seal)?;
+        sync_folder(&self.manifests, &what)?;
+        self.retire_drafts(snapshot)?;
+        // Up to now a run that is not the last but does not know could seal its own. From now on none can.
+        let found = fs::symlink_metadata(&manifest).map_err(seal)?;
+        if (found.dev(), found.ino()) == (sealed.dev(), sealed.ino()) { Ok(()) } else { Err(no_draft()) }
+    }
+
+    fn read_manifest(&self, snapshot: &SnapshotId) -> Result<Option<ByteStream>, ChunkError> {
+        let file = open_file(&self.manifest_path(snapshot), &Subject::Manifest(snapshot.clone()))?;
+        Ok(file.map(|file| Box::new(file) as ByteStream))
+    }
+
+    fn discard(&self, snapshot: &SnapshotId) -> Result<(), ChunkError> {
+        let what = Subject::Manifest(snapshot.clone());
+        // The drafts first: afterwards nobody can make a manifest of one.
+        self.retire_drafts(snapshot)?;
+        remove_file(&self.manifest_path(snapshot), &what)?;
+        sync_folder(&self.manifests, &what)
+    }
+
+    fn snapshots(
+        &self,
+        see: &mut dyn FnMut(&[SnapshotId]) -> Result<(), BoxError>,
+    ) -> Result<(), SweepError> {
+        for folder in [&self.manifests, &self.drafts] {
+            let mut some = Vec::with_capacity(SWEEP_NAMES);
+            for entry in Entries::of(folder)? {
+                some.extend(snapshot_of(&entry?.0));
+                if some.len() == SWEEP_NAMES {
+                    see(&some).map_err(SweepError::Ended)?;
+                    some.clear();
+                }
+            }
+            if !some.is_empty() {
+                see(&some).map_err(SweepError::Ended)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ChunkFolder {
+    /// Asks about these files and removes those to be removed.
+    fn sweep_some(
+        &self,
+        files: &mut Vec<(ChunkName, Found, PathBuf)>,
+        is_live: &mut IsLive<'_>,
+        swept: &mut Swept,
+    ) -> Result<(), SweepError> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<ChunkName> = files.iter().map(|(name, ..)| name.clone()).collect();
+        let answers = is_live(&names).map_err(SweepError::Ended)?;
+        // Of files without an answer nothing is known.
+        for ((name, found, path), live) in files.drain(..).zip(answers) {
+            let what = Subject::Chunk(name.clone());
+            let length = || path.symlink_metadata().map_or(0, |found| found.len());
+            match found {
+                Found::Chunk if live => swept.kept += 1,
+                Found::Chunk => {
+                    let bytes = length();
+                    if remove_file(&path, &what)? {
+                        (swept.removed, swept.removed_bytes) =
+                            (swept.removed + 1, swept.removed_bytes + bytes);
+                    }
+                }
+                // It may be being written just now, unless it is of no use any more.
+                Found::Temporary if live && self.find(&name)?.is_none() => {}
+                Found::Temporary => {
+                    let bytes = length();
+                    if remove_file(&path, &what)? {
+                        swept.temporaries += 1;
+                        swept.temporary_bytes += bytes;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a sweep found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Chunk,
+    Temporary,
+}
+
+impl Found {
+    fn parse(file_name: &str) -> Option<(ChunkName, Self)> {
+        match stem_of_temporary(file_name) {
+            Some(stem) => Some((stem.parse().ok()?, Self::Temporary)),
+            None => Some((file_name.parse().ok()?, Self::Chunk)),
+        }
+    }
+}
+
+/// Whose manifest, or folder of drafts in place or being removed, this is.
+fn snapshot_of(name: &str) -> Option<SnapshotId> {
+    let being_removed = name.strip_prefix('.').and_then(|name| name.strip_suffix(".gone"));
+    being_removed.unwrap_or(name).parse().ok()
+}
+
+/// The names in a folder with their paths, read little by little.
+struct Entries<'a> {
+    folder: &'a Path,
+    entries: ReadDir,
+}
+
+impl<'a> Entries<'a> {
+    fn of(folder: &'a Path) -> Result<Self, ChunkError> {
+        let entries = fs::read_dir(folder).map_err(failed("list", &Subject::Store, folder))?;
+        Ok(Self { folder, entries })
+    }
+}
+
+impl Iterator for Entries<'_> {
+    type Item = Result<(String, PathBuf), ChunkError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let entry = self.entries.next()?.map_err(failed("list", &Subject::Store, self.folder));
+        Some(entry.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path())))
+    }
+}
+
+/// Gives a folder, if it is there, a name that nobody looks for, in place of what a crash left under that name.
+fn move_away(folder: &Path, gone: &Path, what: &Subject) -> Result<(), ChunkError> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        remove_folder(gone, what)?;
+        match fs::rename(folder, gone) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            // Somebody else does the same at the same time.
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && tries < REMOVE_TRIES => {}
+            Err(error) => return Err(failed("remove", what, folder)(error)),
+        }
+    }
+}
+
+/// Removes a folder and the files in it, if it is there.
+fn remove_folder(folder: &Path, what: &Subject) -> Result<(), ChunkError> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match fs::remove_dir_all(folder) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && tries < REMOVE_TRIES => {}
+            Err(error) => return Err(failed("remove", what, folder)(error)),
+        }
+    }
+}
+
+/// An open draft.
+#[derive(Debug)]
+struct DraftFile {
+    snapshot: SnapshotId,
+    run: RunName,
+    file: File,
+    path: PathBuf,
+}
+
+impl DraftFile {
+    fn what(&self) -> Subject {
+        Subject::Draft(self.snapshot.clone())
+    }
+}
+
+impl Draft for DraftFile {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), ChunkError> {
+        self.file.write_all(bytes).map_err(failed("write", &self.what(), &self.path))
+    }
+
+    fn sync(&mut self) -> Result<(), ChunkError> {
+        self.file.sync_data().map_err(failed("sync", &self.what(), &self.path))?;
+        let found = self.file.metadata().map_err(failed("look up", &self.what(), &self.path))?;
+        if found.nlink() == 0 {
+            return Err(ChunkError::NoDraft { snapshot: self.snapshot.clone(), run: self.run.clone() });
+        }
+        Ok(())
+    }
+}

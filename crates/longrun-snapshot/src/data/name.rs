@@ -1,0 +1,155 @@
+//! Names of chunks and of runs. Checked once, so that none of them can be a path.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::Digest;
+
+/// The longest [`Incarnation`] or [`RunName`], in characters.
+pub const NAME_CHARS_MAX: usize = 64;
+
+/// Hex digits in a digest.
+const HEX_CHARS: usize = 64;
+
+/// Text that is no [`Incarnation`], [`RunName`] or [`ChunkName`]. The text itself is not repeated.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{what} is {rule}")]
+pub struct BadName {
+    what: &'static str,
+    rule: &'static str,
+}
+
+const TEXT_RULE: &str = "1 to 64 of a-z, 0-9 and '-'";
+const CHUNK_RULE: &str = "64 hex digits, '-' and an incarnation";
+
+fn is_name(text: &str) -> bool {
+    (1..=NAME_CHARS_MAX).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+}
+
+macro_rules! checked_name {
+    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = BadName;
+
+            fn try_from(text: String) -> Result<Self, BadName> {
+                if is_name(&text) { Ok(Self(text)) } else { Err(BadName { what: $what, rule: TEXT_RULE }) }
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = BadName;
+
+            fn from_str(text: &str) -> Result<Self, BadName> {
+                Self::try_from(text.to_owned())
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+checked_name! {
+    /// One life of a digest in the chunk store, from its first holder to its last: `[0-9a-z-]{1,64}`.
+    ///
+    /// Whoever keeps the references gives them out, and never the same twice.
+    Incarnation, "an incarnation"
+}
+
+checked_name! {
+    /// One run of the step that copies a disk, for example `<epoch>-<attempt>`: `[0-9a-z-]{1,64}`.
+    ///
+    /// No two runs that copy into one snapshot have the same name.
+    RunName, "the name of a run"
+}
+
+/// The name of a chunk file. In text: `<64 hex digits>-<incarnation>`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChunkName {
+    /// The digest of its plain bytes.
+    pub digest: Digest,
+    /// Which life of the digest it belongs to.
+    pub incarnation: Incarnation,
+}
+
+impl ChunkName {
+    /// The name of a digest in one of its lives.
+    pub const fn new(digest: Digest, incarnation: Incarnation) -> Self {
+        Self { digest, incarnation }
+    }
+}
+
+impl fmt::Display for ChunkName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.digest, self.incarnation)
+    }
+}
+
+impl FromStr for ChunkName {
+    type Err = BadName;
+
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        let bad = || BadName { what: "the name of a chunk", rule: CHUNK_RULE };
+        let (hex, rest) = text.split_at_checked(HEX_CHARS).ok_or_else(bad)?;
+        let incarnation = rest.strip_prefix('-').ok_or_else(bad)?.parse().map_err(|_| bad())?;
+        // Of the ways to write hex only that of `Display` is a name: one chunk, one file.
+        if hex.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return Err(bad());
+        }
+        Ok(Self { digest: hex.parse().map_err(|_| bad())?, incarnation })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_at_the_bounds() {
+        for good in ["a", "0", "-", "fdv0123456789-17", &"x".repeat(64)] {
+            let incarnation: Incarnation = good.parse().unwrap();
+            let name = ChunkName::new(Digest::of(b"x"), incarnation);
+            assert_eq!(name.to_string().parse::<ChunkName>(), Ok(name));
+        }
+    }
+
+    #[test]
+    fn a_name_is_never_a_path() {
+        let long = "x".repeat(65);
+        for bad in ["", ".", "..", "a/b", "../a", "/etc", "a\\b", "a.tmp", "A", "é", "a b", "a\0", "_", &long]
+        {
+            assert!(bad.parse::<Incarnation>().is_err(), "{bad:?}");
+            assert!(serde_json::from_value::<RunName>(bad.into()).is_err(), "{bad:?}");
+            assert!(format!("{}-{bad}", Digest::of(b"x")).parse::<ChunkName>().is_err(), "{bad:?}");
+        }
+        let hex = Digest::of(b"x").to_string();
+        let (upper, short, wide) = (hex.to_uppercase(), &hex[1..], "é".repeat(32));
+        for bad in [format!("{upper}-a"), format!("{short}-a"), format!("{hex}a"), format!("{wide}-a"), hex] {
+            assert!(bad.parse::<ChunkName>().is_err(), "{bad:?}");
+        }
+    }
+}

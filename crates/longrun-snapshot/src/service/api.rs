@@ -1,0 +1,490 @@
+//! [`SnapshotService`]: the methods of the API, for one caller at a time.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use longrun::store::{CommitError, StoreError};
+use longrun::{
+    Call, Caller, Code, CommandError, Engine, EngineBuilder, Found, Invalid, Operation, OperationId,
+    OperationQuery, Page, ReadError, Resource, ResourceId, ResourceKey, ResourceList, ResourceOrder,
+    ResourceStatus, Status, StepError, SubmitError,
+};
+
+use super::{
+    CreateSnapshotRequest, DeleteSnapshotRequest, GetSnapshotRequest, Limits, ListSnapshotOperationsRequest,
+    ListSnapshotsRequest, OrderField, UpdateSnapshotRequest, Violations,
+};
+use crate::data::{self, BadId, ReadBackError, SnapshotId, Summary, SweepError, Swept, Verdict};
+use crate::operations::{
+    CreateSnapshot, DeleteSnapshot, FindSnapshot, Finding, SnapshotMetadata, UpdateSnapshot, not_found,
+};
+use crate::plane::{DataPlane, blocking, chunk_error, chunk_name, item};
+use crate::snapshot::Snapshot;
+use crate::steps::{CopyDisk, Grace, RemoveSnapshot, StopOnDrop, VerifyCopy};
+
+/// Orphans, and chunks, that a collection looks up at once.
+const COLLECTED_AT_ONCE: usize = 256;
+/// Damaged places that are named in a snapshot's damage.
+const PLACES_NAMED: usize = 5;
+
+/// What a caller wants to do in a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// See snapshots and their operations.
+    Read,
+    /// Create, change and delete snapshots, and cancel operations.
+    Write,
+}
+
+/// Decides what callers may do. Without one, everybody may do everything.
+pub trait Access: Send + Sync + 'static {
+    /// Whether the caller may do this in the folder.
+    fn may(&self, caller: &Caller, folder: &ResourceId, action: Action) -> bool;
+}
+
+struct Everybody;
+
+impl Access for Everybody {
+    fn may(&self, _: &Caller, _: &ResourceId, _: Action) -> bool {
+        true
+    }
+}
+
+/// The snapshot service. Cheap to clone.
+///
+/// What a caller may not see does not exist for it: the answers are the same.
+#[derive(Clone)]
+pub struct SnapshotService {
+    engine: Engine,
+    plane: DataPlane,
+    limits: Limits,
+    access: Arc<dyn Access>,
+}
+
+impl fmt::Debug for SnapshotService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SnapshotService").field("engine", &self.engine).finish_non_exhaustive()
+    }
+}
+
+/// Why the service did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServiceError {
+    /// The request breaks rules: all of them are named.
+    #[error(transparent)]
+    Invalid(#[from] Violations),
+    /// There is no such thing, or the caller may not see it, or not do that with it.
+    #[error(transparent)]
+    Refused(Status),
+    /// The operation was not accepted.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// Something could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The operation did not take a cancel.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// The chunk store failed, or the machine.
+    #[error("the data of snapshots could not be read or written: {0}")]
+    Data(Status),
+}
+
+impl ServiceError {
+    /// The code that a service answers with.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Invalid(_) => Code::InvalidArgument,
+            Self::Refused(status) | Self::Data(status) => status.code(),
+            Self::Submit(error) => error.code(),
+            Self::Read(error) => error.code(),
+            Self::Command(error) => error.code(),
+        }
+    }
+
+    /// As a status, causes included.
+    pub fn status(&self) -> Status {
+        match self {
+            Self::Invalid(violations) => violations.clone().into(),
+            Self::Refused(status) | Self::Data(status) => status.clone(),
+            Self::Submit(error) => error.status(),
+            Self::Read(error) => error.status(),
+            Self::Command(error) => error.status(),
+        }
+    }
+}
+
+impl From<StepError> for ServiceError {
+    fn from(error: StepError) -> Self {
+        Self::Data(error.status().clone())
+    }
+}
+
+impl From<StoreError> for ServiceError {
+    fn from(error: StoreError) -> Self {
+        Self::Read(error.into())
+    }
+}
+
+impl From<CommitError> for ServiceError {
+    fn from(error: CommitError) -> Self {
+        Self::Command(CommandError::Store(error))
+    }
+}
+
+/// What a [verification](SnapshotService::verify) has shown.
+#[derive(Debug)]
+pub struct Verification {
+    /// What is whole, and what is not. `None` when not even the manifest can be read.
+    pub verdict: Option<Verdict>,
+    /// What is damaged, in words; `None` when nothing is.
+    pub damage: Option<String>,
+    /// The operation that put it on record, if that changed the snapshot.
+    pub operation: Option<Operation>,
+}
+
+/// What a [collection](SnapshotService::collect) has removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Chunks that had lost their last reference, and whose operation did not get to removing them.
+    pub orphans: usize,
+    /// What the sweep of the chunk store did.
+    pub swept: Swept,
+    /// Manifests and drafts of snapshots that do not exist.
+    pub unknown_snapshots: usize,
+}
+
+impl SnapshotService {
+    /// Registers the service's kinds and steps with an engine.
+    pub fn register(builder: EngineBuilder, plane: &DataPlane, limits: Limits) -> EngineBuilder {
+        builder
+            .kind(CreateSnapshot { plane: plane.clone(), limits })
+            .kind(UpdateSnapshot { limits })
+            .kind(DeleteSnapshot { plane: plane.clone() })
+            .kind(FindSnapshot)
+            .step(CopyDisk(plane.clone()))
+            .step(VerifyCopy(plane.clone()))
+            .step(Grace)
+            .step(RemoveSnapshot(plane.clone()))
+    }
+
+    /// The service on an engine with which it is [registered](Self::register).
+    pub fn new(engine: Engine, plane: DataPlane, limits: Limits) -> Self {
+        Self { engine, plane, limits, access: Arc::new(Everybody) }
+    }
+
+    /// With somebody who decides what callers may do.
+    #[must_use]
+    pub fn access(mut self, access: impl Access) -> Self {
+        self.access = Arc::new(access);
+        self
+    }
+
+    /// The engine.
+    pub const fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// One snapshot.
+    pub async fn get(&self, caller: &Caller, request: &GetSnapshotRequest) -> Result<Snapshot, ServiceError> {
+        request.check()?;
+        Ok(Snapshot::of(self.find(caller, &request.snapshot_id, Action::Read).await?))
+    }
+
+    /// The snapshots of a folder.
+    pub async fn list(
+        &self,
+        caller: &Caller,
+        request: &ListSnapshotsRequest,
+    ) -> Result<Page<Snapshot>, ServiceError> {
+        let wanted = request.check(self.limits)?;
+        let nothing = || Page { items: Vec::new(), next_token: String::new() };
+        // An id that no folder can have is the id of an empty one.
+        let Ok(folder) = ResourceId::new(&request.folder_id) else { return Ok(nothing()) };
+        self.permit(caller, &folder, Action::Read)?;
+        if wanted.filter.is_nothing() {
+            return Ok(nothing());
+        }
+        let order = match wanted.order_by.field {
+            OrderField::Id => ResourceOrder::Id,
+            OrderField::Name => ResourceOrder::Name,
+            OrderField::CreatedAt => ResourceOrder::Creation,
+        };
+        let mut list = ResourceList::of(folder).order(order).descending(wanted.order_by.descending);
+        if let Some(name) = wanted.filter.exact_name() {
+            list = list.name(name);
+        } else if !wanted.filter.is_everything() {
+            let filter = wanted.filter.clone();
+            list = list.filter(filter.to_string(), move |row| filter.matches(&row.name));
+        }
+        let page = self.engine.list_resources::<Snapshot>(&list, &wanted.page).await?;
+        Ok(Page { items: page.items.into_iter().map(Snapshot::of).collect(), next_token: page.next_token })
+    }
+
+    /// Makes a snapshot of a disk.
+    pub async fn create(
+        &self,
+        call: Call,
+        request: &CreateSnapshotRequest,
+    ) -> Result<Operation, ServiceError> {
+        request.check(self.limits)?;
+        let folder = ResourceId::new(&request.folder_id);
+        let folder = folder.map_err(|invalid| ServiceError::Submit(SubmitError::Invalid(invalid)))?;
+        self.permit(call.caller(), &folder, Action::Write)?;
+        Ok(self.engine.submit::<CreateSnapshot>(request, call).await?)
+    }
+
+    /// Changes a snapshot's name, description or labels.
+    pub async fn update(
+        &self,
+        call: Call,
+        request: &UpdateSnapshotRequest,
+    ) -> Result<Operation, ServiceError> {
+        request.check(self.limits)?;
+        self.find_to_write(&call, &request.snapshot_id).await?;
+        Ok(self.engine.submit::<UpdateSnapshot>(request, call).await?)
+    }
+
+    /// Deletes a snapshot.
+    pub async fn delete(
+        &self,
+        call: Call,
+        request: &DeleteSnapshotRequest,
+    ) -> Result<Operation, ServiceError> {
+        request.check()?;
+        self.find_to_write(&call, &request.snapshot_id).await?;
+        Ok(self.engine.submit::<DeleteSnapshot>(request, call).await?)
+    }
+
+    /// The operations of a snapshot, newest first; also when it is gone, for as long as they are kept.
+    pub async fn list_operations(
+        &self,
+        caller: &Caller,
+        request: &ListSnapshotOperationsRequest,
+    ) -> Result<Page<Operation>, ServiceError> {
+        let page = request.check()?;
+        let Ok(id) = ResourceId::new(&request.snapshot_id) else { return Err(missing()) };
+        let kind = longrun::core::ResourceKind::new(Snapshot::KIND).map_err(ReadError::from)?;
+        let query = OperationQuery::OfResource(ResourceKey { kind, id });
+        let found = self.engine.list_operations(&query, &page).await?;
+        // All operations of a snapshot are of its folder.
+        let folder = match found.items.first() {
+            Some(operation) => folder_of(operation),
+            None => self.found(&request.snapshot_id).await?.map(|found| found.row.parent),
+        };
+        match folder {
+            Some(folder) if self.access.may(caller, &folder, Action::Read) => Ok(found),
+            _ => Err(missing()),
+        }
+    }
+
+    /// An operation of a snapshot.
+    pub async fn get_operation(&self, caller: &Caller, id: &str) -> Result<Operation, ServiceError> {
+        let Ok(id) = OperationId::parse(id) else { return Err(no_operation()) };
+        let operation = match self.engine.get(id).await {
+            Err(ReadError::NotFound(_)) => return Err(no_operation()),
+            found => found?,
+        };
+        match folder_of(&operation) {
+            Some(folder) if self.access.may(caller, &folder, Action::Read) => Ok(operation),
+            _ => Err(no_operation()),
+        }
+    }
+
+    /// Cancels an operation of a snapshot, if it is not too late. The answer shows it as it is.
+    pub async fn cancel_operation(&self, caller: &Caller, id: &str) -> Result<Operation, ServiceError> {
+        let operation = self.get_operation(caller, id).await?;
+        if let Some(folder) = folder_of(&operation) {
+            self.permit(caller, &folder, Action::Write)?;
+        }
+        Ok(self.engine.cancel(operation.id(), caller).await?)
+    }
+
+    /// Reads the whole of a snapshot. Damage goes on record, READY becomes ERROR; so does it that damage is gone.
+    pub async fn verify(
+        &self,
+        caller: &Caller,
+        request: &GetSnapshotRequest,
+    ) -> Result<Verification, ServiceError> {
+        request.check()?;
+        let found = self.find(caller, &request.snapshot_id, Action::Write).await?;
+        if !matches!(found.row.status, ResourceStatus::Ready | ResourceStatus::Error) {
+            let why = format!("the snapshot is {}, not READY", found.row.status);
+            return Err(ServiceError::Refused(Status::new(Code::FailedPrecondition, why)));
+        }
+        let (chunks, id) = (Arc::clone(&self.plane.chunks), data_id(&found.row.key.id)?);
+        let stop = Arc::new(AtomicBool::new(false));
+        let _stop_on_drop = StopOnDrop(Arc::clone(&stop));
+        let read = move || data::verify_all(&*chunks, &id, &mut |_| !stop.load(Ordering::Relaxed));
+        let (verdict, damage) = match blocking(read).await? {
+            Ok(verdict) if verdict.damaged == 0 => (Some(verdict), None),
+            Ok(verdict) => {
+                let damage = describe(&verdict);
+                (Some(verdict), Some(damage))
+            }
+            Err(error) if error.is_damage() => (None, Some(error.to_string())),
+            Err(error) => return Err(crate::plane::read_back_error(&error).into()),
+        };
+        let is_news = match found.row.status {
+            ResourceStatus::Ready => damage.is_some(),
+            _ => damage != found.body.damage || damage.is_none(),
+        };
+        let mut operation = None;
+        if is_news {
+            let finding = Finding { snapshot_id: request.snapshot_id.clone(), damage: damage.clone() };
+            let call = Call::by(caller.clone());
+            operation = Some(self.engine.submit::<FindSnapshot>(&finding, call).await?);
+        }
+        Ok(Verification { verdict, damage, operation })
+    }
+
+    /// Gives the disk back as a sparse raw file, in place of a file of that name.
+    pub async fn restore(
+        &self,
+        caller: &Caller,
+        request: &GetSnapshotRequest,
+        target: PathBuf,
+    ) -> Result<Summary, ServiceError> {
+        request.check()?;
+        let found = self.find(caller, &request.snapshot_id, Action::Read).await?;
+        let (chunks, id) = (Arc::clone(&self.plane.chunks), data_id(&found.row.key.id)?);
+        let stop = Arc::new(AtomicBool::new(false));
+        let _stop_on_drop = StopOnDrop(Arc::clone(&stop));
+        let read = move || data::restore(&*chunks, &id, &target, &mut |_| !stop.load(Ordering::Relaxed));
+        let restored: Result<Summary, ReadBackError> = blocking(read).await?;
+        Ok(restored.map_err(|error| crate::plane::read_back_error(&error))?)
+    }
+
+    /// Removes what nobody refers to and nobody is left to remove: what was written by a process that had been given up, what
+    /// crashes left half written, and what operators left behind. Everything else may go on meanwhile.
+    pub async fn collect(&self) -> Result<Collected, ServiceError> {
+        let orphans = self.collect_orphans().await?;
+        let swept = self.sweep().await?;
+        let unknown_snapshots = self.collect_unknown().await?;
+        Ok(Collected { orphans, swept, unknown_snapshots })
+    }
+
+    async fn collect_orphans(&self) -> Result<usize, ServiceError> {
+        let (mut removed, mut after) = (0, None);
+        loop {
+            let orphans = self.engine.orphans(after.as_ref(), COLLECTED_AT_ONCE).await?;
+            let Some(last) = orphans.last().cloned() else { return Ok(removed) };
+            let names = orphans.iter().map(|orphan| chunk_name(&orphan.item, orphan.incarnation));
+            let names = names.collect::<Result<Vec<_>, _>>()?;
+            let chunks = Arc::clone(&self.plane.chunks);
+            blocking(move || chunks.remove(&names)).await?.map_err(|error| chunk_error(&error))?;
+            removed += orphans.len();
+            self.engine.forget_orphans(orphans).await?;
+            after = Some(last);
+        }
+    }
+
+    async fn sweep(&self) -> Result<Swept, ServiceError> {
+        let (chunks, engine) = (Arc::clone(&self.plane.chunks), self.engine.clone());
+        let runtime = tokio::runtime::Handle::current();
+        let swept = blocking(move || {
+            chunks.sweep(&mut |names| {
+                let items = names.iter().map(|name| item(&name.digest)).collect::<Result<Vec<_>, _>>()?;
+                let lives = runtime.block_on(engine.incarnations(&items))?;
+                let is_live = |(name, life): (&data::ChunkName, Option<longrun::Incarnation>)| {
+                    life.is_some_and(|life| life.to_string() == name.incarnation.as_str())
+                };
+                Ok(names.iter().zip(lives).map(is_live).collect())
+            })
+        });
+        Ok(swept.await?.map_err(|error| sweep_error(&error))?)
+    }
+
+    /// Removes manifests and drafts of snapshots without a row. A row is there before anything is written for it.
+    async fn collect_unknown(&self) -> Result<usize, ServiceError> {
+        let (chunks, engine) = (Arc::clone(&self.plane.chunks), self.engine.clone());
+        let runtime = tokio::runtime::Handle::current();
+        let removed = blocking(move || {
+            let mut removed = 0;
+            let seen = chunks.snapshots(&mut |snapshots| {
+                for snapshot in snapshots {
+                    let id = ResourceId::new(snapshot.as_str())?;
+                    if runtime.block_on(engine.resource::<Snapshot>(&id))?.is_none() {
+                        chunks.discard(snapshot)?;
+                        removed += 1;
+                    }
+                }
+                Ok(())
+            });
+            seen.map(|()| removed)
+        });
+        Ok(removed.await?.map_err(|error| sweep_error(&error))?)
+    }
+
+    fn permit(&self, caller: &Caller, folder: &ResourceId, action: Action) -> Result<(), ServiceError> {
+        if self.access.may(caller, folder, action) {
+            return Ok(());
+        }
+        let status = Status::new(Code::PermissionDenied, "the caller may not do this in the folder");
+        Err(ServiceError::Refused(status))
+    }
+
+    async fn found(&self, id: &str) -> Result<Option<Found<Snapshot>>, ServiceError> {
+        // An id that no snapshot can have is the id of no snapshot.
+        let Ok(id) = ResourceId::new(id) else { return Ok(None) };
+        Ok(self.engine.resource::<Snapshot>(&id).await?)
+    }
+
+    /// A snapshot that the caller may see and do this with.
+    async fn find(&self, caller: &Caller, id: &str, action: Action) -> Result<Found<Snapshot>, ServiceError> {
+        let found = self.found(id).await?;
+        let seen = found.filter(|found| self.access.may(caller, &found.row.parent, Action::Read));
+        let found = seen.ok_or_else(missing)?;
+        self.permit(caller, &found.row.parent, action)?;
+        Ok(found)
+    }
+
+    /// The same for a call that may be the repeat of one that has removed the snapshot: then the engine knows its key.
+    async fn find_to_write(&self, call: &Call, id: &str) -> Result<(), ServiceError> {
+        match self.find(call.caller(), id, Action::Write).await {
+            Err(ServiceError::Refused(status)) if status.code() == Code::NotFound && call.has_key() => {
+                match self.found(id).await? {
+                    // It is there, but not for this caller.
+                    Some(_) => Err(ServiceError::Refused(status)),
+                    None => Ok(()),
+                }
+            }
+            found => found.map(drop),
+        }
+    }
+}
+
+fn missing() -> ServiceError {
+    ServiceError::Refused(not_found())
+}
+
+fn no_operation() -> ServiceError {
+    ServiceError::Refused(Status::new(Code::NotFound, "the operation does not exist"))
+}
+
+/// The folder whose callers may see an operation; `None` for an operation of something else.
+fn folder_of(operation: &Operation) -> Option<ResourceId> {
+    operation.metadata().decode::<SnapshotMetadata>().ok().map(|metadata| metadata.folder_id)
+}
+
+fn data_id(id: &ResourceId) -> Result<SnapshotId, ServiceError> {
+    let invalid = |error: BadId| ReadError::Invalid(Invalid::new("snapshot_id", error.to_string()));
+    Ok(id.as_str().parse().map_err(invalid)?)
+}
+
+fn describe(verdict: &Verdict) -> String {
+    let named = verdict.places.iter().take(PLACES_NAMED).map(ToString::to_string).collect::<Vec<_>>();
+    let more = verdict.damaged.saturating_sub(named.len() as u64);
+    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+    format!("{} damaged: {}{more}", verdict.damaged, named.join("; "))
+}
+
+fn sweep_error(error: &SweepError) -> StepError {
+    match error {
+        SweepError::Chunk(error) => chunk_error(error),
+        error => StepError::of(Code::Unavailable, error),
+    }
+}

@@ -1,0 +1,215 @@
+//! The step that copies a disk into the chunk store.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use longrun::{
+    ProgressUnit, References, ResourceId, Step, StepContext, StepError, StepPolicy, StepResult, UndoContext,
+    UndoResult, Undoable, async_trait,
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedRwLockReadGuard;
+use tokio::time::Instant;
+
+use super::{StopOnDrop, remove, stopped};
+use crate::data::{
+    BATCH_BYTES_MAX, Batch, CopyError, CopyReader, CopyWriter, Cursor, Digest, DiskId, Incarnation,
+    RateLimit, RunName, SnapshotId, Summary,
+};
+use crate::plane::{DataPlane, blocking, copy_error, incarnation, item};
+use crate::snapshot::Snapshot;
+
+/// Bytes copied between two checkpoints, at most, and a batch.
+const CHECKPOINT_BYTES: u64 = 64 * 1024 * 1024;
+/// Time between two checkpoints, at most, and a batch.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+
+/// What `copy-disk` needs to know.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct CopyInput {
+    /// The disk.
+    pub(crate) disk_id: DiskId,
+    /// Where to copy it.
+    pub(crate) snapshot_id: SnapshotId,
+}
+
+/// What `copy-disk` made.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Copied {
+    /// Where it is.
+    pub(crate) snapshot_id: SnapshotId,
+    /// The size of the disk.
+    pub(crate) disk_size: u64,
+    /// Bytes in the chunk store.
+    pub(crate) storage_size: u64,
+    /// The digest of the whole.
+    pub(crate) content_hash: Digest,
+}
+
+/// Copies a disk into the chunk store. A long step: it saves checkpoints, and goes on from the last.
+///
+/// ```text
+/// read and hash batch n+1   |   take references for batch n -> compress and write it -> checkpoint
+/// ```
+///
+/// References come first, so that whoever removes a chunk knows of everybody who is about to use it.
+pub(crate) struct CopyDisk(pub(crate) DataPlane);
+
+#[async_trait]
+impl Step for CopyDisk {
+    const NAME: &'static str = "compute.copy-disk";
+    type Input = CopyInput;
+    type Output = Copied;
+    type Checkpoint = Cursor;
+
+    fn policy() -> StepPolicy {
+        StepPolicy { timeout: Duration::from_secs(7 * 24 * 60 * 60), ..StepPolicy::default() }
+    }
+
+    async fn run(&self, cx: &StepContext<Cursor>, input: CopyInput) -> StepResult<Copied> {
+        let references = cx.references::<Snapshot>(&ResourceId::new(input.snapshot_id.as_str())?)?;
+        let token = cx.fencing_token();
+        let run: RunName = format!("{}-{}", token.epoch, token.attempt).parse()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let _stop_on_drop = StopOnDrop(Arc::clone(&stop));
+        let at_work = self.0.write_to(&input.snapshot_id).await;
+        let ends = match self.open(&at_work, &input, &run, cx.checkpoint()?).await? {
+            Err(CopyError::Lost { snapshot, why }) => {
+                tracing::warn!(%snapshot, why, "the copy begins anew");
+                self.open(&at_work, &input, &run, None).await?
+            }
+            opened => opened,
+        };
+        let Ends { reader, writer } = ends.map_err(|error| copy_error(&error))?;
+        let summary = Copy { cx, plane: &self.0, references, stop, at_work }.run(reader, writer).await?;
+        Ok(Copied {
+            snapshot_id: input.snapshot_id,
+            disk_size: summary.disk_size,
+            storage_size: summary.stored_bytes,
+            content_hash: summary.content_hash,
+        })
+    }
+
+    async fn undo(
+        &self,
+        cx: &UndoContext,
+        input: CopyInput,
+        _outcome: Undoable<Copied, Cursor>,
+    ) -> UndoResult {
+        // Whatever a run left, in whole or in part.
+        let references = cx.references::<Snapshot>(&ResourceId::new(input.snapshot_id.as_str())?)?;
+        Ok(remove::remove(&self.0, &references, &input.snapshot_id).await?)
+    }
+}
+
+/// Both ends of a copy.
+struct Ends {
+    reader: CopyReader,
+    writer: CopyWriter,
+}
+
+impl CopyDisk {
+    async fn open(
+        &self,
+        at_work: &Arc<OwnedRwLockReadGuard<()>>,
+        input: &CopyInput,
+        run: &RunName,
+        resume: Option<Cursor>,
+    ) -> Result<Result<Ends, CopyError>, StepError> {
+        let (disks, chunks) = (Arc::clone(&self.0.disks), Arc::clone(&self.0.chunks));
+        let (input, run, at_work) = (input.clone(), run.clone(), Arc::clone(at_work));
+        blocking(move || {
+            let _at_work = at_work;
+            let reader = CopyReader::open(disks.open(&input.disk_id)?, resume.as_ref())?;
+            let writer = CopyWriter::open(chunks, input.snapshot_id, run, reader.info(), resume.as_ref())?;
+            Ok(Ends { reader, writer })
+        })
+        .await
+    }
+}
+
+/// One run of a copy.
+struct Copy<'a> {
+    cx: &'a StepContext<Cursor>,
+    plane: &'a DataPlane,
+    references: References,
+    stop: Arc<AtomicBool>,
+    at_work: Arc<OwnedRwLockReadGuard<()>>,
+}
+
+impl Copy<'_> {
+    async fn run(&self, reader: CopyReader, mut writer: CopyWriter) -> Result<Summary, StepError> {
+        let disk_size = reader.info().size;
+        let began = Instant::now();
+        let mut rate = self.plane.copy_rate.map(|rate| RateLimit::new(rate, Duration::ZERO));
+        let (mut saved_at, mut unsaved) = (Instant::now(), 0);
+        let (mut reader, mut next) = self.read(reader).await?;
+        while let Some(batch) = next {
+            let copied_bytes = batch.chunk_bytes();
+            // While this batch is stored the next one is read. More than these two are never in memory.
+            let (read, stored) = tokio::join!(self.read(reader), self.store(writer, batch));
+            let cursor;
+            (writer, cursor) = stored?;
+            unsaved += copied_bytes;
+            self.cx.report(cursor.offset(), disk_size, ProgressUnit::Bytes);
+            if unsaved >= CHECKPOINT_BYTES || saved_at.elapsed() >= CHECKPOINT_EVERY {
+                self.cx.save(&cursor).await?;
+                (saved_at, unsaved) = (Instant::now(), 0);
+            }
+            if let Some(rate) = &mut rate {
+                let pause = rate.passed(copied_bytes, began.elapsed());
+                tokio::select! {
+                    reason = self.cx.stopped() => return Err(stopped(reason)),
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
+            if let Some(reason) = self.cx.stop_reason() {
+                return Err(stopped(reason));
+            }
+            (reader, next) = read?;
+        }
+        self.at_work(move || writer.finish()).await?.map_err(|error| copy_error(&error))
+    }
+
+    async fn read(&self, mut reader: CopyReader) -> Result<(CopyReader, Option<Batch>), StepError> {
+        // With a limit on the rate, a batch is what passes in a quarter of a second.
+        let budget = self.plane.copy_rate.map_or(BATCH_BYTES_MAX, |rate| (rate.get() / 4).max(1));
+        let (reader, batch) = blocking(move || {
+            let batch = reader.next_batch(budget);
+            (reader, batch)
+        })
+        .await?;
+        Ok((reader, batch.map_err(|error| copy_error(&error))?))
+    }
+
+    async fn store(&self, mut writer: CopyWriter, batch: Batch) -> Result<(CopyWriter, Cursor), StepError> {
+        let digests: Vec<_> = batch.digests().into_iter().collect();
+        let items: Vec<_> = digests.iter().map(item).collect::<Result<_, _>>()?;
+        let lives = self.references.take(&items).await?.into_iter().map(incarnation);
+        let lives: Vec<Incarnation> = lives.collect::<Result<_, _>>()?;
+        let incarnations: BTreeMap<_, _> = digests.into_iter().zip(lives).collect();
+        let stop = Arc::clone(&self.stop);
+        let (writer, cursor) = self
+            .at_work(move || {
+                let cursor = writer.store(&batch, &incarnations, &stop);
+                (writer, cursor)
+            })
+            .await?;
+        Ok((writer, cursor.map_err(|error| copy_error(&error))?))
+    }
+
+    /// Blocking work that writes: whoever wants to remove the snapshot waits for it, even if this run is dropped.
+    async fn at_work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, StepError> {
+        let at_work = Arc::clone(&self.at_work);
+        blocking(move || {
+            let _at_work = at_work;
+            work()
+        })
+        .await
+    }
+}

@@ -1,0 +1,171 @@
+//! References to items, as the committer keeps them.
+//!
+//! | what | from | to |
+//! |---|---|---|
+//! | take | no item | item with a new incarnation and one reference |
+//! | take | item | one reference more |
+//! | take | the holder has a reference | nothing changes |
+//! | drop | more than one reference | one reference less |
+//! | drop | the last reference | no item; an orphan of that incarnation |
+//! | forget | orphan | nothing |
+//!
+//! Each change is idempotent, so a change of unknown outcome is simply repeated. It is conditional on the holder being
+//! held by the operation: what rows promise and what references keep alive cannot part.
+
+use longrun_core::{Fence, Incarnation, ItemKey, OperationId, Orphan, ResourceKey};
+
+use crate::error::StoreError;
+use crate::kv::{Batch, Direction, Entry, KeyRange, Kv, Table};
+use crate::layout;
+use crate::read;
+use crate::record::{self, Item};
+
+/// For whom references are taken and dropped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The owner of the store.
+    pub fence: Fence,
+    /// The operation that does it.
+    pub operation: OperationId,
+    /// The resource whose references they are. The operation must hold it.
+    pub resource: ResourceKey,
+}
+
+/// What [`drop_references`](crate::Store::drop_references) did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// References that are gone.
+    pub references: usize,
+    /// The holder has more of them.
+    pub more: bool,
+}
+
+/// References to take.
+#[derive(Debug)]
+pub(crate) struct Take {
+    pub(crate) holder: Holder,
+    pub(crate) items: Vec<ItemKey>,
+    pub(crate) fresh: Incarnation,
+}
+
+/// References to drop: the first ones that the holder has.
+#[derive(Debug)]
+pub(crate) struct DropSome {
+    pub(crate) holder: Holder,
+    pub(crate) limit: usize,
+}
+
+/// Bytes that taking one reference writes, at most.
+const TAKE_BYTES_MAX: usize = 640;
+/// Bytes that dropping one reference writes, at most.
+const DROP_BYTES_MAX: usize = 640;
+
+impl Take {
+    pub(crate) const fn byte_len_max(&self) -> usize {
+        self.items.len() * TAKE_BYTES_MAX
+    }
+
+    /// What to write, and the incarnation of each item.
+    pub(crate) fn perform(
+        &self,
+        mut value: impl FnMut(Table, &[u8], &Batch) -> Result<Option<Vec<u8>>, StoreError>,
+    ) -> Result<(Batch, Vec<Incarnation>), StoreError> {
+        let (mut batch, mut references) = (Batch::default(), Batch::default());
+        let mut incarnations = Vec::with_capacity(self.items.len());
+        for key in &self.items {
+            let reference = layout::reference(&self.holder.resource, key);
+            if let Some(bytes) = value(Table::References, &reference, &references)? {
+                incarnations.push(decode_reference(key, &reference, &bytes)?);
+                continue;
+            }
+            let place = layout::item(key);
+            let item = match value(Table::Items, &place, &batch)? {
+                Some(bytes) => {
+                    let item = decode_item(key, &bytes)?;
+                    Item { references: item.references + 1, ..item }
+                }
+                None => Item { incarnation: self.fresh, references: 1 },
+            };
+            batch.put(Table::Items, place, encode(key, record::encode_item(&item))?);
+            let life = encode(key, record::encode_reference(&reference, item.incarnation))?;
+            references.put(Table::References, reference, life);
+            incarnations.push(item.incarnation);
+        }
+        // All items before all references, so that no part of the batch looks whole.
+        batch.writes.extend(references.writes);
+        Ok((batch, incarnations))
+    }
+}
+
+impl DropSome {
+    /// As many as fit a batch.
+    pub(crate) fn limit(&self, bytes_max: usize) -> usize {
+        self.limit.clamp(1, (bytes_max / DROP_BYTES_MAX).clamp(1, read::SCAN_ENTRIES))
+    }
+
+    /// What to write, and what that does. Called when nothing waits to be written.
+    pub(crate) fn perform(&self, kv: &dyn Kv, bytes_max: usize) -> Result<(Batch, Dropped), StoreError> {
+        let (mut batch, mut items) = (Batch::default(), Batch::default());
+        let limit = self.limit(bytes_max);
+        let prefix = layout::references_prefix(&self.holder.resource);
+        let mut found =
+            kv.scan(Table::References, &KeyRange::prefix(&prefix), Direction::Forward, limit + 1)?;
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let references = found.len();
+        for entry in found {
+            batch.remove(Table::References, entry.0.clone());
+            self.drop_one(kv, &prefix, entry, &mut items)?;
+        }
+        batch.writes.extend(items.writes);
+        Ok((batch, Dropped { references, more }))
+    }
+
+    fn drop_one(
+        &self,
+        kv: &dyn Kv,
+        prefix: &[u8],
+        (reference, bytes): Entry,
+        batch: &mut Batch,
+    ) -> Result<(), StoreError> {
+        let key = layout::parse_item(reference.get(prefix.len()..).unwrap_or_default()).map_err(|error| {
+            StoreError::unreadable(format!("a reference of {}", self.holder.resource), error)
+        })?;
+        let incarnation = decode_reference(&key, &reference, &bytes)?;
+        let place = layout::item(&key);
+        let item = kv.get(Table::Items, &place)?.map(|bytes| decode_item(&key, &bytes)).transpose()?;
+        match item {
+            Some(item) if item.incarnation == incarnation && item.references > 1 => {
+                let item = Item { references: item.references - 1, ..item };
+                batch.put(Table::Items, place, encode(&key, record::encode_item(&item))?);
+            }
+            Some(item) if item.incarnation == incarnation => {
+                batch.remove(Table::Items, place);
+                let orphan = Orphan { operation: self.holder.operation, incarnation, item: key.clone() };
+                let orphan = layout::orphan(&orphan);
+                let life = encode(&key, record::encode_reference(&orphan, incarnation))?;
+                batch.put(Table::Orphans, orphan, life);
+            }
+            _ => {
+                return Err(StoreError::Corrupt {
+                    subject: key.to_string(),
+                    cause: "it is not the one that it is a reference to".into(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn decode_item(key: &ItemKey, bytes: &[u8]) -> Result<Item, StoreError> {
+    record::decode_item(bytes).map_err(|error| StoreError::unreadable(key.to_string(), error))
+}
+
+fn decode_reference(key: &ItemKey, reference: &[u8], bytes: &[u8]) -> Result<Incarnation, StoreError> {
+    record::decode_reference(reference, bytes)
+        .map_err(|error| StoreError::unreadable(format!("a reference to {key}"), error))
+}
+
+fn encode(key: &ItemKey, bytes: Result<Vec<u8>, crate::codec::CodecError>) -> Result<Vec<u8>, StoreError> {
+    bytes.map_err(|error| StoreError::unreadable(key.to_string(), error))
+}
