@@ -164,6 +164,7 @@ mod running;
 mod scheduler;
 mod step;
 mod submit;
+mod tasks;
 mod turns;
 mod waiters;
 
@@ -176,9 +177,10 @@ pub use error::{BuildError, CommandError, ReadError, SubmitError};
 pub use kind::{EMPTY_TYPE, Kind, Planned, Resource, STRUCT_TYPE};
 pub use lists::{Page, PageRequest, ResourceList};
 pub use longrun_core::{
-    Applied, Attempt, Backoff, Blocked, Caller, Code, IdPrefix, IdempotencyKey, Incarnation, Invalid, ItemId,
-    ItemKey, Json, Operation, OperationId, Orphan, Payload, Phase, Progress, ProgressUnit, ResourceId,
-    ResourceKey, ResourceKind, ResourceStatus, Row, Status, StepIndex, StepPolicy, Timestamp, Verb,
+    Applied, Attempt, Backoff, Blocked, Caller, Code, IdPrefix, IdempotencyKey, Incarnation, Intervention,
+    Invalid, ItemId, ItemKey, Json, Operation, OperationId, Orphan, Payload, Phase, Progress, ProgressUnit,
+    ResourceId, ResourceKey, ResourceKind, ResourceStatus, Row, Status, StepIndex, StepPolicy, Timestamp,
+    Verb,
 };
 #[cfg(feature = "sled")]
 pub use longrun_sled as sled;
