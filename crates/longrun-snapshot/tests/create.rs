@@ -12,7 +12,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use longrun::{Code, Operation, ProgressUnit, ResourceId, ResourceStatus};
+use longrun::{Code, Operation, ProgressUnit, ResourceId, ResourceStatus, Status};
 use longrun_snapshot::data::CHUNK_BYTES;
 use longrun_snapshot::service::{CreateSnapshotRequest, ServiceError};
 use longrun_snapshot::{CreateSnapshotMetadata, DataPlane, Snapshot, SnapshotService};
@@ -377,9 +377,11 @@ async fn a_disk_that_is_not_there_is_refused_and_nothing_is_stored() {
     for disk in ["disk-2", "../disks/disk-1", "DISK", "theirs"] {
         let error = service.create(call(), &create_of(disk)).await.unwrap_err();
         assert!(matches!(error, ServiceError::Submit(_)));
-        answers.push(error.code());
+        answers.push(error.status());
     }
-    assert_eq!(answers, [Code::NotFound; 4]);
+    // By its answer, a disk of another folder cannot be told from none.
+    let no_disk = Status::new(Code::NotFound, "the disk does not exist");
+    assert_eq!(answers, vec![no_disk; 4]);
     let error = service.create(call(), &create_of("odd")).await.unwrap_err();
     assert_eq!(error.code(), Code::FailedPrecondition);
     let all = longrun::OperationQuery::All;
