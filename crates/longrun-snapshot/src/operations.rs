@@ -58,7 +58,8 @@ impl Kind for CreateSnapshot {
         request.check(self.limits)?;
         let folder_id = ResourceId::new(&request.folder_id)?;
         let disk_id: DiskId = request.disk_id.parse().map_err(|_: BadId| no_disk())?;
-        let disk = self.plane.look_at_disk(&disk_id).await?;
+        let no_such = |status: Status| if status.code() == Code::NotFound { no_disk() } else { status };
+        let disk = self.plane.look_at_disk(&disk_id).await.map_err(no_such)?;
         if disk.folder_id.as_ref().is_some_and(|folder| *folder != request.folder_id) {
             return Err(no_disk());
         }

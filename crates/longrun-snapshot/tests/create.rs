@@ -1,255 +1,390 @@
-//! Creating snapshots through the engine: what callers see on the way, and what is left when it does not work out.
+//! Creating snapshots through the service: what callers see on the way, and what is left when it does not work out.
 //!
-//! A gate in the disk holds the copy where the test wants it, so nothing here depends on how fast anything is.
+//! A gate in the disk holds the copy where the test wants it, and time is virtual, so nothing here depends on how fast
+//! anything is.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
-#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+mod common;
 
 use std::collections::BTreeMap;
-use std::ops::Range;
-use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
+use std::io::ErrorKind;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use longrun::{
-    Call, Caller, Code, Engine, KvStore, Operation, ResourceId, ResourceStatus, Store, SubmitError,
+use longrun::{Code, Operation, ProgressUnit, ResourceId, ResourceStatus, Status};
+use longrun_snapshot::data::CHUNK_BYTES;
+use longrun_snapshot::service::{CreateSnapshotRequest, ServiceError};
+use longrun_snapshot::{CreateSnapshotMetadata, DataPlane, Snapshot, SnapshotService};
+
+use common::chunks::{Verb, When};
+use common::{
+    FOLDER, Lab, call, caller, create_of, done, get_of, list_of, made, made_by, millis, noise, status,
 };
-use longrun_snapshot::data::{
-    CHUNK_BYTES, ChunkFolder, DiskError, DiskFolder, DiskId, DiskInfo, DiskRead, DiskSource, SnapshotId,
-    restore,
-};
-use longrun_snapshot::{
-    CreateSnapshot, CreateSnapshotMetadata, CreateSnapshotRequest, DataPlane, Snapshot, register,
-};
 
-const CHUNKS: u64 = 24;
-
-/// Holds readers at an offset until it is opened, and notes how far they came.
-#[derive(Default)]
-struct Gate {
-    state: Mutex<GateState>,
-    changed: Condvar,
+/// A laboratory with a disk of so many chunks, each with something of its own in it.
+fn lab(chunks: u64) -> Lab {
+    let lab = Lab::new();
+    let places: Vec<(u64, Vec<u8>)> =
+        (0..chunks).map(|index| (index * CHUNK_BYTES, noise(index, 4096))).collect();
+    let places: Vec<(u64, &[u8])> = places.iter().map(|(offset, bytes)| (*offset, &bytes[..])).collect();
+    lab.disk("disk-1", chunks * CHUNK_BYTES, &places);
+    lab
 }
 
-#[derive(Default)]
-struct GateState {
-    closed_at: Option<u64>,
-    waiting: bool,
-    lowest: Option<u64>,
+/// Passes one chunk a second, so that there is a batch and a checkpoint for each.
+fn slow(plane: DataPlane) -> DataPlane {
+    plane.copy_rate(NonZeroU64::new(CHUNK_BYTES).unwrap())
 }
 
-impl Gate {
-    fn close_at(&self, offset: u64) {
-        *self.state.lock().unwrap() = GateState { closed_at: Some(offset), waiting: false, lowest: None };
-    }
-
-    fn open(&self) {
-        self.state.lock().unwrap().closed_at = None;
-        self.changed.notify_all();
-    }
-
-    fn pass(&self, offset: u64) {
-        let mut state = self.state.lock().unwrap();
-        state.lowest = Some(state.lowest.map_or(offset, |lowest| lowest.min(offset)));
-        while state.closed_at.is_some_and(|closed_at| offset >= closed_at) {
-            state.waiting = true;
-            self.changed.notify_all();
-            state = self.changed.wait(state).unwrap();
-        }
-    }
-
-    /// Blocks until a reader stands at the gate.
-    fn wait_for_reader(&self) {
-        let mut state = self.state.lock().unwrap();
-        while !state.waiting {
-            state = self.changed.wait(state).unwrap();
-        }
-    }
+async fn create(service: &SnapshotService) -> (Operation, ResourceId) {
+    let operation = service.create(call(), &create_of("disk-1")).await.unwrap();
+    let id = made_by(&operation);
+    (operation, id)
 }
 
-struct GatedDisks(DiskFolder, Arc<Gate>);
-
-impl DiskSource for GatedDisks {
-    fn open(&self, disk: &DiskId) -> Result<Box<dyn DiskRead>, DiskError> {
-        Ok(Box::new(GatedDisk(Box::new(self.0.open(disk)?), Arc::clone(&self.1))))
+/// What a create shows whose disk failed: the cause, and nothing else.
+async fn assert_rolled_back(
+    lab: &Lab,
+    service: &SnapshotService,
+    accepted: &Operation,
+    code: Code,
+    say: &[&str],
+) {
+    let done = done(service, accepted).await;
+    let error = done.error().unwrap_or_else(|| panic!("{done:?}"));
+    assert_eq!(error.code(), code, "{error}");
+    for words in say {
+        assert!(error.message().contains(words), "{error}");
     }
+    assert!(done.response().is_none());
+    let id = made_by(accepted);
+    assert_eq!(service.get(&caller(), &get_of(&id)).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(service.list(&caller(), &list_of(FOLDER)).await.unwrap().items, []);
+    lab.assert_nothing_left();
 }
 
-struct GatedDisk(Box<dyn DiskRead>, Arc<Gate>);
-
-impl DiskRead for GatedDisk {
-    fn info(&self) -> &DiskInfo {
-        self.0.info()
-    }
-
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
-        self.1.pass(offset);
-        self.0.read_at(offset, buffer)
-    }
-
-    fn next_data(&self, offset: u64) -> Result<Option<Range<u64>>, DiskError> {
-        self.0.next_data(offset)
-    }
-
-    fn check_unchanged(&self) -> Result<(), DiskError> {
-        self.0.check_unchanged()
-    }
-}
-
-/// A folder with a disk, a store that outlives engines, and a gate.
-struct World {
-    folder: tempfile::TempDir,
-    store: Arc<dyn Store>,
-    gate: Arc<Gate>,
-}
-
-impl World {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("disks")).unwrap();
-        let image: Vec<u8> = (0..CHUNKS * CHUNK_BYTES).map(|place| (place / 4093 % 251) as u8).collect();
-        std::fs::write(folder.path().join("disks/disk-1.raw"), image).unwrap();
-        std::fs::write(folder.path().join("disks/disk-1.json"), r#"{"product_ids": ["p1", "p2"]}"#).unwrap();
-        Self { folder, store: Arc::new(KvStore::memory().unwrap()), gate: Arc::default() }
-    }
-
-    fn chunks(&self) -> ChunkFolder {
-        ChunkFolder::open(self.folder.path().join("chunks")).unwrap()
-    }
-
-    async fn engine(&self) -> Engine {
-        let disks = GatedDisks(DiskFolder::new(self.folder.path().join("disks")), Arc::clone(&self.gate));
-        let plane = DataPlane::new(disks, self.chunks());
-        register(Engine::builder_shared(Arc::clone(&self.store)), &plane).start().await.unwrap()
-    }
-
-    fn request() -> CreateSnapshotRequest {
-        CreateSnapshotRequest {
-            folder_id: ResourceId::new("folder-1").unwrap(),
-            disk_id: "disk-1".to_owned(),
-            name: "nightly".to_owned(),
-            description: String::new(),
-            labels: BTreeMap::from([("env".to_owned(), "test".to_owned())]),
-        }
-    }
-
-    fn left_over(&self) -> Vec<SnapshotId> {
-        self.chunks().list().unwrap()
-    }
-}
-
-fn caller() -> Caller {
-    Caller::new("tester").unwrap()
-}
-
-async fn create(engine: &Engine) -> (Operation, ResourceId) {
-    let operation = engine.submit::<CreateSnapshot>(&World::request(), Call::by(caller())).await.unwrap();
-    let metadata: CreateSnapshotMetadata = operation.metadata().decode().unwrap();
-    assert_eq!(metadata.disk_id, "disk-1");
-    (operation, metadata.snapshot_id)
-}
-
-async fn status(engine: &Engine, id: &ResourceId) -> Option<ResourceStatus> {
-    engine.resource::<Snapshot>(id).await.unwrap().map(|found| found.row.status)
-}
-
-/// Waits for the reader on a thread that may block.
-async fn reader_at(gate: &Arc<Gate>) {
-    let gate = Arc::clone(gate);
-    tokio::task::spawn_blocking(move || gate.wait_for_reader()).await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn c06_the_snapshot_shows_at_once_and_is_ready_with_the_disks_bytes_when_done() {
-    let world = World::new();
-    world.gate.close_at(0);
-    let engine = world.engine().await;
-    let (accepted, id) = create(&engine).await;
-    assert!(!accepted.done());
-    assert_eq!(status(&engine, &id).await, Some(ResourceStatus::Creating));
-    world.gate.open();
-    let done = engine.wait_done(accepted.id()).await.unwrap();
+    let lab = lab(3);
+    lab.sidecar("disk-1", r#"{"product_ids": ["p1", "p2"]}"#);
+    lab.gate.close_at(0);
+    let service = lab.start().await;
+    let request = CreateSnapshotRequest {
+        name: "nightly".to_owned(),
+        description: "before the move".to_owned(),
+        labels: BTreeMap::from([("env".to_owned(), "test".to_owned())]),
+        ..create_of("disk-1")
+    };
+    let accepted = service.create(call(), &request).await.unwrap();
+    assert!(!accepted.done() && accepted.error().is_none() && accepted.response().is_none());
+    let CreateSnapshotMetadata { snapshot_id: id, disk_id, folder_id } =
+        accepted.metadata().decode().unwrap();
+    assert_eq!((disk_id.as_str(), folder_id.as_str()), ("disk-1", FOLDER));
+    // The id is usable at once, in Get and in List.
+    let shown = service.get(&caller(), &get_of(&id)).await.unwrap();
+    assert_eq!(shown.status, ResourceStatus::Creating);
+    assert_eq!((shown.disk_size, shown.storage_size), (3 * CHUNK_BYTES, 0));
+    assert_eq!(service.list(&caller(), &list_of(FOLDER)).await.unwrap().items, [shown]);
+    lab.gate.open();
+    let done = done(&service, &accepted).await;
     let response: Snapshot = done.response().unwrap().decode().unwrap();
-    let shown = Snapshot::of(engine.resource::<Snapshot>(&id).await.unwrap().unwrap());
+    let shown = service.get(&caller(), &get_of(&id)).await.unwrap();
     assert_eq!(response, shown);
+    assert_eq!(done.metadata(), accepted.metadata());
     assert_eq!(shown.status, ResourceStatus::Ready);
-    assert_eq!(shown.disk_size, CHUNKS * CHUNK_BYTES);
-    assert_eq!(shown.product_ids, ["p1", "p2"]);
-    assert_eq!(shown.labels["env"], "test");
-    assert!(shown.storage_size > 0 && shown.storage_size < shown.disk_size);
-    let restored = world.folder.path().join("restored.raw");
-    restore(&world.chunks(), &id.as_str().parse().unwrap(), &restored, &mut |_| true).unwrap();
-    let disk = std::fs::read(world.folder.path().join("disks/disk-1.raw")).unwrap();
-    assert!(std::fs::read(restored).unwrap() == disk, "the restored bytes differ");
+    assert_eq!((shown.name.as_str(), shown.description.as_str()), ("nightly", "before the move"));
+    assert_eq!((shown.folder_id.as_str(), shown.source_disk_id.as_str()), (FOLDER, "disk-1"));
+    assert_eq!((shown.labels["env"].as_str(), shown.product_ids), ("test", vec!["p1".into(), "p2".into()]));
+    assert_eq!(shown.created_at, accepted.created_at());
+    // What it takes is what is there.
+    assert_eq!(shown.disk_size, 3 * CHUNK_BYTES);
+    assert_eq!(shown.storage_size, lab.chunk_files().values().sum::<u64>());
+    assert!(lab.restored(&service, &id).await == std::fs::read(lab.image("disk-1")).unwrap());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_create_that_loses_its_engine_in_mid_copy_goes_on_from_its_checkpoint() {
-    let world = World::new();
-    // Past the first checkpoint, which is saved after 64 MiB.
-    world.gate.close_at(20 * CHUNK_BYTES);
-    let engine = world.engine().await;
-    let (accepted, id) = create(&engine).await;
-    reader_at(&world.gate).await;
-    drop(engine);
-    // The piece that was being copied ends in the background, as it would not after a kill; its run is gone.
-    world.gate.open();
-    let saved = world.store.load(accepted.id()).await.unwrap().unwrap().operation().progress().unwrap();
-    assert!(saved.done >= 16 * CHUNK_BYTES);
-    world.gate.close_at(u64::MAX);
-    let engine = world.engine().await;
-    let done = engine.wait_done(accepted.id()).await.unwrap();
+#[tokio::test(start_paused = true)]
+async fn an_empty_disk_and_one_of_zeros_take_nothing_and_come_back() {
+    let lab = Lab::new();
+    lab.disk("empty", 0, &[]);
+    lab.disk("zeros", 2 * CHUNK_BYTES + 1, &[]);
+    let service = lab.start().await;
+    for (disk, size) in [("empty", 0), ("zeros", 2 * CHUNK_BYTES + 1)] {
+        let snapshot = made(&service, &create_of(disk)).await;
+        assert_eq!((snapshot.disk_size, snapshot.storage_size), (size, 0));
+        assert!(lab.restored(&service, &snapshot.id).await == vec![0; usize::try_from(size).unwrap()]);
+    }
+    assert_eq!(lab.chunk_files(), BTreeMap::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_checkpoint_is_saved_every_64_mib() {
+    let lab = lab(25);
+    // Pieces are of 32 MiB: here two are stored and on record, and while the third is stored the fourth is being read.
+    lab.gate.close_at(24 * CHUNK_BYTES);
+    let service = lab.start().await;
+    let (accepted, id) = create(&service).await;
+    lab.gate.reader().await;
+    drop(service);
+    // The piece that was being read comes to its end in the background, as it would not after a kill; its run is gone.
+    lab.gate.open();
+    let stored = lab.store.load(accepted.id()).await.unwrap().unwrap().operation();
+    let saved = stored.progress().unwrap();
+    assert_eq!(
+        (saved.done, saved.total, saved.unit),
+        (16 * CHUNK_BYTES, 25 * CHUNK_BYTES, ProgressUnit::Bytes)
+    );
+    lab.gate.close_at(u64::MAX);
+    let service = lab.start().await;
+    let done = done(&service, &accepted).await;
     assert!(done.response().is_some(), "{:?}", done.error());
-    assert!(world.gate.state.lock().unwrap().lowest.unwrap() >= saved.done);
-    assert_eq!(status(&engine, &id).await, Some(ResourceStatus::Ready));
+    assert!(lab.gate.lowest().unwrap() >= saved.done);
+    assert!(lab.restored(&service, &id).await == std::fs::read(lab.image("disk-1")).unwrap());
 }
 
-#[tokio::test(flavor = "multi_thread")]
+/// Loses the engine at chunk 4 of 6, of which 3 are copied and on record, and goes on with the next.
+async fn interrupted(lab: &Lab, gently: bool) -> (SnapshotService, Operation, u64) {
+    lab.gate.close_at(4 * CHUNK_BYTES);
+    let service = lab.start_on(slow(lab.plane())).await;
+    let (accepted, _) = create(&service).await;
+    lab.gate.reader().await;
+    if gently {
+        let engine = service.engine().clone();
+        let shutdown = tokio::spawn(async move { engine.shutdown(millis(60_000)).await });
+        tokio::task::yield_now().await;
+        lab.gate.open();
+        assert!(shutdown.await.unwrap());
+    }
+    drop(service);
+    lab.gate.open();
+    let saved = lab.store.load(accepted.id()).await.unwrap().unwrap().operation().progress().unwrap();
+    assert!((3 * CHUNK_BYTES..6 * CHUNK_BYTES).contains(&saved.done), "{saved:?}");
+    lab.gate.close_at(u64::MAX);
+    let service = lab.start_on(slow(lab.plane())).await;
+    (service, accepted, saved.done)
+}
+
+#[tokio::test(start_paused = true)]
+async fn c08_a_create_that_loses_its_engine_in_mid_copy_goes_on_from_its_checkpoint() {
+    for gently in [false, true] {
+        let lab = lab(6);
+        let (service, accepted, saved) = interrupted(&lab, gently).await;
+        let done = done(&service, &accepted).await;
+        assert!(done.response().is_some(), "{:?}", done.error());
+        assert!(lab.gate.lowest().unwrap() >= saved, "it began anew");
+        let id = made_by(&accepted);
+        assert_eq!(status(&service, &id).await, Some(ResourceStatus::Ready));
+        assert!(lab.restored(&service, &id).await == std::fs::read(lab.image("disk-1")).unwrap());
+        assert_eq!(lab.files().len(), 6 + 1, "six chunks and a manifest");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_create_whose_draft_is_lost_begins_anew() {
+    let lab = lab(6);
+    lab.gate.close_at(4 * CHUNK_BYTES);
+    let service = lab.start_on(slow(lab.plane())).await;
+    let (accepted, id) = create(&service).await;
+    lab.gate.reader().await;
+    drop(service);
+    lab.gate.open();
+    lab.settle().await;
+    std::fs::remove_dir_all(lab.path_of("drafts").join(id.as_str())).unwrap();
+    lab.gate.close_at(u64::MAX);
+    let service = lab.start_on(slow(lab.plane())).await;
+    let done = done(&service, &accepted).await;
+    assert!(done.response().is_some(), "{:?}", done.error());
+    assert_eq!(lab.gate.lowest(), Some(0));
+    assert!(lab.restored(&service, &id).await == std::fs::read(lab.image("disk-1")).unwrap());
+}
+
+#[tokio::test(start_paused = true)]
 async fn c13_a_create_that_is_cancelled_in_mid_copy_leaves_nothing() {
-    let world = World::new();
-    world.gate.close_at(4 * CHUNK_BYTES);
-    let engine = world.engine().await;
-    let (accepted, id) = create(&engine).await;
-    reader_at(&world.gate).await;
-    let cancelled = engine.cancel(accepted.id(), &caller()).await.unwrap();
+    let lab = lab(6);
+    lab.gate.close_at(4 * CHUNK_BYTES);
+    let service = lab.start_on(slow(lab.plane())).await;
+    let (accepted, id) = create(&service).await;
+    lab.gate.reader().await;
+    assert!(lab.chunk_files().len() >= 3, "there is something to remove");
+    let cancelled = service.cancel_operation(&caller(), accepted.id().as_str()).await.unwrap();
     assert_eq!(cancelled.error().unwrap().code(), Code::Cancelled);
     assert!(!cancelled.done());
-    assert_eq!(status(&engine, &id).await, Some(ResourceStatus::Deleting));
-    world.gate.open();
-    let done = engine.wait_done(accepted.id()).await.unwrap();
-    assert_eq!(done.error().unwrap().code(), Code::Cancelled);
-    assert_eq!(status(&engine, &id).await, None);
-    assert_eq!(world.left_over(), []);
+    assert_eq!(status(&service, &id).await, Some(ResourceStatus::Deleting));
+    lab.gate.open();
+    assert_rolled_back(&lab, &service, &accepted, Code::Cancelled, &[]).await;
+    // Once it is done, a cancel changes nothing.
+    let again = service.cancel_operation(&caller(), accepted.id().as_str()).await.unwrap();
+    assert_eq!(again, done(&service, &accepted).await);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn c04_a_disk_that_changes_in_mid_copy_rolls_back_with_the_cause() {
-    let world = World::new();
-    world.gate.close_at(4 * CHUNK_BYTES);
-    let engine = world.engine().await;
-    let (accepted, id) = create(&engine).await;
-    reader_at(&world.gate).await;
-    let image = world.folder.path().join("disks/disk-1.raw");
-    std::fs::OpenOptions::new().write(true).open(image).unwrap().set_len(CHUNK_BYTES).unwrap();
-    world.gate.open();
-    let done = engine.wait_done(accepted.id()).await.unwrap();
-    let error = done.error().unwrap();
-    assert_eq!(error.code(), Code::FailedPrecondition);
-    assert!(error.message().contains("disk-1") && error.message().contains("size"), "{error}");
-    assert_eq!(status(&engine, &id).await, None);
-    assert_eq!(world.left_over(), []);
+#[tokio::test(start_paused = true)]
+async fn c13_a_create_that_is_cancelled_while_its_engine_is_away_leaves_nothing() {
+    let lab = lab(6);
+    lab.gate.close_at(4 * CHUNK_BYTES);
+    let service = lab.start_on(slow(lab.plane())).await;
+    let (accepted, _) = create(&service).await;
+    lab.gate.reader().await;
+    drop(service);
+    // The next engine finds the copy in mid flight, and its caller changes his mind at once.
+    let service = lab.start_on(slow(lab.plane())).await;
+    service.cancel_operation(&caller(), accepted.id().as_str()).await.unwrap();
+    lab.gate.open();
+    let error = done(&service, &accepted).await.error().unwrap().clone();
+    assert_eq!(error.code(), Code::Cancelled);
+    // What the first engine still had on its hands is over, too.
+    drop(service);
+    lab.settle().await;
+    let service = lab.start().await;
+    service.collect().await.unwrap();
+    assert_rolled_back(&lab, &service, &accepted, Code::Cancelled, &[]).await;
 }
 
-#[tokio::test]
-async fn a_disk_that_is_not_there_is_refused_and_nothing_is_stored() {
-    let world = World::new();
-    let engine = world.engine().await;
-    for (disk, code) in [("disk-2", Code::NotFound), ("../disk-1", Code::InvalidArgument)] {
-        let request = CreateSnapshotRequest { disk_id: disk.to_owned(), ..World::request() };
-        let error = engine.submit::<CreateSnapshot>(&request, Call::by(caller())).await.unwrap_err();
-        assert!(matches!(error, SubmitError::Refused(_)));
-        assert_eq!(error.code(), code);
-        assert!(!error.to_string().contains(".."));
+#[tokio::test(start_paused = true)]
+async fn c13_a_create_is_cancelled_while_its_copy_is_read_back() {
+    let lab = lab(3);
+    let door = common::chunks::Door::at(&lab.switch, Verb::Get, When::Before);
+    let service = lab.start().await;
+    let (accepted, id) = create(&service).await;
+    door.somebody().await;
+    assert_eq!(status(&service, &id).await, Some(ResourceStatus::Creating));
+    service.cancel_operation(&caller(), accepted.id().as_str()).await.unwrap();
+    door.open();
+    assert_rolled_back(&lab, &service, &accepted, Code::Cancelled, &[]).await;
+}
+
+/// Copies up to chunk 4 of 6, has something happen to the disk, and copies on.
+async fn disturbed(code: Code, say: &[&str], disturb: impl FnOnce(&Lab)) {
+    let lab = lab(6);
+    lab.gate.close_at(4 * CHUNK_BYTES);
+    let service = lab.start_on(slow(lab.plane())).await;
+    let (accepted, _) = create(&service).await;
+    lab.gate.reader().await;
+    disturb(&lab);
+    lab.gate.open();
+    assert_rolled_back(&lab, &service, &accepted, code, say).await;
+}
+
+fn resize(lab: &Lab, length: u64) {
+    let image = std::fs::OpenOptions::new().write(true).open(lab.image("disk-1")).unwrap();
+    image.set_len(length).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn c04_a_disk_that_changes_its_size_in_mid_copy_rolls_back_with_the_cause() {
+    for length in [CHUNK_BYTES, 6 * CHUNK_BYTES + 1] {
+        let say = ["disk-1", "size", &length.to_string()];
+        disturbed(Code::FailedPrecondition, &say, |lab| resize(lab, length)).await;
     }
-    let page = engine.list_operations(&longrun::OperationQuery::All, &Default::default()).await.unwrap();
-    assert_eq!(page.items, []);
-    assert!(engine.shutdown(Duration::from_secs(5)).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn c04_a_disk_that_vanishes_in_mid_copy_rolls_back_with_the_cause() {
+    let vanish = |lab: &Lab| std::fs::remove_file(lab.image("disk-1")).unwrap();
+    disturbed(Code::FailedPrecondition, &["disk-1", "vanished"], vanish).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn c04_a_disk_that_is_replaced_in_mid_copy_rolls_back_with_the_cause() {
+    let replace = |lab: &Lab| {
+        lab.disk("other", 6 * CHUNK_BYTES, &[]);
+        std::fs::rename(lab.image("other"), lab.image("disk-1")).unwrap();
+    };
+    disturbed(Code::FailedPrecondition, &["disk-1", "replaced"], replace).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn c04_a_read_error_rolls_back_and_names_the_offset() {
+    let offset = 5 * CHUNK_BYTES + 512;
+    let say = ["disk-1", &format!("offset {offset}"), "a bad sector"];
+    disturbed(Code::DataLoss, &say, |lab| lab.gate.fail_at(offset)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn c04_a_disk_that_is_replaced_while_the_engine_is_away_rolls_back() {
+    let lab = lab(6);
+    lab.gate.close_at(4 * CHUNK_BYTES);
+    let service = lab.start_on(slow(lab.plane())).await;
+    let (accepted, _) = create(&service).await;
+    lab.gate.reader().await;
+    drop(service);
+    lab.gate.open();
+    lab.settle().await;
+    lab.disk("other", 6 * CHUNK_BYTES, &[]);
+    std::fs::rename(lab.image("other"), lab.image("disk-1")).unwrap();
+    let service = lab.start().await;
+    assert_rolled_back(&lab, &service, &accepted, Code::FailedPrecondition, &["replaced"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_is_waited_for_and_the_copy_goes_on_when_there_is_space() {
+    let lab = lab(3);
+    let refused = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&refused);
+    lab.switch.on(move |verb, when| match (verb, when) {
+        (Verb::Put, When::Before) if count.fetch_add(1, Ordering::SeqCst) < 3 => Err(ErrorKind::StorageFull),
+        _ => Ok(()),
+    });
+    let service = lab.start().await;
+    let (accepted, id) = create(&service).await;
+    let done = done(&service, &accepted).await;
+    assert!(done.response().is_some(), "{:?}", done.error());
+    assert!(refused.load(Ordering::SeqCst) > 3);
+    assert!(lab.restored(&service, &id).await == std::fs::read(lab.image("disk-1")).unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_stays_full_rolls_back_as_resource_exhausted() {
+    for full in [Verb::Put, Verb::AppendDraft, Verb::BeginDraft, Verb::Seal] {
+        let lab = lab(3);
+        lab.switch.on(move |verb, when| match when {
+            When::Before if verb == full => Err(ErrorKind::StorageFull),
+            _ => Ok(()),
+        });
+        let service = lab.start().await;
+        let (accepted, _) = create(&service).await;
+        assert_rolled_back(&lab, &service, &accepted, Code::ResourceExhausted, &["no space left"]).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_reads_back_damaged_is_never_ready() {
+    let lab = lab(3);
+    let root = lab.path_of("chunks");
+    // Behind the store's back, when all is written.
+    lab.switch.on(move |verb, when| {
+        if (verb, when) == (Verb::Seal, When::After) {
+            let chunk = std::fs::read_dir(&root).unwrap().find_map(|fan_out| {
+                std::fs::read_dir(fan_out.unwrap().path()).unwrap().next().map(|chunk| chunk.unwrap().path())
+            });
+            common::flip_last_byte(&chunk.unwrap());
+        }
+        Ok(())
+    });
+    let service = lab.start().await;
+    let (accepted, _) = create(&service).await;
+    assert_rolled_back(&lab, &service, &accepted, Code::DataLoss, &["damaged"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_is_not_there_is_refused_and_nothing_is_stored() {
+    let lab = lab(1);
+    lab.sidecar("theirs", r#"{"folder_id": "folder-2"}"#);
+    lab.tiny_disk("theirs", 1);
+    lab.tiny_disk("odd", 1);
+    lab.sidecar("odd", r#"{"products": []}"#);
+    let service = lab.start().await;
+    let mut answers = Vec::new();
+    for disk in ["disk-2", "../disks/disk-1", "DISK", "theirs"] {
+        let error = service.create(call(), &create_of(disk)).await.unwrap_err();
+        assert!(matches!(error, ServiceError::Submit(_)));
+        answers.push(error.status());
+    }
+    // By its answer, a disk of another folder cannot be told from none.
+    let no_disk = Status::new(Code::NotFound, "the disk does not exist");
+    assert_eq!(answers, vec![no_disk; 4]);
+    let error = service.create(call(), &create_of("odd")).await.unwrap_err();
+    assert_eq!(error.code(), Code::FailedPrecondition);
+    let all = longrun::OperationQuery::All;
+    assert_eq!(service.engine().list_operations(&all, &Default::default()).await.unwrap().items, []);
+    lab.assert_nothing_left();
 }
