@@ -8,9 +8,9 @@ use longrun_core::{IdPrefix, Invalid, KindName, StepName};
 use longrun_store::Store;
 use tokio::sync::Semaphore;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Held};
 use crate::environment::{Environment, SystemEnvironment};
-use crate::error::BuildError;
+use crate::error::{BuildError, ReadError};
 use crate::kind::Kind;
 use crate::registry::Registry;
 use crate::step::Step;
@@ -153,6 +153,13 @@ impl EngineBuilder {
 
     fn mistake(&mut self, mistake: BuildError) {
         self.mistake.get_or_insert(mistake);
+    }
+
+    /// Looks at every unfinished operation in the store, and lists those that an engine with these kinds and steps could not
+    /// finish or could not undo. Changes nothing and takes nothing over: for a new version, before it starts.
+    pub async fn preflight(&self) -> Result<Vec<Held>, ReadError> {
+        let held = crate::scheduler::preflight(self.store.as_ref(), &self.registry).await;
+        held.map_err(ReadError::Store)
     }
 
     /// Takes the store over and starts. New work is taken at once; what is unfinished is taken up in the background.

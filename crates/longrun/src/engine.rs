@@ -194,7 +194,8 @@ impl Engine {
     /// Looks at every unfinished operation and lists those that this build cannot finish or cannot undo. Changes
     /// nothing. For use before a new version takes over.
     pub async fn preflight(&self) -> Result<Vec<Held>, ReadError> {
-        scheduler::preflight(&self.inner).await.map_err(ReadError::Store)
+        let Inner { store, registry, .. } = &*self.inner;
+        scheduler::preflight(store.as_ref(), registry).await.map_err(ReadError::Store)
     }
 
     /// Removes what is no longer kept now, instead of with the next sweep. Gives the number of operations removed.
@@ -424,21 +425,30 @@ impl Inner {
 
     /// Loads an operation and checks that this build can work on it.
     pub(crate) async fn load_to_run(&self, id: OperationId) -> Result<Option<Execution>, LoadError> {
-        let execution = match self.store.load(id).await {
-            Ok(Some(execution)) => execution,
-            Ok(None) => return Ok(None),
-            Err(StoreError::Unavailable(cause)) => {
-                return Err(LoadError::Unavailable(StoreError::Unavailable(cause)));
-            }
-            Err(error) => {
-                return Err(LoadError::Hold(HoldReason::Unreadable(crate::step::with_causes(&error))));
-            }
-        };
-        if !execution.is_done() {
-            self.registry.check(&execution).map_err(LoadError::Hold)?;
-        }
-        Ok(Some(execution))
+        load_to_run(self.store.as_ref(), &self.registry, id).await
     }
+}
+
+/// The same for who has no engine.
+pub(crate) async fn load_to_run(
+    store: &dyn Store,
+    registry: &Registry,
+    id: OperationId,
+) -> Result<Option<Execution>, LoadError> {
+    let execution = match store.load(id).await {
+        Ok(Some(execution)) => execution,
+        Ok(None) => return Ok(None),
+        Err(StoreError::Unavailable(cause)) => {
+            return Err(LoadError::Unavailable(StoreError::Unavailable(cause)));
+        }
+        Err(error) => {
+            return Err(LoadError::Hold(HoldReason::Unreadable(crate::step::with_causes(&error))));
+        }
+    };
+    if !execution.is_done() {
+        registry.check(&execution).map_err(LoadError::Hold)?;
+    }
+    Ok(Some(execution))
 }
 
 /// Keeps drivers and other commands away from an operation that no driver works on, while a command changes it.

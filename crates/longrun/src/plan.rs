@@ -181,17 +181,23 @@ impl PlanBuilder {
     /// Makes the step of `later` wait for the step of `earlier`, which must have been added before it, although it does
     /// not use its output. Undo goes in the reverse order.
     pub fn after<A, B>(&mut self, later: &Out<A>, earlier: &Out<B>) {
-        if let (Some(later), Some(earlier)) = (later.source.step(), earlier.source.step())
-            && let Some(spec) = self.steps.get_mut(later.place())
-        {
-            spec.after.push(earlier);
+        match (later.source.step(), earlier.source.step()) {
+            (Some(later), Some(earlier)) => {
+                if let Some(spec) = self.steps.get_mut(later.place()) {
+                    spec.after.push(earlier);
+                }
+            }
+            _ => self.mistake(PlanError::Policy(Invalid::new("after", "must order two steps"))),
         }
     }
 
     /// From the start of this step on, the operation only goes forward: it can be neither cancelled nor rolled back. The
     /// step waits for all that were added before it, so that none of them can still fail.
     pub fn point_of_no_return<T>(&mut self, step: &Out<T>) {
-        let Some(step) = step.source.step() else { return };
+        let Some(step) = step.source.step().filter(|_| self.point_of_no_return.is_none()) else {
+            let rule = "must be one step, named once";
+            return self.mistake(PlanError::Policy(Invalid::new("point_of_no_return", rule)));
+        };
         if let Some(spec) = self.steps.get_mut(step.place()) {
             spec.after = (0..step.0).map(StepIndex).collect();
             self.point_of_no_return = Some(step);

@@ -17,7 +17,8 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::driver::{self, Lease};
-use crate::engine::{Held, Inner, LoadError, lock};
+use crate::engine::{Held, Inner, LoadError, load_to_run, lock};
+use crate::registry::Registry;
 
 /// Operations taken from the order of due work at once.
 const LOOK: usize = 256;
@@ -198,14 +199,14 @@ pub(crate) async fn look_at_what_is_left(store: &dyn Store) -> Result<Left, Stor
 }
 
 /// Lists the unfinished operations that this build cannot finish.
-pub(crate) async fn preflight(inner: &Arc<Inner>) -> Result<Vec<Held>, StoreError> {
+pub(crate) async fn preflight(store: &dyn Store, registry: &Registry) -> Result<Vec<Held>, StoreError> {
     let mut held = Vec::new();
     let mut after = None;
     loop {
-        let found = inner.store.due(Timestamp::MAX, after, LOOK).await?;
+        let found = store.due(Timestamp::MAX, after, LOOK).await?;
         let Some(last) = found.last().copied() else { return Ok(held) };
         for Due { id, .. } in found {
-            match inner.load_to_run(id).await {
+            match load_to_run(store, registry, id).await {
                 Ok(_) => {}
                 Err(LoadError::Hold(reason)) => held.push(Held { operation: id, reason }),
                 Err(LoadError::Unavailable(error)) => return Err(error),

@@ -84,6 +84,11 @@ async fn c18_each_reason_to_hold_is_told_by_preflight_and_by_held_and_others_go_
         let engine = build(rig.builder(store)).start().await.unwrap();
         rig.put(engine);
         let listed = rig.engine().preflight().await.unwrap();
+        // A build that has not started says the same, and takes nothing over.
+        let store: std::sync::Arc<dyn longrun::Store> = std::sync::Arc::new(
+            longrun::KvStore::open_inline(std::sync::Arc::clone(&rig.disk), [7; 32]).unwrap(),
+        );
+        assert_eq!(rig.bare(store).preflight().await.unwrap().len(), listed.len());
         assert!(listed.len() == 1 && listed[0].operation == id && is_right(&listed[0].reason), "{listed:?}");
         rig.play(&Script::chain(&["a", "b"])).await;
         assert!(is_right(&reason_of(rig.engine(), id)));
