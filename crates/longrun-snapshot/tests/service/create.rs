@@ -103,3 +103,19 @@ async fn snapshots_share_the_chunks_that_they_have_in_common() {
     let shown: Snapshot = service.get(&caller(), &get_of(&two.id)).await.unwrap();
     assert_eq!(shown.status, ResourceStatus::Ready);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_sidecar_with_more_than_a_snapshot_can_hold_is_refused_at_once() {
+    let lab = Lab::new();
+    lab.tiny_disk("disk-1", 1);
+    let service = lab.start().await;
+    let ids = |count: usize| {
+        let ids: Vec<String> = (0..count).map(|number| format!("f2e{number:017}")).collect();
+        serde_json::json!({ "product_ids": ids }).to_string()
+    };
+    lab.sidecar("disk-1", &ids(500));
+    assert_eq!(made(&service, &create_of("disk-1")).await.product_ids.len(), 500);
+    lab.sidecar("disk-1", &ids(2000));
+    let error = service.create(call(), &create_of("disk-1")).await.unwrap_err();
+    assert_eq!(error.code(), Code::FailedPrecondition, "{error}");
+}
