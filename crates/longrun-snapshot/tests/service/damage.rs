@@ -146,3 +146,49 @@ async fn a_restored_file_takes_the_place_of_another_and_is_sparse() {
     let error = service.restore(&caller(), &get_of(&snapshot.id), nowhere).await.unwrap_err();
     assert_eq!(error.code(), Code::Unavailable, "{error:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_neither_ready_nor_in_error_can_be_neither_verified_nor_restored() {
+    let lab = Lab::new();
+    prepared(&lab).await;
+    let service = lab.start_on(lab.plane().delete_grace(millis(60_000))).await;
+    let page = service.list(&caller(), &crate::common::list_of("folder-1")).await.unwrap();
+    let delete = service.delete(call(), &delete_of(&page.items[0].id)).await.unwrap();
+    lab.gate.close_at(0);
+    let create = service.create(call(), &create_of("disk-1")).await.unwrap();
+    let target = lab.folder.path().join("restored");
+    for id in [made_by(&create), page.items[0].id.clone()] {
+        let verify = service.verify(&caller(), &get_of(&id)).await.unwrap_err();
+        assert_eq!(verify.code(), Code::FailedPrecondition);
+        let restore = service.restore(&caller(), &get_of(&id), target.clone()).await.unwrap_err();
+        assert_eq!(restore.code(), Code::FailedPrecondition, "{restore}");
+    }
+    lab.gate.open();
+    done(&service, &create).await;
+    done(&service, &delete).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_that_is_deleted_while_it_is_read_is_not_called_damaged() {
+    for restore in [false, true] {
+        let lab = Lab::new();
+        let (service, snapshot) = prepared(&lab).await;
+        let door = Door::at(&lab.switch, Verb::Get, When::Before);
+        let reading = {
+            let (service, request) = (service.clone(), get_of(&snapshot.id));
+            let target = lab.folder.path().join("restored");
+            tokio::spawn(async move {
+                match restore {
+                    true => service.restore(&caller(), &request, target).await.map(drop),
+                    false => service.verify(&caller(), &request).await.map(drop),
+                }
+            })
+        };
+        door.somebody().await;
+        let delete = service.delete(call(), &delete_of(&snapshot.id)).await.unwrap();
+        done(&service, &delete).await;
+        door.open();
+        let error = reading.await.unwrap().unwrap_err();
+        assert!(matches!(error.code(), Code::NotFound | Code::Aborted), "{error:?}");
+    }
+}
