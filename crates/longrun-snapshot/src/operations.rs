@@ -1,20 +1,30 @@
 //! The kinds of operation: what each makes of its request. Steps and rows are all there is; how to go back is the engine's.
 
-use longrun::core::limits::STATUS_MESSAGE_BYTES_MAX;
+use longrun::core::limits::{DESCRIPTION_CHARS_MAX, PAYLOAD_BYTES_MAX, STATUS_MESSAGE_BYTES_MAX};
 use longrun::{
-    Code, EMPTY_TYPE, Found, IdPrefix, Invalid, Kind, PlanBuilder, Planned, Resource, ResourceId,
+    Code, EMPTY_TYPE, Found, IdPrefix, Invalid, Json, Kind, PlanBuilder, Planned, Resource, ResourceId,
     ResourceStatus, Status, async_trait,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::data::{BadId, DiskId, SnapshotId};
 use crate::plane::DataPlane;
-use crate::service::{CreateSnapshotRequest, DeleteSnapshotRequest, Limits, UpdateSnapshotRequest};
+use crate::service::{
+    CreateSnapshotRequest, DeleteSnapshotRequest, LABELS_MAX, Limits, UpdateSnapshotRequest,
+};
 use crate::snapshot::Snapshot;
 use crate::steps::{CopyDisk, CopyInput, Grace, RemoveSnapshot, VerifyCopy};
 
 /// What begins the ids of snapshots.
 const PREFIX: &str = "fd8";
+/// Bytes of a disk's product ids, as JSON. The rest of what a snapshot may hold, labels above all, has room beside them.
+const PRODUCT_IDS_BYTES_MAX: usize = 16 * 1024;
+
+// Names, ids and numbers; a description, all of it escaped; labels; damage.
+const _: () = assert!(
+    PRODUCT_IDS_BYTES_MAX + 1024 + DESCRIPTION_CHARS_MAX * 12 + LABELS_MAX * 140 + STATUS_MESSAGE_BYTES_MAX
+        <= PAYLOAD_BYTES_MAX
+);
 
 /// What the caller of a create learns at once. Source: the API; the folder is for the service itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +72,11 @@ impl Kind for CreateSnapshot {
         let disk = self.plane.look_at_disk(&disk_id).await.map_err(no_such)?;
         if disk.folder_id.as_ref().is_some_and(|folder| *folder != request.folder_id) {
             return Err(no_disk());
+        }
+        let ids = Json::encode("product_ids", &disk.product_ids);
+        if !ids.is_ok_and(|ids| ids.bytes().len() <= PRODUCT_IDS_BYTES_MAX) {
+            let why = format!("the disk has more than {PRODUCT_IDS_BYTES_MAX} bytes of product ids");
+            return Err(Status::new(Code::FailedPrecondition, why));
         }
         let id = plan.new_id(IdPrefix::new(PREFIX)?);
         let snapshot = Snapshot {

@@ -310,11 +310,7 @@ impl SnapshotService {
         request: &GetSnapshotRequest,
     ) -> Result<Verification, ServiceError> {
         request.check()?;
-        let found = self.find(caller, &request.snapshot_id, Action::Write).await?;
-        if !matches!(found.row.status, ResourceStatus::Ready | ResourceStatus::Error) {
-            let why = format!("the snapshot is {}, not READY", found.row.status);
-            return Err(ServiceError::Refused(Status::new(Code::FailedPrecondition, why)));
-        }
+        let found = self.find_complete(caller, &request.snapshot_id, Action::Write).await?;
         let (chunks, id) = (Arc::clone(&self.plane.chunks), data_id(&found.row.key.id)?);
         let stop = Arc::new(AtomicBool::new(false));
         let _stop_on_drop = StopOnDrop(Arc::clone(&stop));
@@ -349,12 +345,16 @@ impl SnapshotService {
         target: PathBuf,
     ) -> Result<Summary, ServiceError> {
         request.check()?;
-        let found = self.find(caller, &request.snapshot_id, Action::Read).await?;
+        let found = self.find_complete(caller, &request.snapshot_id, Action::Read).await?;
         let (chunks, id) = (Arc::clone(&self.plane.chunks), data_id(&found.row.key.id)?);
         let stop = Arc::new(AtomicBool::new(false));
         let _stop_on_drop = StopOnDrop(Arc::clone(&stop));
         let read = move || data::restore(&*chunks, &id, &target, &mut |_| !stop.load(Ordering::Relaxed));
         let restored: Result<Summary, ReadBackError> = blocking(read).await?;
+        if restored.as_ref().is_err_and(ReadBackError::is_damage) {
+            // What is missing of a snapshot that is being deleted is not damaged.
+            self.find_complete(caller, &request.snapshot_id, Action::Read).await?;
+        }
         Ok(restored.map_err(|error| crate::plane::read_back_error(&error))?)
     }
 
@@ -440,6 +440,21 @@ impl SnapshotService {
         let found = seen.ok_or_else(missing)?;
         self.permit(caller, &found.row.parent, action)?;
         Ok(found)
+    }
+
+    /// The same for a snapshot whose data is to be read: it must not be being made or removed.
+    async fn find_complete(
+        &self,
+        caller: &Caller,
+        id: &str,
+        action: Action,
+    ) -> Result<Found<Snapshot>, ServiceError> {
+        let found = self.find(caller, id, action).await?;
+        if matches!(found.row.status, ResourceStatus::Ready | ResourceStatus::Error) {
+            return Ok(found);
+        }
+        let why = format!("the snapshot is {}, not READY", found.row.status);
+        Err(ServiceError::Refused(Status::new(Code::FailedPrecondition, why)))
     }
 
     /// The same for a call that may be the repeat of one that has removed the snapshot: then the engine knows its key.

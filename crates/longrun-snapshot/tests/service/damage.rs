@@ -1,0 +1,194 @@
+//! Verify and restore: damage goes on record, and so does its end.
+
+use std::path::PathBuf;
+
+use longrun::{Code, Operation, ResourceStatus};
+use longrun_snapshot::data::CHUNK_BYTES;
+use longrun_snapshot::{Snapshot, SnapshotService};
+
+use crate::common::chunks::{Door, Verb, When};
+use crate::common::{
+    Lab, call, caller, create_of, delete_of, done, flip_last_byte, get_of, made, made_by, millis, noise,
+};
+
+async fn prepared(lab: &Lab) -> (SnapshotService, Snapshot) {
+    lab.disk("disk-1", CHUNK_BYTES + 3000, &[(0, &noise(1, 4096)), (CHUNK_BYTES, &noise(2, 3000))]);
+    let service = lab.start().await;
+    let snapshot = made(&service, &create_of("disk-1")).await;
+    (service, snapshot)
+}
+
+/// The chunk at the end of the disk, the small one: its file and its name.
+fn last_chunk(lab: &Lab) -> (PathBuf, String) {
+    let smallest = |(path, bytes): &(String, u64)| (*bytes, path.clone());
+    let (path, _) = lab.chunk_files().into_iter().min_by_key(smallest).unwrap();
+    (lab.path_of(&path), path.rsplit('/').next().unwrap().to_owned())
+}
+
+async fn get(service: &SnapshotService, snapshot: &Snapshot) -> Snapshot {
+    service.get(&caller(), &get_of(&snapshot.id)).await.unwrap()
+}
+
+/// The damage that a verification finds, and the operation that puts it on record.
+async fn verify(service: &SnapshotService, snapshot: &Snapshot) -> (Option<String>, Option<Operation>) {
+    let verification = service.verify(&caller(), &get_of(&snapshot.id)).await.unwrap();
+    (verification.damage, verification.operation)
+}
+
+/// Damages a snapshot, and repairs it.
+async fn damaged(lab: &Lab, say: &[&str], damage: impl FnOnce(), repair: impl FnOnce()) {
+    let (service, before) = {
+        let service = lab.start().await;
+        let page = service.list(&caller(), &crate::common::list_of("folder-1")).await.unwrap();
+        (service, page.items[0].clone())
+    };
+    assert_eq!(verify(&service, &before).await, (None, None));
+    damage();
+    let (found, operation) = verify(&service, &before).await;
+    let (found, operation) = (found.unwrap(), operation.unwrap());
+    for words in say {
+        assert!(found.contains(words), "{found}");
+    }
+    assert!(!found.contains(lab.folder.path().to_str().unwrap()), "no path is shown: {found}");
+    assert_eq!(operation.kind().as_str(), "compute.snapshot.find");
+    let expected = Snapshot { status: ResourceStatus::Error, damage: Some(found.clone()), ..before.clone() };
+    assert_eq!(operation.response().unwrap().decode::<Snapshot>().unwrap(), expected);
+    assert_eq!(get(&service, &before).await, expected);
+    // It is no news any more.
+    assert_eq!(verify(&service, &before).await, (Some(found), None));
+    let target = lab.folder.path().join("restored");
+    let error = service.restore(&caller(), &get_of(&before.id), target.clone()).await.unwrap_err();
+    assert_eq!(error.code(), Code::DataLoss);
+    assert!(!target.exists());
+    repair();
+    let (found, operation) = verify(&service, &before).await;
+    assert_eq!(found, None);
+    assert_eq!(operation.unwrap().response().unwrap().decode::<Snapshot>().unwrap(), before);
+    assert_eq!(get(&service, &before).await, before);
+    assert!(lab.restored(&service, &before.id).await == std::fs::read(lab.image("disk-1")).unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flipped_bit_in_a_chunk_is_on_record_until_it_is_repaired() {
+    let lab = Lab::new();
+    prepared(&lab).await;
+    let (path, name) = last_chunk(&lab);
+    let say = ["1 damaged", &format!("offset {CHUNK_BYTES}"), &name];
+    damaged(&lab, &say, || flip_last_byte(&path), || flip_last_byte(&path)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_chunk_is_on_record_until_it_is_back() {
+    let lab = Lab::new();
+    prepared(&lab).await;
+    let (path, name) = last_chunk(&lab);
+    let aside = lab.folder.path().join("aside");
+    let say = ["1 damaged", "missing", &name];
+    let take = || std::fs::rename(&path, &aside).unwrap();
+    damaged(&lab, &say, take, || std::fs::rename(&aside, &path).unwrap()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_or_damaged_manifest_is_on_record_until_it_is_back() {
+    let lab = Lab::new();
+    let (_, snapshot) = prepared(&lab).await;
+    let path = lab.path_of("manifests").join(snapshot.id.as_str());
+    let aside = lab.folder.path().join("aside");
+    let take = || std::fs::rename(&path, &aside).unwrap();
+    damaged(&lab, &["no manifest"], take, || std::fs::rename(&aside, &path).unwrap()).await;
+    damaged(&lab, &["manifest", "damaged"], || flip_last_byte(&path), || flip_last_byte(&path)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_damage_replaces_what_is_on_record() {
+    let lab = Lab::new();
+    let (service, snapshot) = prepared(&lab).await;
+    let (path, _) = last_chunk(&lab);
+    flip_last_byte(&path);
+    let (first, _) = verify(&service, &snapshot).await;
+    std::fs::remove_file(&path).unwrap();
+    let (second, operation) = verify(&service, &snapshot).await;
+    assert_ne!(first, second);
+    assert!(operation.is_some());
+    let shown = get(&service, &snapshot).await;
+    assert_eq!((shown.status, shown.damage), (ResourceStatus::Error, second));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_cannot_be_read_is_no_damage() {
+    let lab = Lab::new();
+    let (service, snapshot) = prepared(&lab).await;
+    for held in [Verb::Get, Verb::ReadManifest] {
+        lab.switch.on(move |verb, _| match verb {
+            verb if verb == held => Err(std::io::ErrorKind::PermissionDenied),
+            _ => Ok(()),
+        });
+        let error = service.verify(&caller(), &get_of(&snapshot.id)).await.unwrap_err();
+        assert_eq!(error.code(), Code::Unavailable);
+        assert_eq!(get(&service, &snapshot).await, snapshot);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restored_file_takes_the_place_of_another_and_is_sparse() {
+    use std::os::unix::fs::MetadataExt;
+    let lab = Lab::new();
+    lab.disk("disk-1", 16 << 20, &[(5 << 20, &noise(1, 4096))]);
+    let service = lab.start().await;
+    let snapshot = made(&service, &create_of("disk-1")).await;
+    let target = lab.folder.path().join("restored");
+    std::fs::write(&target, "something else").unwrap();
+    let summary = service.restore(&caller(), &get_of(&snapshot.id), target.clone()).await.unwrap();
+    assert_eq!(summary.disk_size, 16 << 20);
+    assert!(std::fs::read(&target).unwrap() == std::fs::read(lab.image("disk-1")).unwrap());
+    assert!(std::fs::metadata(&target).unwrap().blocks() * 512 < 1 << 20);
+    let nowhere = lab.folder.path().join("no-such-folder/restored");
+    let error = service.restore(&caller(), &get_of(&snapshot.id), nowhere).await.unwrap_err();
+    assert_eq!(error.code(), Code::Unavailable, "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_neither_ready_nor_in_error_can_be_neither_verified_nor_restored() {
+    let lab = Lab::new();
+    prepared(&lab).await;
+    let service = lab.start_on(lab.plane().delete_grace(millis(60_000))).await;
+    let page = service.list(&caller(), &crate::common::list_of("folder-1")).await.unwrap();
+    let delete = service.delete(call(), &delete_of(&page.items[0].id)).await.unwrap();
+    lab.gate.close_at(0);
+    let create = service.create(call(), &create_of("disk-1")).await.unwrap();
+    let target = lab.folder.path().join("restored");
+    for id in [made_by(&create), page.items[0].id.clone()] {
+        let verify = service.verify(&caller(), &get_of(&id)).await.unwrap_err();
+        assert_eq!(verify.code(), Code::FailedPrecondition);
+        let restore = service.restore(&caller(), &get_of(&id), target.clone()).await.unwrap_err();
+        assert_eq!(restore.code(), Code::FailedPrecondition, "{restore}");
+    }
+    lab.gate.open();
+    done(&service, &create).await;
+    done(&service, &delete).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_that_is_deleted_while_it_is_read_is_not_called_damaged() {
+    for restore in [false, true] {
+        let lab = Lab::new();
+        let (service, snapshot) = prepared(&lab).await;
+        let door = Door::at(&lab.switch, Verb::Get, When::Before);
+        let reading = {
+            let (service, request) = (service.clone(), get_of(&snapshot.id));
+            let target = lab.folder.path().join("restored");
+            tokio::spawn(async move {
+                match restore {
+                    true => service.restore(&caller(), &request, target).await.map(drop),
+                    false => service.verify(&caller(), &request).await.map(drop),
+                }
+            })
+        };
+        door.somebody().await;
+        let delete = service.delete(call(), &delete_of(&snapshot.id)).await.unwrap();
+        done(&service, &delete).await;
+        door.open();
+        let error = reading.await.unwrap().unwrap_err();
+        assert!(matches!(error.code(), Code::NotFound | Code::Aborted), "{error:?}");
+    }
+}
