@@ -16,8 +16,8 @@ use longrun::store::conformance::{Counts, verify_indexes};
 use longrun::store::faulty::{Faults, FaultyKv};
 use longrun::store::{Kv, MemoryKv};
 use longrun::{
-    Call, Caller, Engine, EngineBuilder, IdempotencyKey, KvStore, Operation, ResourceId, ResourceStatus,
-    Store,
+    BuildError, Call, Caller, Engine, EngineBuilder, IdempotencyKey, KvStore, Operation, ResourceId,
+    ResourceStatus, Store,
 };
 use longrun_snapshot::data::{ChunkFolder, DiskFolder, SnapshotId};
 use longrun_snapshot::service::{
@@ -135,6 +135,10 @@ impl Lab {
     }
 
     pub(crate) async fn start_on(&self, plane: DataPlane) -> SnapshotService {
+        self.try_start_on(plane).await.unwrap()
+    }
+
+    pub(crate) async fn try_start_on(&self, plane: DataPlane) -> Result<SnapshotService, BuildError> {
         self.start_with(plane, |builder| builder).await
     }
 
@@ -142,10 +146,10 @@ impl Lab {
         &self,
         plane: DataPlane,
         more: impl FnOnce(EngineBuilder) -> EngineBuilder,
-    ) -> SnapshotService {
+    ) -> Result<SnapshotService, BuildError> {
         let builder = Engine::builder_shared(Arc::clone(&self.store)).environment(self.time.clone());
         let builder = more(SnapshotService::register(builder, &plane, Limits::documented()));
-        SnapshotService::new(builder.start().await.unwrap(), plane, Limits::documented())
+        Ok(SnapshotService::new(builder.start().await?, plane, Limits::documented()))
     }
 
     pub(crate) fn image(&self, disk: &str) -> PathBuf {

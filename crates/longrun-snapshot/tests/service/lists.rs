@@ -55,7 +55,7 @@ impl Kind for Plant {
 }
 
 async fn start(lab: &Lab) -> SnapshotService {
-    lab.start_with(lab.plane(), |builder| builder.kind(Plant)).await
+    lab.start_with(lab.plane(), |builder| builder.kind(Plant)).await.unwrap()
 }
 
 async fn plant(service: &SnapshotService, folder: &str, names: &[&str]) -> Vec<ResourceId> {
