@@ -48,7 +48,8 @@ pub(crate) struct Which {
 
 impl Which {
     fn open(&self) -> Result<ChunkFolder> {
-        anyhow::ensure!(self.dir.is_dir(), "{} is no folder", self.dir.display());
+        // Opening makes a chunk folder of any folder; this is for looking at one.
+        anyhow::ensure!(self.dir.join("manifests").is_dir(), "{} is no chunk folder", self.dir.display());
         ChunkFolder::open(&self.dir).with_context(|| format!("cannot open {}", self.dir.display()))
     }
 }

@@ -176,6 +176,10 @@ pub struct Finding {
     pub snapshot_id: String,
     /// What is damaged, in words; `None` when nothing is.
     pub damage: Option<String>,
+    /// The revision of the snapshot that was read: if it has changed since, the finding counts for nothing.
+    pub revision: u64,
+    /// What its chunks take in the chunk store, if its manifest could be read.
+    pub storage_size: Option<u64>,
 }
 
 /// `compute.snapshot.find`: puts on record that a snapshot was found damaged (READY becomes ERROR) or whole (ERROR becomes
@@ -193,6 +197,9 @@ impl Kind for FindSnapshot {
 
     async fn plan(&self, finding: &Finding, plan: &mut PlanBuilder) -> Planned<Self> {
         let found = find(plan, &finding.snapshot_id).await?;
+        if found.row.revision.0 != finding.revision {
+            return Err(Status::new(Code::Aborted, "the snapshot has changed since it was read"));
+        }
         plan.describe("Record the state of the snapshot's data");
         let status = match finding.damage {
             Some(_) => ResourceStatus::Error,
@@ -202,7 +209,12 @@ impl Kind for FindSnapshot {
         if let Some(damage) = &mut damage {
             damage.truncate(damage.floor_char_boundary(STATUS_MESSAGE_BYTES_MAX));
         }
-        let changed = plan.value(&Snapshot { status, damage, ..found.body.clone() });
+        let changed = plan.value(&Snapshot {
+            status,
+            damage,
+            storage_size: finding.storage_size.unwrap_or(found.body.storage_size),
+            ..found.body.clone()
+        });
         plan.update(&found, found.row.name.clone(), status, &changed);
         Ok((metadata(&found), changed))
     }

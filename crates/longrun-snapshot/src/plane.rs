@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use longrun::{Code, ItemId, ItemKey, Status, StepError};
-use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, OwnedSemaphorePermit, RwLock, Semaphore};
 
 use crate::data::{
     self, ChunkError, ChunkName, ChunkStore, CopyError, Digest, DiskError, DiskId, DiskInfo, DiskSource,
@@ -25,7 +25,11 @@ pub struct DataPlane {
     pub(crate) copy_rate: Option<NonZeroU64>,
     pub(crate) delete_grace: Duration,
     at_work: Arc<AtWork>,
+    turns: Arc<Semaphore>,
 }
+
+/// Copies, verifications and restores at the same time, unless said.
+const PARALLEL: usize = 4;
 
 impl fmt::Debug for DataPlane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -42,6 +46,7 @@ impl DataPlane {
             copy_rate: None,
             delete_grace: Duration::ZERO,
             at_work: Arc::default(),
+            turns: Arc::new(Semaphore::new(PARALLEL)),
         }
     }
 
@@ -49,6 +54,14 @@ impl DataPlane {
     #[must_use]
     pub const fn copy_rate(mut self, bytes_per_second: NonZeroU64) -> Self {
         self.copy_rate = Some(bytes_per_second);
+        self
+    }
+
+    /// How many disks are copied, verified and given back at the same time, 4 unless this is set: each takes some 100 MiB of
+    /// memory. Others wait for their turn.
+    #[must_use]
+    pub fn parallel(mut self, disks: NonZeroUsize) -> Self {
+        self.turns = Arc::new(Semaphore::new(disks.get().min(Semaphore::MAX_PERMITS)));
         self
     }
 
@@ -70,6 +83,12 @@ impl DataPlane {
         let opened = tokio::task::spawn_blocking(move || disks.open(&id).map(|disk| disk.info().clone()));
         let opened = opened.await.map_err(|error| StepError::from(error).status().clone())?;
         opened.map_err(|error| disk_error(&error).status().clone())
+    }
+
+    /// Waits for a turn to move the bytes of a disk.
+    pub(crate) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        // Never closed.
+        Arc::clone(&self.turns).acquire_owned().await.ok()
     }
 
     /// For as long as it is held, whoever wants to remove the snapshot waits. A run that is dropped leaves work behind on
@@ -113,6 +132,11 @@ pub(crate) fn incarnation(incarnation: longrun::Incarnation) -> Result<Incarnati
     incarnation.to_string().parse()
 }
 
+/// Whether an item is a chunk: other services on the engine may have items of their own.
+pub(crate) fn is_chunk(item: &ItemKey) -> bool {
+    item.kind.as_str() == CHUNK_KIND
+}
+
 /// The name of the chunk that an item and an incarnation stand for.
 pub(crate) fn chunk_name(item: &ItemKey, life: longrun::Incarnation) -> Result<ChunkName, StepError> {
     let digest = <[u8; 32]>::try_from(item.id.as_bytes())?;
@@ -122,6 +146,8 @@ pub(crate) fn chunk_name(item: &ItemKey, life: longrun::Incarnation) -> Result<C
 /// The error of a step for a disk that fails. None of these goes away by reading again at once, but a folder may come back.
 pub(crate) fn disk_error(error: &DiskError) -> StepError {
     let code = match error {
+        // Too many open files, a folder that is not mounted: that may pass.
+        DiskError::Open { .. } => return StepError::of(Code::Unavailable, error),
         DiskError::NotFound { .. } => Code::NotFound,
         DiskError::Changed { .. }
         | DiskError::Replaced { .. }

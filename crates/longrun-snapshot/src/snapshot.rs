@@ -24,7 +24,8 @@ pub struct Snapshot {
     /// Labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// Bytes that it takes in the chunk store.
+    /// Bytes that its chunks take in the chunk store, each counted once. Chunks that it shares are counted with every snapshot
+    /// that has them: what it would take alone.
     #[serde(default)]
     pub storage_size: u64,
     /// The size of the disk when the snapshot was made, in bytes.

@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use longrun_core::{
-    Condition, Fence, Incarnation, OperationId, Orphan, ResourceId, ResourceKey, ResourceKind,
-    ResourceStatus, Revision, Row, RowWrite,
+    Condition, Fence, OperationId, Orphan, ResourceId, ResourceKey, ResourceKind, ResourceStatus, Revision,
+    Row, RowWrite,
 };
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{CommitError, Conflict, StoreError};
 use crate::gate::Gate;
-use crate::items::{DropSome, Dropped, Holder, Take};
+use crate::items::{Confirm, DropSome, Dropped, Holder, Take, Taken};
 use crate::kv::{Batch, Cause, Direction, KeyRange, Kv, KvError, Table};
 use crate::layout;
 use crate::prepare::Prepared;
@@ -45,7 +45,8 @@ pub(crate) enum Job {
 /// Something to make durable, and whom to tell.
 pub(crate) enum Work {
     Turn(Box<Prepared>, Reply<()>),
-    Take(Box<Take>, Reply<Vec<Incarnation>>),
+    Take(Box<Take>, Reply<Vec<Taken>>),
+    Confirm(Box<Confirm>, Reply<()>),
     Drop(Box<DropSome>, Reply<Dropped>),
     Forget(Fence, Vec<Orphan>, Reply<()>),
 }
@@ -55,7 +56,7 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, CommitError>>;
 /// What is to be told to whom, once the batch is durable.
 enum Answer {
     Done(Reply<()>, Result<(), CommitError>),
-    Taken(Reply<Vec<Incarnation>>, Result<Vec<Incarnation>, CommitError>),
+    Taken(Reply<Vec<Taken>>, Result<Vec<Taken>, CommitError>),
     Dropped(Reply<Dropped>, Result<Dropped, CommitError>),
 }
 
@@ -179,6 +180,12 @@ impl Committer {
                         incarnations
                     }),
                 )
+            }
+            Work::Confirm(confirm, reply) => {
+                let confirmed = self
+                    .check_holder(&confirm.holder, overlay)
+                    .and_then(|()| Ok(confirm.perform(|table, key| self.value(table, key, overlay))?));
+                Answer::Done(reply, confirmed.map(|batch| overlay.add(batch)))
             }
             Work::Drop(drop_some, reply) => {
                 let dropped = self
@@ -445,6 +452,7 @@ impl Work {
         match self {
             Self::Turn(prepared, _) => prepared.batch.byte_len(),
             Self::Take(take, _) => take.byte_len_max(),
+            Self::Confirm(confirm, _) => confirm.byte_len_max(),
             // Makes itself as small as it has to be.
             Self::Drop(..) => bytes_max.min(1),
             Self::Forget(_, orphans, _) => orphans.iter().map(|orphan| layout::orphan(orphan).len()).sum(),
@@ -458,7 +466,9 @@ impl Work {
 
     fn refuse(self, error: CommitError) -> Answer {
         match self {
-            Self::Turn(_, reply) | Self::Forget(_, _, reply) => Answer::Done(reply, Err(error)),
+            Self::Turn(_, reply) | Self::Confirm(_, reply) | Self::Forget(_, _, reply) => {
+                Answer::Done(reply, Err(error))
+            }
             Self::Take(_, reply) => Answer::Taken(reply, Err(error)),
             Self::Drop(_, reply) => Answer::Dropped(reply, Err(error)),
         }

@@ -280,6 +280,7 @@ macro_rules! store_conformance {
             references::only_who_holds_the_resource_takes_and_drops,
             references::an_older_owner_changes_no_references,
             references::racing_takes_and_drops_keep_the_count,
+            references::what_is_confirmed_is_told_for_one_life,
             ledger::a_key_that_nobody_used_is_unknown,
             ledger::a_key_names_its_first_operation_and_its_request,
             ledger::a_key_outlives_its_operation,

@@ -7,6 +7,7 @@
 //! | take | the holder has a reference | nothing changes |
 //! | drop | more than one reference | one reference less |
 //! | drop | the last reference | no item; an orphan of that incarnation |
+//! | confirm | item, in this life | the same, and whoever takes it from now on is told that it is there |
 //! | forget | orphan | nothing |
 //!
 //! Each change is idempotent, so a change of unknown outcome is simply repeated. It is conditional on the holder being
@@ -29,6 +30,15 @@ pub struct Holder {
     pub operation: OperationId,
     /// The resource whose references they are. The operation must hold it.
     pub resource: ResourceKey,
+}
+
+/// A reference that was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// The life that the item is in.
+    pub incarnation: Incarnation,
+    /// Somebody who referred to it has [confirmed](crate::Store::confirm_items) that it is there.
+    pub confirmed: bool,
 }
 
 /// What [`drop_references`](crate::Store::drop_references) did.
@@ -55,6 +65,37 @@ pub(crate) struct DropSome {
     pub(crate) limit: usize,
 }
 
+/// Items to confirm.
+#[derive(Debug)]
+pub(crate) struct Confirm {
+    pub(crate) holder: Holder,
+    pub(crate) items: Vec<(ItemKey, Incarnation)>,
+}
+
+impl Confirm {
+    pub(crate) const fn byte_len_max(&self) -> usize {
+        self.items.len() * TAKE_BYTES_MAX
+    }
+
+    /// What to write. An item that lives in another life by now, or not at all, is passed over.
+    pub(crate) fn perform(
+        &self,
+        mut value: impl FnMut(Table, &[u8]) -> Result<Option<Vec<u8>>, StoreError>,
+    ) -> Result<Batch, StoreError> {
+        let mut batch = Batch::default();
+        for (key, incarnation) in &self.items {
+            let place = layout::item(key);
+            let Some(bytes) = value(Table::Items, &place)? else { continue };
+            let item = decode_item(key, &bytes)?;
+            if item.incarnation == *incarnation && !item.confirmed {
+                let item = Item { confirmed: true, ..item };
+                batch.put(Table::Items, place, encode(key, record::encode_item(&item))?);
+            }
+        }
+        Ok(batch)
+    }
+}
+
 /// Bytes that taking one reference writes, at most.
 const TAKE_BYTES_MAX: usize = 640;
 /// Bytes that dropping one reference writes, at most.
@@ -69,31 +110,35 @@ impl Take {
     pub(crate) fn perform(
         &self,
         mut value: impl FnMut(Table, &[u8], &Batch) -> Result<Option<Vec<u8>>, StoreError>,
-    ) -> Result<(Batch, Vec<Incarnation>), StoreError> {
+    ) -> Result<(Batch, Vec<Taken>), StoreError> {
         let (mut batch, mut references) = (Batch::default(), Batch::default());
-        let mut incarnations = Vec::with_capacity(self.items.len());
+        let mut taken = Vec::with_capacity(self.items.len());
         for key in &self.items {
             let reference = layout::reference(&self.holder.resource, key);
+            let place = layout::item(key);
             if let Some(bytes) = value(Table::References, &reference, &references)? {
-                incarnations.push(decode_reference(key, &reference, &bytes)?);
+                let incarnation = decode_reference(key, &reference, &bytes)?;
+                let item = value(Table::Items, &place, &batch)?;
+                let item = item.map(|bytes| decode_item(key, &bytes)).transpose()?;
+                let confirmed = item.is_some_and(|item| item.incarnation == incarnation && item.confirmed);
+                taken.push(Taken { incarnation, confirmed });
                 continue;
             }
-            let place = layout::item(key);
             let item = match value(Table::Items, &place, &batch)? {
                 Some(bytes) => {
                     let item = decode_item(key, &bytes)?;
                     Item { references: item.references + 1, ..item }
                 }
-                None => Item { incarnation: self.fresh, references: 1 },
+                None => Item { incarnation: self.fresh, references: 1, confirmed: false },
             };
             batch.put(Table::Items, place, encode(key, record::encode_item(&item))?);
             let life = encode(key, record::encode_reference(&reference, item.incarnation))?;
             references.put(Table::References, reference, life);
-            incarnations.push(item.incarnation);
+            taken.push(Taken { incarnation: item.incarnation, confirmed: item.confirmed });
         }
         // All items before all references, so that no part of the batch looks whole.
         batch.writes.extend(references.writes);
-        Ok((batch, incarnations))
+        Ok((batch, taken))
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::committer::{Committer, Job, REOPEN_WAIT, Work};
 use crate::error::{CommitError, StoreError};
 use crate::gate::{Gate, Reading};
-use crate::items::{self, DropSome, Dropped, Holder, Take};
+use crate::items::{self, Confirm, DropSome, Dropped, Holder, Take, Taken};
 use crate::kv::{Batch, Direction, KeyRange, Kv, Table};
 use crate::layout::{self, FORMAT_VERSION};
 use crate::memory::MemoryKv;
@@ -279,9 +279,18 @@ impl Store for KvStore {
         holder: Holder,
         items: Vec<ItemKey>,
         fresh: Incarnation,
-    ) -> Result<Vec<Incarnation>, CommitError> {
+    ) -> Result<Vec<Taken>, CommitError> {
         let take = Box::new(Take { holder, items, fresh });
         self.ask(|reply| Job::Write(Work::Take(take, reply))).await.unwrap_or_else(silent)
+    }
+
+    async fn confirm_items(
+        &self,
+        holder: Holder,
+        items: Vec<(ItemKey, Incarnation)>,
+    ) -> Result<(), CommitError> {
+        let confirm = Box::new(Confirm { holder, items });
+        self.ask(|reply| Job::Write(Work::Confirm(confirm, reply))).await.unwrap_or_else(silent)
     }
 
     async fn drop_references(&self, holder: Holder, limit: usize) -> Result<Dropped, CommitError> {

@@ -44,7 +44,7 @@ mod store;
 mod watched;
 
 pub use error::{CommitError, Conflict, StoreError};
-pub use items::{Dropped, Holder};
+pub use items::{Dropped, Holder, Taken};
 pub use kv::{
     Batch, Cause, Direction, Durability, Entry, KeyRange, Kv, KvCapabilities, KvError, Table, Write,
 };

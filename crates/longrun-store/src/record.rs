@@ -26,6 +26,7 @@ const REFERENCE_VERSION: u16 = 1;
 pub(crate) struct Item {
     pub(crate) incarnation: Incarnation,
     pub(crate) references: u64,
+    pub(crate) confirmed: bool,
 }
 
 /// The head record of an operation.
@@ -103,7 +104,8 @@ pub(crate) fn decode_ledger(bytes: &[u8]) -> Result<LedgerEntry, CodecError> {
 }
 
 pub(crate) fn encode_item(item: &Item) -> Result<Vec<u8>, CodecError> {
-    let stored = v1::Item { incarnation: item.incarnation.0.to_be_bytes(), references: item.references };
+    let (incarnation, references) = (item.incarnation.0.to_be_bytes(), item.references);
+    let stored = v1::Item { incarnation, references, confirmed: item.confirmed };
     codec::encode(RecordType::Item, ITEM_VERSION, &stored)
 }
 
@@ -115,6 +117,7 @@ pub(crate) fn decode_item(bytes: &[u8]) -> Result<Item, CodecError> {
     Ok(Item {
         incarnation: Incarnation(u128::from_be_bytes(stored.incarnation)),
         references: stored.references,
+        confirmed: stored.confirmed,
     })
 }
 

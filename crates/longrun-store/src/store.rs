@@ -11,7 +11,7 @@ use longrun_core::{
 };
 
 use crate::error::{CommitError, StoreError};
-use crate::items::{Dropped, Holder};
+use crate::items::{Dropped, Holder, Taken};
 use crate::kv::Durability;
 
 /// Everything one turn of an operation changes: all of it is stored, or none of it (C7).
@@ -273,7 +273,7 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// have expired (C20). In one commit, of bounded size: call it again while there is more.
     async fn purge(&self, fence: Fence, purge: Purge) -> Result<Purged, CommitError>;
 
-    /// Takes a reference to each of the items for a resource, and gives the incarnation of each. A reference that the
+    /// Takes a reference to each of the items for a resource, and tells the life that each is in. A reference that the
     /// resource has already is not taken twice. An item without references begins a new life, as `fresh`, which must
     /// never have been used before.
     ///
@@ -285,7 +285,17 @@ pub trait Store: Debug + Send + Sync + 'static {
         holder: Holder,
         items: Vec<ItemKey>,
         fresh: Incarnation,
-    ) -> Result<Vec<Incarnation>, CommitError>;
+    ) -> Result<Vec<Taken>, CommitError>;
+
+    /// Puts on record that items are there, outside, for good: whoever takes one from now on need not look. Those that live in
+    /// another life by now are passed over.
+    ///
+    /// To be correct: under the conditions of [`take_references`](Self::take_references), and durable when it returns.
+    async fn confirm_items(
+        &self,
+        holder: Holder,
+        items: Vec<(ItemKey, Incarnation)>,
+    ) -> Result<(), CommitError>;
 
     /// Drops references that a resource has, at most `limit` of them; the store may drop fewer. Call it again while there
     /// are more. Items that lose their last reference so become [orphans](Self::orphans) of the operation.

@@ -316,8 +316,11 @@ fn record() -> impl Strategy<Value = Record> {
         ),
         any::<u64>().prop_map(Record::Number),
         any::<[u8; 32]>().prop_map(Record::Secret),
-        (any::<u128>(), 1..u64::MAX)
-            .prop_map(|(life, references)| Record::Item { incarnation: Incarnation(life), references }),
+        (any::<u128>(), 1..u64::MAX, any::<bool>()).prop_map(|(life, references, confirmed)| Record::Item {
+            incarnation: Incarnation(life),
+            references,
+            confirmed,
+        }),
         any::<u128>().prop_map(|life| Record::Reference(Incarnation(life))),
     ]
 }

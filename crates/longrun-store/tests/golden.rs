@@ -227,7 +227,11 @@ fn records() -> Vec<(String, Record)> {
         ("number_large".to_owned(), Record::Number(u64::MAX)),
         (
             "item".to_owned(),
-            Record::Item { incarnation: Incarnation(0x0123_4567_89AB_CDEF << 64), references: 70_000 },
+            Record::Item {
+                incarnation: Incarnation(0x0123_4567_89AB_CDEF << 64),
+                references: 70_000,
+                confirmed: true,
+            },
         ),
         ("reference".to_owned(), Record::Reference(Incarnation(u128::MAX - 1))),
         ("secret".to_owned(), Record::Secret(std::array::from_fn(|place| u8::try_from(place).unwrap()))),

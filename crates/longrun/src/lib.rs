@@ -200,7 +200,9 @@ pub use longrun_core::{
 };
 #[cfg(feature = "sled")]
 pub use longrun_sled as sled;
-pub use longrun_store::{CommitError, KvStore, OpenError, OperationQuery, ResourceOrder, Store, StoreError};
+pub use longrun_store::{
+    CommitError, KvStore, OpenError, OperationQuery, ResourceOrder, Store, StoreError, Taken,
+};
 pub use plan::{Found, IntoInput, Out, PlanBuilder};
 pub use references::{ReferenceError, References};
 pub use registry::HoldReason;

@@ -166,7 +166,9 @@ impl Engine {
             looked_at += limit;
             items.extend(slice.items.into_iter().filter(|row| list.holds(row)).filter_map(decoded));
             after = slice.next;
-            let full = items.len() >= size || looked_at >= ROWS_LOOKED_AT || list.filter.is_none();
+            // Without a condition, what was looked at is on the page.
+            let picks = list.filter.is_some() || list.name.is_some() || list.status.is_some();
+            let full = items.len() >= size || looked_at >= ROWS_LOOKED_AT || !picks;
             if full || after.is_none() {
                 return Ok(self.inner.page(&question, Slice { items, next: after }));
             }

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use longrun_core::{Incarnation, ItemKey, OperationId, Orphan, ResourceKey};
-use longrun_store::{CommitError, Holder, StoreError};
+use longrun_core::{Incarnation, ItemKey, Orphan, ResourceKey};
+use longrun_store::{CommitError, Holder, StoreError, Taken};
 use tokio::sync::oneshot;
 
 use crate::context::Shared;
@@ -61,40 +61,40 @@ impl fmt::Debug for Errand {
     }
 }
 
-/// The upper half of the incarnations that an operation begins.
-fn mark(operation: OperationId) -> u128 {
-    let digest = blake3::hash(operation.as_bytes());
-    let (half, _) = digest.as_bytes().split_first_chunk().unwrap_or((&[0; 8], &[]));
-    u128::from(u64::from_be_bytes(*half))
-}
-
 impl References {
     pub(crate) const fn new(shared: Arc<Shared>, holder: ResourceKey) -> Self {
         Self { shared, holder }
     }
 
-    /// Takes a reference to each of the items that the resource does not refer to yet, and gives the incarnations of all, in
-    /// their order. Those of many items are taken in several commits.
-    pub async fn take(&self, items: &[ItemKey]) -> Result<Vec<Incarnation>, ReferenceError> {
-        let mut incarnations = Vec::with_capacity(items.len());
+    /// Takes a reference to each of the items that the resource does not refer to yet, and tells of all, in their order, which
+    /// life they are in and whether somebody has [confirmed](Self::confirm) that they are there. Those of many items are taken in several commits.
+    pub async fn take(&self, items: &[ItemKey]) -> Result<Vec<Taken>, ReferenceError> {
+        let mut all = Vec::with_capacity(items.len());
         for items in items.chunks(TAKEN_AT_ONCE) {
             let items = items.to_vec();
             let taken = self.ask(|inner, holder| {
                 Box::pin(async move {
-                    let random = u128::from(inner.environment.random());
-                    let fresh = Incarnation(mark(holder.operation) << 64 | random);
+                    let random = [inner.environment.random(), inner.environment.random()];
+                    let fresh = Incarnation((u128::from(random[0]) << 64) | u128::from(random[1]));
                     Ok(inner.store.take_references(holder, items, fresh).await?)
                 })
             });
-            incarnations.extend(taken.await?);
+            all.extend(taken.await?);
         }
-        Ok(incarnations)
+        Ok(all)
     }
 
-    /// Whether the incarnation was begun by this operation, in this run or in an earlier one: nobody else has made the item
-    /// then. To one in 2^64 it is taken for its own by mistake.
-    pub fn began(&self, incarnation: Incarnation) -> bool {
-        incarnation.0 >> 64 == mark(self.shared.header.id)
+    /// Puts on record that items, to which the resource refers, are there for good: made, durable, and found whole. Whoever
+    /// takes them from now on is told so.
+    pub async fn confirm(&self, items: &[(ItemKey, Incarnation)]) -> Result<(), ReferenceError> {
+        for items in items.chunks(TAKEN_AT_ONCE) {
+            let items = items.to_vec();
+            let confirmed = self.ask(|inner, holder| {
+                Box::pin(async move { Ok(inner.store.confirm_items(holder, items).await?) })
+            });
+            confirmed.await?;
+        }
+        Ok(())
     }
 
     /// Drops every reference that the resource has, in as many commits as it takes. Gives their number.

@@ -6,6 +6,7 @@
 //! <root>/manifests/<snapshot id>
 //! <root>/drafts/<snapshot id>/<run>
 //! <root>/drafts/.<snapshot id>.gone/                                         being removed
+//! <root>/damaged/<digest>-<incarnation>                                      taken out of use; for people to look at
 //! ```
 
 use std::{
@@ -44,6 +45,7 @@ pub struct ChunkFolder {
     chunks: PathBuf,
     manifests: PathBuf,
     drafts: PathBuf,
+    damaged: PathBuf,
     presses: Mutex<Vec<Press>>,
 }
 
@@ -64,7 +66,8 @@ impl ChunkFolder {
         for folder in [&chunks, &root, super::files::folder_of(&root)] {
             sync_folder(folder, &Subject::Store)?;
         }
-        Ok(Self { chunks, manifests, drafts, presses: Mutex::default() })
+        let damaged = root.join("damaged");
+        Ok(Self { chunks, manifests, drafts, damaged, presses: Mutex::default() })
     }
 
     fn fan_out(&self, name: &ChunkName) -> PathBuf {
@@ -166,7 +169,12 @@ impl ChunkStore for ChunkFolder {
 
     fn get(&self, name: &ChunkName) -> Result<Vec<u8>, ChunkError> {
         let (path, what) = (self.chunk_path(name), Subject::Chunk(name.clone()));
-        let file = open_file(&path, &what)?.ok_or_else(|| ChunkError::Missing { name: name.clone() })?;
+        let file = match open_file(&path, &what)? {
+            Some(file) => file,
+            // Taken out of use, but it says what is wrong with it, and may have been repaired.
+            None => open_file(&self.damaged.join(name.to_string()), &what)?
+                .ok_or_else(|| ChunkError::Missing { name: name.clone() })?,
+        };
         let read = failed("read", &what, &path);
         let length = match file.metadata() {
             Ok(found) => usize::try_from(found.len()).unwrap_or(usize::MAX).min(FRAME_LEN_MAX),
@@ -190,6 +198,16 @@ impl ChunkStore for ChunkFolder {
         }
         // Also for those that are not there: who removed them may have crashed before this.
         self.sync_fan_outs(names)
+    }
+
+    fn quarantine(&self, name: &ChunkName) -> Result<(), ChunkError> {
+        let (path, what) = (self.chunk_path(name), Subject::Chunk(name.clone()));
+        create_folder(&self.damaged, &what)?;
+        match fs::rename(&path, self.damaged.join(name.to_string())) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            moved => moved.map_err(failed("take out of use", &what, &path))?,
+        }
+        self.sync_fan_outs(std::slice::from_ref(name))
     }
 
     fn sweep(&self, is_live: &mut IsLive<'_>) -> Result<Swept, SweepError> {

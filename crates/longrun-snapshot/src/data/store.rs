@@ -51,6 +51,12 @@ pub trait ChunkStore: fmt::Debug + Send + Sync + 'static {
     /// another incarnation.
     fn remove(&self, names: &[ChunkName]) -> Result<(), ChunkError>;
 
+    /// Takes a chunk that is [damaged](ChunkError::Damaged) out of use, so that the next copy that has its bytes writes it anew.
+    /// Removes it, unless the store has a place for it. Durable on return.
+    fn quarantine(&self, name: &ChunkName) -> Result<(), ChunkError> {
+        self.remove(std::slice::from_ref(name))
+    }
+
     /// Removes what nobody holds and nobody will remove: chunks written by a run that had lost its references
     /// meanwhile, and what crashes left under temporary names.
     ///

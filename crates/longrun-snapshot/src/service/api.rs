@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use longrun::store::{CommitError, StoreError};
+use longrun::store::{CommitError, PageTokenError, StoreError};
 use longrun::{
     Call, Caller, Code, CommandError, Engine, EngineBuilder, Found, Invalid, Operation, OperationId,
     OperationQuery, Page, ReadError, Resource, ResourceId, ResourceKey, ResourceList, ResourceOrder,
@@ -16,11 +16,13 @@ use super::{
     CreateSnapshotRequest, DeleteSnapshotRequest, GetSnapshotRequest, Limits, ListSnapshotOperationsRequest,
     ListSnapshotsRequest, OrderField, UpdateSnapshotRequest, Violations,
 };
-use crate::data::{self, BadId, ReadBackError, SnapshotId, Summary, SweepError, Swept, Verdict};
+use crate::data::{
+    self, BadId, ChunkError, ChunkStore, ReadBackError, SnapshotId, Summary, SweepError, Swept, Verdict,
+};
 use crate::operations::{
     CreateSnapshot, DeleteSnapshot, FindSnapshot, Finding, SnapshotMetadata, UpdateSnapshot, not_found,
 };
-use crate::plane::{DataPlane, blocking, chunk_error, chunk_name, item};
+use crate::plane::{DataPlane, blocking, chunk_error, chunk_name, is_chunk, item};
 use crate::snapshot::Snapshot;
 use crate::steps::{CopyDisk, Grace, RemoveSnapshot, StopOnDrop, VerifyCopy};
 
@@ -144,6 +146,8 @@ pub struct Verification {
     pub damage: Option<String>,
     /// The operation that put it on record, if that changed the snapshot.
     pub operation: Option<Operation>,
+    /// Why it could not be put on record, for example because the snapshot is being deleted. Verify it again later.
+    pub unrecorded: Option<SubmitError>,
 }
 
 /// What a [collection](SnapshotService::collect) has removed.
@@ -206,7 +210,9 @@ impl SnapshotService {
         let Ok(folder) = ResourceId::new(&request.folder_id) else { return Ok(nothing()) };
         self.permit(caller, &folder, Action::Read)?;
         if wanted.filter.is_nothing() {
-            return Ok(nothing());
+            // No page of such a list has a next one.
+            let foreign = || ReadError::PageToken(PageTokenError::NotOurs).into();
+            return if wanted.page.token.is_empty() { Ok(nothing()) } else { Err(foreign()) };
         }
         let order = match wanted.order_by.field {
             OrderField::Id => ResourceOrder::Id,
@@ -314,8 +320,17 @@ impl SnapshotService {
         let (chunks, id) = (Arc::clone(&self.plane.chunks), data_id(&found.row.key.id)?);
         let stop = Arc::new(AtomicBool::new(false));
         let _stop_on_drop = StopOnDrop(Arc::clone(&stop));
-        let read = move || data::verify_all(&*chunks, &id, &mut |_| !stop.load(Ordering::Relaxed));
-        let (verdict, damage) = match blocking(read).await? {
+        let _turn = self.plane.turn().await;
+        let read = move || {
+            let verdict = data::verify_all(&*chunks, &id, &mut |_| !stop.load(Ordering::Relaxed));
+            if let Ok(verdict) = &verdict {
+                quarantine(&*chunks, verdict);
+            }
+            let storage_size = data::inspect(&*chunks, &id).ok().map(|found| found.summary.stored_bytes);
+            (verdict, storage_size)
+        };
+        let (verdict, storage_size) = blocking(read).await?;
+        let (verdict, damage) = match verdict {
             Ok(verdict) if verdict.damaged == 0 => (Some(verdict), None),
             Ok(verdict) => {
                 let damage = describe(&verdict);
@@ -328,13 +343,18 @@ impl SnapshotService {
             ResourceStatus::Ready => damage.is_some(),
             _ => damage != found.body.damage || damage.is_none(),
         };
-        let mut operation = None;
+        let (mut operation, mut unrecorded) = (None, None);
         if is_news {
-            let finding = Finding { snapshot_id: request.snapshot_id.clone(), damage: damage.clone() };
-            let call = Call::by(caller.clone());
-            operation = Some(self.engine.submit::<FindSnapshot>(&finding, call).await?);
+            let (snapshot_id, revision) = (request.snapshot_id.clone(), found.row.revision.0);
+            let finding = Finding { snapshot_id, damage: damage.clone(), revision, storage_size };
+            match self.engine.submit::<FindSnapshot>(&finding, Call::by(caller.clone())).await {
+                Ok(recorded) => operation = Some(recorded),
+                // It is gone, or has changed: what was read is not what is there.
+                Err(error @ SubmitError::Refused(_)) => return Err(error.into()),
+                Err(error) => unrecorded = Some(error),
+            }
         }
-        Ok(Verification { verdict, damage, operation })
+        Ok(Verification { verdict, damage, operation, unrecorded })
     }
 
     /// Gives the disk back as a sparse raw file, in place of a file of that name.
@@ -372,6 +392,7 @@ impl SnapshotService {
         loop {
             let orphans = self.engine.orphans(after.as_ref(), COLLECTED_AT_ONCE).await?;
             let Some(last) = orphans.last().cloned() else { return Ok(removed) };
+            let orphans: Vec<_> = orphans.into_iter().filter(|orphan| is_chunk(&orphan.item)).collect();
             let names = orphans.iter().map(|orphan| chunk_name(&orphan.item, orphan.incarnation));
             let names = names.collect::<Result<Vec<_>, _>>()?;
             let chunks = Arc::clone(&self.plane.chunks);
@@ -488,6 +509,18 @@ fn folder_of(operation: &Operation) -> Option<ResourceId> {
 fn data_id(id: &ResourceId) -> Result<SnapshotId, ServiceError> {
     let invalid = |error: BadId| ReadError::Invalid(Invalid::new("snapshot_id", error.to_string()));
     Ok(id.as_str().parse().map_err(invalid)?)
+}
+
+/// Takes damaged chunks out of use, so that the next copy that has them writes them anew.
+fn quarantine(chunks: &dyn ChunkStore, verdict: &Verdict) {
+    for place in &verdict.places {
+        // Read again: it may have been the reading that failed.
+        if let Err(ChunkError::Damaged { .. }) = chunks.get(&place.name)
+            && let Err(error) = chunks.quarantine(&place.name)
+        {
+            tracing::error!(%error, chunk = %place.name, "a damaged chunk could not be taken out of use");
+        }
+    }
 }
 
 fn describe(verdict: &Verdict) -> String {

@@ -1,6 +1,6 @@
 //! The step that copies a disk into the chunk store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -74,6 +74,10 @@ impl Step for CopyDisk {
         let run: RunName = format!("{}-{}", token.epoch, token.attempt).parse()?;
         let stop = Arc::new(AtomicBool::new(false));
         let _stop_on_drop = StopOnDrop(Arc::clone(&stop));
+        let _turn = tokio::select! {
+            turn = self.0.turn() => turn,
+            reason = cx.stopped() => return Err(stopped(reason)),
+        };
         let at_work = self.0.write_to(&input.snapshot_id).await;
         let ends = match self.open(&at_work, &input, &run, cx.checkpoint()?).await? {
             Err(CopyError::Lost { snapshot, why }) => {
@@ -147,19 +151,20 @@ impl Copy<'_> {
         let (mut saved_at, mut unsaved) = (Instant::now(), 0);
         let (mut reader, mut next) = self.read(reader).await?;
         while let Some(batch) = next {
-            let copied_bytes = batch.chunk_bytes();
+            // Zeros are read and not kept; holes are not read and fill up chunks.
+            let passed_bytes = batch.bytes_read().max(batch.chunk_bytes());
             // While this batch is stored the next one is read. More than these two are never in memory.
             let (read, stored) = tokio::join!(self.read(reader), self.store(writer, batch));
             let cursor;
             (writer, cursor) = stored?;
-            unsaved += copied_bytes;
+            unsaved += passed_bytes;
             self.cx.report(cursor.offset(), disk_size, ProgressUnit::Bytes);
             if unsaved >= CHECKPOINT_BYTES || saved_at.elapsed() >= CHECKPOINT_EVERY {
                 self.cx.save(&cursor).await?;
                 (saved_at, unsaved) = (Instant::now(), 0);
             }
             if let Some(rate) = &mut rate {
-                let pause = rate.passed(copied_bytes, began.elapsed());
+                let pause = rate.passed(passed_bytes, began.elapsed());
                 tokio::select! {
                     reason = self.cx.stopped() => return Err(stopped(reason)),
                     () = tokio::time::sleep(pause) => {}
@@ -189,13 +194,17 @@ impl Copy<'_> {
     async fn store(&self, mut writer: CopyWriter, batch: Batch) -> Result<(CopyWriter, Cursor), StepError> {
         let digests: Vec<_> = batch.digests().into_iter().collect();
         let items: Vec<_> = digests.iter().map(item).collect::<Result<_, _>>()?;
-        let lives = self.references.take(&items).await?.into_iter().map(incarnation);
+        let taken = self.references.take(&items).await?;
+        let confirmed = digests.iter().zip(&taken).filter(|(_, taken)| taken.confirmed);
+        let confirmed: BTreeSet<Digest> = confirmed.map(|(digest, _)| *digest).collect();
+        let lives = taken.into_iter().map(|taken| incarnation(taken.incarnation));
         let lives: Vec<Incarnation> = lives.collect::<Result<_, _>>()?;
         let incarnations: BTreeMap<_, _> = digests.into_iter().zip(lives).collect();
         let stop = Arc::clone(&self.stop);
         let (writer, cursor) = self
             .at_work(move || {
-                let cursor = writer.store(&batch, &incarnations, &stop);
+                let trusted = |digest: &Digest| confirmed.contains(digest);
+                let cursor = writer.store_trusting(&batch, &incarnations, &trusted, &stop);
                 (writer, cursor)
             })
             .await?;

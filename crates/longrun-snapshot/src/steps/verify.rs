@@ -5,17 +5,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use longrun::{
-    Code, ProgressUnit, ResourceStatus, Step, StepContext, StepError, StepPolicy, StepResult, UndoContext,
-    UndoResult, Undoable, async_trait,
+    Code, ProgressUnit, References, ResourceStatus, Step, StepContext, StepError, StepPolicy, StepResult,
+    UndoContext, UndoResult, Undoable, async_trait,
 };
 
 use super::{Copied, CopyDisk, StopOnDrop, stopped};
-use crate::data::{self, ReadBackError};
-use crate::plane::{DataPlane, read_back_error};
+use crate::data::{self, ManifestEntry, ManifestReader, ReadBackError, SnapshotId};
+use crate::plane::{DataPlane, blocking, chunk_error, item, read_back_error};
 use crate::snapshot::Snapshot;
 
-/// Reads back every chunk that the copy has written, and the manifest. Chunks that were in the store already were read back
-/// by the copy that wrote them. It changes nothing.
+/// Reads back every chunk that the copy has written, or found without a confirmation that somebody has read it back, and the
+/// manifest; then confirms them. It changes nothing else.
 pub(crate) struct VerifyCopy(pub(crate) DataPlane);
 
 #[async_trait]
@@ -31,14 +31,16 @@ impl Step for VerifyCopy {
 
     async fn run(&self, cx: &StepContext<()>, (copied, draft): (Copied, Snapshot)) -> StepResult<Snapshot> {
         let references = cx.references::<Snapshot>(&draft.id)?;
+        let _turn = tokio::select! {
+            turn = self.0.turn() => turn,
+            reason = cx.stopped() => return Err(stopped(reason)),
+        };
         let (stop, reached) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let verify = {
             let (chunks, id) = (Arc::clone(&self.0.chunks), copied.snapshot_id.clone());
             let (stop, reached) = (Arc::clone(&stop), Arc::clone(&reached));
             move || {
-                let began =
-                    |life: &data::Incarnation| life.as_str().parse().is_ok_and(|life| references.began(life));
-                data::verify_fresh(&*chunks, &id, &began, &mut |offset| {
+                data::verify_fresh(&*chunks, &id, &|_| false, &mut |offset| {
                     reached.store(offset, Ordering::Relaxed);
                     !stop.load(Ordering::Relaxed)
                 })
@@ -63,6 +65,7 @@ impl Step for VerifyCopy {
                 StepError::unknown(Code::DataLoss, "the copy reads back as something else").permanent()
             );
         }
+        self.confirm(&references, &copied.snapshot_id).await?;
         Ok(Snapshot { status: ResourceStatus::Ready, storage_size: copied.storage_size, ..draft })
     }
 
@@ -73,5 +76,37 @@ impl Step for VerifyCopy {
         _outcome: Undoable<Snapshot, ()>,
     ) -> UndoResult {
         Ok(())
+    }
+}
+
+/// Chunks that are confirmed at once.
+const CONFIRMED_AT_ONCE: usize = 1024;
+
+impl VerifyCopy {
+    /// Tells those who come to share the chunks that they were found whole.
+    async fn confirm(&self, references: &References, snapshot: &SnapshotId) -> Result<(), StepError> {
+        let (chunks, id) = (Arc::clone(&self.0.chunks), snapshot.clone());
+        let opened = blocking(move || ManifestReader::open(&*chunks, &id)).await?;
+        let mut reader = opened.map_err(|error| chunk_error(&error))?;
+        loop {
+            let (given_back, entries) = blocking(move || {
+                let fresh =
+                    |entry: &Result<ManifestEntry, _>| entry.as_ref().map_or(true, |entry| entry.fresh);
+                let entries = reader.by_ref().filter(fresh).take(CONFIRMED_AT_ONCE);
+                let entries = entries.collect::<Result<Vec<_>, data::ChunkError>>();
+                (reader, entries)
+            })
+            .await?;
+            reader = given_back;
+            let entries = entries.map_err(|error| chunk_error(&error))?;
+            if entries.is_empty() {
+                return Ok(());
+            }
+            let mut found = Vec::with_capacity(entries.len());
+            for ManifestEntry { name, .. } in entries {
+                found.push((item(&name.digest)?, name.incarnation.as_str().parse()?));
+            }
+            references.confirm(&found).await?;
+        }
     }
 }

@@ -160,6 +160,10 @@ impl ChunkStore for Doubled {
         self.switch.around(Verb::Sync, || self.inner.sync(names))
     }
 
+    fn quarantine(&self, name: &ChunkName) -> Result<(), ChunkError> {
+        self.inner.quarantine(name)
+    }
+
     fn remove(&self, names: &[ChunkName]) -> Result<(), ChunkError> {
         self.switch.around(Verb::Remove, || self.inner.remove(names))
     }

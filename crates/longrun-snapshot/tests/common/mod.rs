@@ -255,7 +255,14 @@ pub(crate) async fn status(service: &SnapshotService, id: &ResourceId) -> Option
     service.engine().resource::<Snapshot>(id).await.unwrap().map(|found| found.row.status)
 }
 
+/// A chunk file, or where it was put when it was found damaged.
+pub(crate) fn where_it_is(path: &Path) -> PathBuf {
+    let damaged = path.ancestors().nth(3).unwrap().join("damaged").join(path.file_name().unwrap());
+    if damaged.exists() { damaged } else { path.to_owned() }
+}
+
 pub(crate) fn flip_last_byte(path: &Path) {
+    let path = &where_it_is(path);
     let mut bytes = std::fs::read(path).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(path, bytes).unwrap();

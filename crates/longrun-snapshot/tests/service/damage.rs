@@ -9,6 +9,7 @@ use longrun_snapshot::{Snapshot, SnapshotService};
 use crate::common::chunks::{Door, Verb, When};
 use crate::common::{
     Lab, call, caller, create_of, delete_of, done, flip_last_byte, get_of, made, made_by, millis, noise,
+    where_it_is,
 };
 
 async fn prepared(lab: &Lab) -> (SnapshotService, Snapshot) {
@@ -106,7 +107,7 @@ async fn other_damage_replaces_what_is_on_record() {
     let (path, _) = last_chunk(&lab);
     flip_last_byte(&path);
     let (first, _) = verify(&service, &snapshot).await;
-    std::fs::remove_file(&path).unwrap();
+    std::fs::remove_file(where_it_is(&path)).unwrap();
     let (second, operation) = verify(&service, &snapshot).await;
     assert_ne!(first, second);
     assert!(operation.is_some());
@@ -191,4 +192,20 @@ async fn a_snapshot_that_is_deleted_while_it_is_read_is_not_called_damaged() {
         let error = reading.await.unwrap().unwrap_err();
         assert!(matches!(error.code(), Code::NotFound | Code::Aborted), "{error:?}");
     }
+}
+
+/// A chunk that was found damaged is not used again: the next snapshot of the same bytes writes it anew, which mends both.
+#[tokio::test(start_paused = true)]
+async fn a_damaged_chunk_is_written_anew_by_the_next_copy() {
+    let lab = Lab::new();
+    let (service, snapshot) = prepared(&lab).await;
+    let (path, _) = last_chunk(&lab);
+    flip_last_byte(&path);
+    assert!(verify(&service, &snapshot).await.0.is_some());
+    assert_eq!(get(&service, &snapshot).await.status, ResourceStatus::Error);
+    let second = made(&service, &create_of("disk-1")).await;
+    assert_eq!(verify(&service, &second).await, (None, None));
+    assert!(lab.restored(&service, &second.id).await == std::fs::read(lab.image("disk-1")).unwrap());
+    assert_eq!(verify(&service, &snapshot).await.0, None);
+    assert_eq!(get(&service, &snapshot).await, snapshot);
 }

@@ -51,6 +51,8 @@ pub enum Record {
         incarnation: Incarnation,
         /// How many references it has.
         references: u64,
+        /// Whether it is known to be there.
+        confirmed: bool,
     },
     /// A reference to an item, in this life, under the key [`REFERENCE_KEY`].
     Reference(Incarnation),
@@ -118,8 +120,8 @@ impl Form {
             Self::Number => Record::Number(record::decode_number(bytes)?),
             Self::Secret => Record::Secret(record::decode_secret(bytes)?),
             Self::Item => {
-                let Item { incarnation, references } = record::decode_item(bytes)?;
-                Record::Item { incarnation, references }
+                let Item { incarnation, references, confirmed } = record::decode_item(bytes)?;
+                Record::Item { incarnation, references, confirmed }
             }
             Self::Reference => Record::Reference(record::decode_reference(REFERENCE_KEY, bytes)?),
         })
@@ -153,7 +155,9 @@ impl Record {
             Self::Ledger(entry) => record::encode_ledger(&entry),
             Self::Number(number) => record::encode_number(number),
             Self::Secret(secret) => record::encode_secret(&secret),
-            Self::Item { incarnation, references } => record::encode_item(&Item { incarnation, references }),
+            Self::Item { incarnation, references, confirmed } => {
+                record::encode_item(&Item { incarnation, references, confirmed })
+            }
             Self::Reference(incarnation) => record::encode_reference(REFERENCE_KEY, incarnation),
         }
     }

@@ -9,7 +9,7 @@ use super::bench::Bench;
 use super::sample::{Draft, Live, creates, deletes, operation_id, resource_key};
 use super::{StoreFixture, wait};
 use crate::error::{CommitError, Conflict};
-use crate::items::{Dropped, Holder};
+use crate::items::{Dropped, Holder, Taken};
 
 fn item(n: u8) -> ItemKey {
     // A zero in the id, which must not be taken for the end of a part of a key.
@@ -24,19 +24,14 @@ fn holder(bench: &Bench<'_>, operation: OperationId, resource: &str) -> Holder {
     Holder { fence: bench.fence, operation, resource: resource_key(resource) }
 }
 
-fn take(
-    bench: &Bench<'_>,
-    of: &Holder,
-    numbers: &[u8],
-    fresh: u128,
-) -> Result<Vec<Incarnation>, CommitError> {
+fn take(bench: &Bench<'_>, of: &Holder, numbers: &[u8], fresh: u128) -> Result<Vec<Taken>, CommitError> {
     let items = items(numbers.iter().copied());
     wait(bench.store().take_references(of.clone(), items, Incarnation(fresh)))
 }
 
 #[track_caller]
 fn taken(bench: &Bench<'_>, of: &Holder, numbers: &[u8], fresh: u128) -> Vec<u128> {
-    take(bench, of, numbers, fresh).unwrap().into_iter().map(|incarnation| incarnation.0).collect()
+    take(bench, of, numbers, fresh).unwrap().into_iter().map(|taken| taken.incarnation.0).collect()
 }
 
 fn drop_some(bench: &Bench<'_>, of: &Holder, limit: usize) -> Result<Dropped, CommitError> {
@@ -233,4 +228,35 @@ pub fn racing_takes_and_drops_keep_the_count(fixture: &mut dyn StoreFixture) {
             .iter()
             .all(|orphan| lives(&bench, orphan.item.id.as_bytes()[1]) != Some(orphan.incarnation.0))
     );
+}
+
+/// Who takes a confirmed item is told so, for as long as that life lasts; a confirmation of another life counts for nothing.
+pub fn what_is_confirmed_is_told_for_one_life(fixture: &mut dyn StoreFixture) {
+    let mut bench = Bench::new(fixture);
+    let (_, mut a) = making(&bench, 1, "a");
+    let (_, mut b) = making(&bench, 2, "b");
+    let confirmed = |bench: &Bench<'_>, of: &Holder, numbers: &[u8]| -> Vec<bool> {
+        take(bench, of, numbers, 99).unwrap().iter().map(|taken| taken.confirmed).collect()
+    };
+    let confirm = |bench: &Bench<'_>, of: &Holder, n: u8, life: u128| {
+        wait(bench.store().confirm_items(of.clone(), vec![(item(n), Incarnation(life))]))
+    };
+    taken(&bench, &a, &[1, 2], 10);
+    assert_eq!(confirmed(&bench, &a, &[1, 2]), [false, false]);
+    confirm(&bench, &a, 1, 10).unwrap();
+    confirm(&bench, &a, 2, 11).unwrap();
+    confirm(&bench, &a, 3, 10).unwrap();
+    for _ in 0..2 {
+        assert_eq!(confirmed(&bench, &a, &[1, 2]), [true, false]);
+        assert_eq!(confirmed(&bench, &b, &[1, 2]), [true, false]);
+        bench.restart();
+        (a.fence, b.fence) = (bench.fence, bench.fence);
+    }
+    // Of those who hold something only: not by others.
+    let other = Holder { operation: operation_id(7), ..a.clone() };
+    assert!(matches!(confirm(&bench, &other, 2, 10), Err(CommitError::Conflict(Conflict::Resource { .. }))));
+    drop_all(&bench, &a);
+    assert_eq!(confirmed(&bench, &b, &[1]), [true], "it lives on");
+    drop_all(&bench, &b);
+    assert_eq!(confirmed(&bench, &a, &[1]), [false], "another life");
 }

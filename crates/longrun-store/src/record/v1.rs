@@ -837,6 +837,7 @@ pub(super) struct Ledger<'a> {
 pub(super) struct Item {
     pub(super) incarnation: [u8; 16],
     pub(super) references: u64,
+    pub(super) confirmed: bool,
 }
 
 #[derive(Encode, BorrowDecode)]

@@ -8,7 +8,7 @@ use longrun::core::{Execution, Fence, Operation, OperationId, ResourceKey, Revis
 use longrun::{Incarnation, ItemKey, OperationQuery, Orphan, async_trait};
 use longrun_store::{
     Capabilities, Commit, CommitError, Dropped, Due, Holder, KvStore, LedgerEntry, Position, Purge, Purged,
-    ResourceQuery, Slice, Store, StoreError,
+    ResourceQuery, Slice, Store, StoreError, Taken,
 };
 
 use super::facts::{Fact, Teller};
@@ -81,8 +81,16 @@ impl Store for EarlyAck {
         holder: Holder,
         items: Vec<ItemKey>,
         fresh: Incarnation,
-    ) -> Result<Vec<Incarnation>, CommitError> {
+    ) -> Result<Vec<Taken>, CommitError> {
         self.store.take_references(holder, items, fresh).await
+    }
+
+    async fn confirm_items(
+        &self,
+        holder: Holder,
+        items: Vec<(ItemKey, Incarnation)>,
+    ) -> Result<(), CommitError> {
+        self.store.confirm_items(holder, items).await
     }
 
     async fn drop_references(&self, holder: Holder, limit: usize) -> Result<Dropped, CommitError> {

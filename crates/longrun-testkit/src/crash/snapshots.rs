@@ -1,8 +1,8 @@
 //! `crash snapshots`: the snapshot service killed at its system calls, one after the other.
 //!
 //! Small disks that have a chunk in common; a create, a delete, and two creates and a delete at the same time. strace kills the
-//! process at the first, the second, the third … call of each sort in some thread, until it runs through untouched: so
-//! every call of every thread has its turn. Then a new process lets the engine finish, and looks: each READY snapshot gives
+//! process when a thread makes its first, its second, its third … call of each sort, until it runs through untouched. Calls are
+//! counted in each thread by itself, so the one that comes to the number first is hit. Then a new process lets the engine finish, and looks: each READY snapshot gives
 //! its disk back, after a collection nothing is left over in the chunk folder, and every index and count agrees.
 
 use std::collections::BTreeSet;

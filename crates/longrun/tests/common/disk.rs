@@ -8,7 +8,7 @@ use longrun::store::faulty::FaultyKv;
 use longrun::store::{
     Batch, Capabilities, Commit, CommitError, Direction, Dropped, Due, Entry, Holder, KeyRange, Kv,
     KvCapabilities, KvError, LedgerEntry, MemoryKv, Position, Purge, Purged, ResourceQuery, Slice, Store,
-    StoreError, Table,
+    StoreError, Table, Taken,
 };
 use longrun::{
     Incarnation, ItemKey, Operation, OperationId, OperationQuery, Orphan, ResourceKey, Row, Timestamp,
@@ -226,8 +226,16 @@ impl Store for SlowStore {
         holder: Holder,
         items: Vec<ItemKey>,
         fresh: Incarnation,
-    ) -> Result<Vec<Incarnation>, CommitError> {
+    ) -> Result<Vec<Taken>, CommitError> {
         self.store.take_references(holder, items, fresh).await
+    }
+
+    async fn confirm_items(
+        &self,
+        holder: Holder,
+        items: Vec<(ItemKey, Incarnation)>,
+    ) -> Result<(), CommitError> {
+        self.store.confirm_items(holder, items).await
     }
 
     async fn drop_references(&self, holder: Holder, limit: usize) -> Result<Dropped, CommitError> {

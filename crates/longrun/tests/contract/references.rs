@@ -88,7 +88,7 @@ impl Step for Push {
     async fn run(&self, cx: &StepContext<()>, (image, make): (Image, Make)) -> StepResult<Image> {
         let references = cx.references::<Image>(&image.id)?;
         let keys: Vec<_> = image.layers.iter().map(|n| layer(*n)).collect();
-        let incarnations = references.take(&keys).await?;
+        let incarnations = references.take(&keys).await?.iter().map(|taken| taken.incarnation).collect();
         tokio::time::sleep(millis(make.slow)).await;
         Self::put(&self.0, &image.layers, incarnations);
         if make.fails {

@@ -121,12 +121,24 @@ impl CopyWriter {
         incarnations: &BTreeMap<Digest, Incarnation>,
         stop: &AtomicBool,
     ) -> Result<Cursor, CopyError> {
+        self.store_trusting(batch, incarnations, &|_| true, stop)
+    }
+
+    /// The same, where chunks that are in the store already are trusted only if `trusted` says so: the others count as
+    /// [fresh](ManifestEntry::fresh), as nobody is known to have read them back.
+    pub fn store_trusting(
+        &mut self,
+        batch: &Batch,
+        incarnations: &BTreeMap<Digest, Incarnation>,
+        trusted: &(dyn Fn(&Digest) -> bool + Sync),
+        stop: &AtomicBool,
+    ) -> Result<Cursor, CopyError> {
         self.guarded(|writer| {
             if batch.start != writer.cursor.offset || batch.geometry != writer.geometry {
                 return Err(CopyError::OutOfOrder { expected: writer.cursor.offset, found: batch.start });
             }
             if !batch.chunks.is_empty() {
-                let stored = writer.store_chunks(&batch.chunks, incarnations, stop)?;
+                let stored = writer.store_chunks(&batch.chunks, incarnations, trusted, stop)?;
                 writer.append_entries(&batch.chunks, stored)?;
             }
             writer.cursor.offset = batch.offset;
@@ -171,6 +183,7 @@ impl CopyWriter {
         &self,
         chunks: &[BatchChunk],
         incarnations: &BTreeMap<Digest, Incarnation>,
+        trusted: &(dyn Fn(&Digest) -> bool + Sync),
         stop: &AtomicBool,
     ) -> Result<BTreeMap<Digest, Stored>, CopyError> {
         let mut distinct = BTreeMap::new();
@@ -184,7 +197,7 @@ impl CopyWriter {
         let store = &*self.chunks;
         let stored = in_parallel(&distinct, self.workers, stop, |(name, plain)| {
             Ok(match store.find(name)? {
-                Some(stored_bytes) => (stored_bytes, false),
+                Some(stored_bytes) => (stored_bytes, !trusted(&name.digest)),
                 None => (store.put(name, plain)?, true),
             })
         });
