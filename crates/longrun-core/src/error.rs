@@ -71,7 +71,7 @@ pub enum PlanError {
     Status(#[from] IllegalStatusMove),
 }
 
-/// A move of a resource's status that is not in the table of design section 5.2 (C21).
+/// A move of a resource's status that is not in the table of `ResourceStatus::check_move` (C21).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a resource cannot go from {} to {}", name(*.from), name(*.to))]
 pub struct IllegalStatusMove {

@@ -485,16 +485,27 @@ impl Execution {
             rollback_cause: None,
             progress: None,
             blocked: Vec::new(),
+            interventions: Vec::new(),
         };
         match &self.state {
             State::Active(work) => {
+                operation.interventions.clone_from(&work.interventions);
                 operation.rollback_cause = work.rollback.as_ref().map(|rollback| rollback.cause.clone());
                 operation.progress = work.progress();
                 operation.blocked = work.blocked();
             }
-            State::Done(finished, _) => operation.outcome = Some(finished.outcome.clone()),
+            State::Done(finished, _) => {
+                operation.outcome = Some(finished.outcome.clone());
+                operation.interventions.clone_from(&finished.interventions);
+            }
         }
         operation
+    }
+
+    /// The time by which to judge what is due. The clock may have been set back; what was due at the time of acceptance is
+    /// due all the same.
+    fn not_before_acceptance(&self, now: Timestamp) -> Timestamp {
+        now.max(self.header.created_at)
     }
 
     /// When the engine should look at it next: the time under which the store keeps it among those that are due.
@@ -576,10 +587,11 @@ impl Work {
         if self.rollback.is_some() { Stage::RollingBack } else { Stage::Accepted }
     }
 
-    /// The progress of the first step that reports one and is not done; else the last that did.
+    /// The progress of the first step that runs, or is to run again, and told one. Nothing of steps that are over, nor
+    /// of a way that is being undone: it would look as if it were still true.
     fn progress(&self) -> Option<Progress> {
-        let running = self.sets.running.iter().find_map(|step| self.steps[step.place()].progress);
-        running.or_else(|| self.steps.iter().rev().find_map(|step| step.progress))
+        let under_way = self.sets.running.union(&self.sets.waiting_again);
+        under_way.filter(|_| self.rollback.is_none()).find_map(|step| self.steps[step.place()].progress)
     }
 
     fn blocked(&self) -> Vec<Blocked> {

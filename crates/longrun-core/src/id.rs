@@ -78,6 +78,14 @@ impl OperationId {
         Self(prefix.generate(now, random))
     }
 
+    /// The time that it orders by, in whole milliseconds.
+    pub fn time(self) -> Timestamp {
+        let digit = |byte: &u8| DIGITS.iter().position(|digit| digit == byte).unwrap_or_default() as u128;
+        let bits = self.0[ID_PREFIX_CHARS..].iter().fold(0, |bits, byte| bits << 5 | digit(byte));
+        let millis = i64::try_from(bits >> RANDOM_BITS).unwrap_or(i64::MAX);
+        Timestamp::from_unix_millis(millis).unwrap_or(Timestamp::MAX)
+    }
+
     /// Checks the text of an id.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let invalid =
@@ -302,6 +310,19 @@ mod tests {
 
     fn at(millis: i64) -> Timestamp {
         Timestamp::from_unix_millis(millis).unwrap()
+    }
+
+    #[test]
+    fn an_operation_id_tells_its_time() {
+        let prefix = IdPrefix::new("opr").unwrap();
+        for millis in [0, 1, 1_800_000_000_000, (1 << MILLIS_BITS) - 1] {
+            for random in [0, 1, u64::MAX] {
+                assert_eq!(OperationId::generate(prefix, at(millis), random).time(), at(millis));
+            }
+        }
+        for text in ["zzz00000000000000000", "zzzvvvvvvvvvvvvvvvvv"] {
+            assert!(OperationId::parse(text).unwrap().time() >= at(0));
+        }
     }
 
     #[test]

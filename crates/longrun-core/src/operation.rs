@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::execution::{Blocked, Header};
+use crate::execution::{Blocked, Header, Intervention};
 use crate::id::{Caller, KindName, OperationId, Revision};
 use crate::payload::{Payload, Progress};
 use crate::status::Status;
@@ -66,6 +66,7 @@ pub struct Operation {
     pub(crate) rollback_cause: Option<Status>,
     pub(crate) progress: Option<Progress>,
     pub(crate) blocked: Vec<Blocked>,
+    pub(crate) interventions: Vec<Intervention>,
 }
 
 impl Operation {
@@ -144,7 +145,7 @@ impl Operation {
         matches!(self.outcome, Some(Outcome::Abandoned(_)))
     }
 
-    /// How far its longest step has come, when that reports it.
+    /// How far the first of its steps has come that is under way and tells it. Nothing while it rolls back.
     pub const fn progress(&self) -> Option<Progress> {
         self.progress
     }
@@ -159,6 +160,15 @@ impl Operation {
     /// Steps that keep failing although they must not, for operators. Empty when nothing is wrong.
     pub fn blocked(&self) -> &[Blocked] {
         &self.blocked
+    }
+
+    /// What operators did about it: who, when, what and why, oldest first.
+    ///
+    /// Every step that was taken over and every abandonment is there. Of the retries of one operator the first and the
+    /// last stand for all, and when the record is full ([`INTERVENTIONS_MAX`](crate::limits::INTERVENTIONS_MAX)) retries
+    /// give way, the oldest first, or are left out. A retry that found nothing waiting changed nothing and is not there.
+    pub fn interventions(&self) -> &[Intervention] {
+        &self.interventions
     }
 }
 

@@ -58,7 +58,7 @@ impl ResourceStatus {
         }
     }
 
-    /// Checks a move against the table of design section 5.2; `None` stands for "does not exist".
+    /// Checks a move against the table of legal moves, which is this function; `None` stands for "does not exist".
     ///
     /// Staying where it is, is no move and always allowed, except for what does not exist.
     pub const fn check_move(from: Option<Self>, to: Option<Self>) -> Result<(), IllegalStatusMove> {

@@ -100,11 +100,28 @@ impl<'de> Deserialize<'de> for Code {
 /// Always within its limits: a longer message is cut and details beyond the limit are left out, because
 /// an error must never fail to be recorded for being too large.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Unbounded")]
 pub struct Status {
     code: Code,
     message: String,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     details: Vec<Payload>,
+}
+
+/// A status as others send it. It is within its limits once it is a [`Status`].
+#[derive(Deserialize)]
+#[serde(rename = "Status")]
+struct Unbounded {
+    code: Code,
+    message: String,
+    #[serde(default)]
+    details: Vec<Payload>,
+}
+
+impl From<Unbounded> for Status {
+    fn from(Unbounded { code, message, details }: Unbounded) -> Self {
+        details.into_iter().fold(Self::new(code, message), Self::with_detail)
+    }
 }
 
 impl Status {
@@ -182,5 +199,23 @@ mod tests {
         let status = Status::new(Code::Internal, "é".repeat(STATUS_MESSAGE_BYTES_MAX));
         assert!(status.message().len() <= STATUS_MESSAGE_BYTES_MAX);
         assert!(status.message().chars().all(|c| c == 'é'));
+    }
+
+    #[test]
+    fn a_status_from_outside_keeps_its_limits() {
+        let detail = |bytes: usize| {
+            let text = std::collections::BTreeMap::from([("text", "x".repeat(bytes))]);
+            Payload::encode("detail", "type.googleapis.com/test.Detail", &text).unwrap()
+        };
+        let details = vec![detail(1000), detail(STATUS_DETAILS_BYTES_MAX), detail(1000)];
+        let huge = Status { code: Code::Internal, message: "é".repeat(STATUS_MESSAGE_BYTES_MAX), details };
+        let read: Status = serde_json::from_str(&serde_json::to_string(&huge).unwrap()).unwrap();
+        assert!(read.message().len() <= STATUS_MESSAGE_BYTES_MAX);
+        assert_eq!(read.details(), [detail(1000), detail(1000)], "what does not fit is left out");
+        // Within its limits it is what it was.
+        let read_again: Status = serde_json::from_str(&serde_json::to_string(&read).unwrap()).unwrap();
+        assert_eq!(read_again, read);
+        let plain: Status = serde_json::from_str(r#"{"code":5,"message":"gone"}"#).unwrap();
+        assert_eq!(plain, Status::new(Code::NotFound, "gone"));
     }
 }

@@ -544,6 +544,31 @@ fn progress_told_once_stays_though_the_checkpoint_that_told_it_is_replaced() {
 }
 
 #[test]
+fn progress_is_that_of_the_step_under_way_and_of_nothing_that_is_over() {
+    let mut bench = Draft::of(&[&[], &[0], &[0]]).accept();
+    let save = |bench: &mut Bench, step: u16, done| {
+        let (attempt, checkpoint) = (bench.live.attempt(s(step)), json("x"));
+        bench.tell(Command::Checkpoint {
+            step: s(step),
+            attempt,
+            checkpoint,
+            progress: Some(progress(done)),
+        });
+    };
+    let shown = |bench: &Bench| bench.live.operation().progress();
+    save(&mut bench, 0, 99);
+    assert_eq!(shown(&bench), Some(progress(99)));
+    bench.done(0);
+    assert_eq!(shown(&bench), None, "a step that is done says nothing of those that run now");
+    save(&mut bench, 2, 7);
+    assert_eq!(shown(&bench), Some(progress(7)));
+    bench.fails(2, Applied::Unknown, AGAIN);
+    assert_eq!(shown(&bench), Some(progress(7)), "it goes on from there");
+    bench.cancel();
+    assert_eq!(shown(&bench), None, "nothing of it is true any more");
+}
+
+#[test]
 fn an_undo_gets_the_last_checkpoint() {
     let mut bench = Draft::chain(1).accept();
     bench.saves(0, "half").cancel().saves(0, "more").crash();
@@ -645,9 +670,10 @@ fn retries(by: &str, reason: &str) -> Command {
 }
 
 #[test]
-fn operators_can_retry_for_ever_and_leave_one_line() {
+fn operators_can_retry_for_ever_and_leave_two_lines() {
     let mut bench = Draft::chain(1).accept();
     bench.fails(0, Applied::Unknown, FINAL).undo_fails(0);
+    let first = bench.now.saturating_add(Duration::from_secs(1));
     for time in 0..3 * limits::INTERVENTIONS_MAX {
         bench.later(1).tell(retries("olga", &format!("time {time}")));
     }
@@ -659,7 +685,8 @@ fn operators_can_retry_for_ever_and_leave_one_line() {
     bench.later(1).tell(verb(Verb::Abandon));
     assert!(bench.live.operation().was_abandoned());
     let acts = &bench.live.finished().unwrap().interventions;
-    assert_eq!((acts.len(), acts[0].at, acts[0].reason.as_str()), (2, last, "time 191"));
+    let told: Vec<_> = acts[..2].iter().map(|act| (act.at, act.reason.as_str())).collect();
+    assert_eq!((acts.len(), told), (3, vec![(first, "time 0"), (last, "time 191")]));
 }
 
 /// As many undos that fail as there may run at the same time, and some more.
@@ -674,6 +701,25 @@ fn many_blocked() -> Bench {
         bench.undo_fails(step);
     }
     bench
+}
+
+#[test]
+fn c04_what_operators_did_can_be_read_before_and_after_the_end() {
+    let mut bench = Draft::chain(2).accept();
+    bench.done(0).fails(1, Applied::Unknown, FINAL).undo_fails(1).later(1).tell(retries("bob", "now"));
+    bench.undo_fails(1).later(1).tell(verb(Verb::MarkUndone(s(1)))).undo_fails(0);
+    let told = |bench: &Bench| {
+        let acts = bench.live.operation().interventions().to_vec();
+        acts.into_iter().map(|act| (act.at, act.by.to_string(), act.verb, act.reason)).collect::<Vec<_>>()
+    };
+    let mut expected = vec![
+        (t(1), "bob".to_owned(), Verb::RetryNow, "now".to_owned()),
+        (t(2), "olga".to_owned(), Verb::MarkUndone(s(1)), "ticket 12".to_owned()),
+    ];
+    assert_eq!(told(&bench), expected);
+    bench.tell(verb(Verb::Abandon));
+    expected.push((t(2), "olga".to_owned(), Verb::Abandon, "ticket 12".to_owned()));
+    assert_eq!(told(&bench), expected);
 }
 
 #[test]
@@ -805,6 +851,44 @@ fn s14_adopting_twice_without_anything_in_between_counts_each_crash_once() {
     let waiting = bench.picture();
     bench.crash();
     assert_eq!(bench.picture(), waiting, "nothing ran, so nothing was interrupted");
+}
+
+#[test]
+fn a_gentle_stop_is_no_interruption_however_often_it_happens() {
+    let mut run = Draft::of(&[&[], &[]]).accept();
+    let mut undo = Draft::of(&[&[], &[]]).accept();
+    undo.done(0).cancel().crash();
+    for stop in 0..3 * limits::INTERRUPTIONS_MAX {
+        for bench in [&mut run, &mut undo] {
+            let before = bench.next();
+            let events = bench.try_tell_at_rest(&Command::Leave).unwrap();
+            assert_eq!(events.len(), 2, "{stop}: {events:?}");
+            assert_eq!(
+                bench.live.due_at(),
+                Some(t(0)),
+                "it costs no change of its place, and is as old as before"
+            );
+            assert_eq!(bench.try_tell_at_rest(&Command::Leave).unwrap(), [], "once is enough");
+            // A clock that was set back since does not keep it waiting.
+            bench.at(-i64::from(stop)).crash();
+            assert_eq!(bench.next(), before, "{stop}: it goes on at once");
+        }
+        assert_eq!((run.live.phase(), undo.live.blocked()), (Phase::Pending, vec![]));
+        assert!(
+            run.store.journal.len() <= 3 && undo.store.journal.len() <= 6,
+            "they take each other's place"
+        );
+    }
+    // What a step did before it was stopped is not known.
+    run.cancel();
+    assert_eq!(run.live.undoable(s(0)), Some(Undoable::MayHaveRun(None)));
+    // Crashes count on from where they were.
+    let mut both = Draft::chain(1).accept();
+    both.crash().crash().try_tell_at_rest(&Command::Leave).unwrap();
+    both.crash();
+    assert_eq!(both.next().run, [s(0)]);
+    both.crash();
+    assert_eq!(both.next().run, [], "the third crash in a row waits");
 }
 
 #[test]

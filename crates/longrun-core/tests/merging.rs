@@ -369,6 +369,7 @@ enum Act {
     Save(u8, u16, Option<u8>),
     UndoFail(u8),
     Resume,
+    Leave,
     /// Rare, and hard.
     Done(u8),
     Undone(u8),
@@ -391,6 +392,7 @@ fn turns() -> impl Strategy<Value = Vec<Together>> {
         2 => (any::<u8>(), 2_u16..32_000, any::<Option<u8>>()).prop_map(|(a, b, c)| Act::Save(a, b, c)),
         12 => any::<u8>().prop_map(Act::UndoFail),
         8 => Just(Act::Resume),
+        4 => Just(Act::Leave),
         1 => any::<u8>().prop_map(Act::Done),
         1 => any::<u8>().prop_map(Act::Undone),
         1 => Just(Act::RetryNow),
@@ -437,6 +439,7 @@ fn command(bench: &Bench, act: &Act) -> Command {
         }
         Act::UndoFail(by) => bench.reports_undo(pick(&owed, by), Err(error(&format!("cannot {by}")))),
         Act::Resume => Command::Resume,
+        Act::Leave => Command::Leave,
         Act::Done(by) => bench.reports_done(pick(&next.run, by)),
         Act::Undone(by) => bench.reports_undo(pick(&owed, by), Ok(())),
         Act::RetryNow => verb(Verb::RetryNow),

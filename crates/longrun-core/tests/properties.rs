@@ -21,6 +21,7 @@ enum Act {
     Crash,
     CrashLoop,
     Resume,
+    Leave,
     Done(u8),
     Fail(u8, bool, bool),
     Save(u8, u8, Option<u8>),
@@ -37,6 +38,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         2 => Just(Act::Crash),
         1 => Just(Act::CrashLoop),
         2 => Just(Act::Resume),
+        1 => Just(Act::Leave),
         8 => any::<u8>().prop_map(Act::Done),
         3 => any::<(u8, bool, bool)>().prop_map(|(pick, maybe, again)| Act::Fail(pick, maybe, again)),
         3 => any::<(u8, u8, Option<u8>)>().prop_map(|(pick, value, done)| Act::Save(pick, value, done)),
@@ -123,6 +125,7 @@ fn perform(bench: &mut Bench, act: &Act) {
             return;
         }
         Act::Resume => Command::Resume,
+        Act::Leave => Command::Leave,
         Act::Done(by) => bench.reports_done(pick(&next.run, by, steps)),
         Act::Fail(by, maybe, again) => {
             let applied = if maybe { Applied::Unknown } else { Applied::No };

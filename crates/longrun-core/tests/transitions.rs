@@ -10,7 +10,7 @@ use longrun_core::{Applied, Blocked, Command, Event, StepReport, Verb};
 /// `again 0 maybe ~2s`: the run failed, may have had an effect, the next may start after 1 to 2 s of jitter.
 const TABLE: &str = r"
     # backlog: wake at the deadline; due at once
-    start 0#1 <= adopt resume resume-after-wait retry-now
+    start 0#1 <= adopt resume leave resume-after-wait retry-now
     decide DEADLINE_EXCEEDED, rolled-back <= resume-late
     ! stale 0#0 <= done fail-none-again fail-none-final fail-maybe-again fail-maybe-final
         .. save undo-ok undo-err
@@ -21,7 +21,7 @@ const TABLE: &str = r"
     ! reason <= mark-undone-no-reason abandon-no-reason
 
     # first step running: run 0, wake at the deadline; due at once
-    interrupted 0 now, start 0#2 <= adopt
+    interrupted 0 now, start 0#2 <= adopt leave
     - <= resume resume-after-wait retry-now
     decide DEADLINE_EXCEEDED <= resume-late
     done 0, start 1#1 <= done
@@ -39,7 +39,7 @@ const TABLE: &str = r"
     ! reason <= mark-undone-no-reason abandon-no-reason
 
     # two running: run 0 1, wake at the deadline; due at once
-    interrupted 0 now, interrupted 1 now, start 0#2, start 1#2 <= adopt
+    interrupted 0 now, interrupted 1 now, start 0#2, start 1#2 <= adopt leave
     - <= resume resume-after-wait retry-now
     decide DEADLINE_EXCEEDED <= resume-late
     done 0 <= done
@@ -57,7 +57,7 @@ const TABLE: &str = r"
     ! reason <= mark-undone-no-reason abandon-no-reason
 
     # waits to run again: wake ~2s; due when it wakes
-    - <= adopt resume
+    - <= adopt resume leave
     start 0#2 <= resume-after-wait
     decide DEADLINE_EXCEEDED <= resume-late
     ! stale 0#1 <= done fail-none-again fail-none-final fail-maybe-again fail-maybe-final
@@ -71,7 +71,7 @@ const TABLE: &str = r"
     ! reason <= mark-undone-no-reason abandon-no-reason
 
     # last step running: run 1, wake at the deadline; due at once
-    interrupted 1 now, start 1#2 <= adopt
+    interrupted 1 now, start 1#2 <= adopt leave
     - <= resume resume-after-wait retry-now
     decide DEADLINE_EXCEEDED <= resume-late
     done 1, succeeded <= done
@@ -89,7 +89,7 @@ const TABLE: &str = r"
     ! reason <= mark-undone-no-reason abandon-no-reason
 
     # past no return: running: run 1; due at once
-    interrupted 1 now, start 1#2 <= adopt
+    interrupted 1 now, start 1#2 <= adopt leave
     - <= resume resume-after-wait resume-late cancel retry-now
     done 1, start 2#1 <= done
     again 1 none ~2s <= fail-none-again fail-none-final
@@ -103,7 +103,7 @@ const TABLE: &str = r"
     ! reason <= mark-undone-no-reason abandon-no-reason
 
     # past no return: waits: wake ~2s; due when it wakes
-    - <= adopt resume cancel
+    - <= adopt resume leave cancel
     start 1#2 <= resume-after-wait resume-late
     ! stale 1#1 <= done fail-none-again fail-none-final fail-maybe-again fail-maybe-final
         .. save undo-stale
@@ -116,7 +116,7 @@ const TABLE: &str = r"
     abandon <= abandon
 
     # past no return: blocked: wake ~4s; due when it wakes; blocked step-1 after 2 failures: boom
-    - <= adopt resume cancel
+    - <= adopt resume leave cancel
     start 1#3 <= resume-after-wait resume-late
     ! stale 1#2 <= done fail-none-again fail-none-final fail-maybe-again fail-maybe-final
         .. save
@@ -130,7 +130,7 @@ const TABLE: &str = r"
     abandon <= abandon
 
     # past no return: running again: run 1; due at once
-    interrupted 1 now, start 1#3 <= adopt
+    interrupted 1 now, start 1#3 <= adopt leave
     - <= resume resume-after-wait resume-late cancel retry-now
     done 1, start 2#1 <= done
     again 1 maybe ~4s <= fail-none-again fail-none-final fail-maybe-again fail-maybe-final
@@ -146,6 +146,7 @@ const TABLE: &str = r"
     # past no return: interrupted twice: run 1; due at once
     interrupted 1 ~4s <= adopt
     - <= resume resume-after-wait resume-late cancel retry-now
+    interrupted 1 now, start 1#4 <= leave
     done 1, start 2#1 <= done
     again 1 maybe ~2s <= fail-none-again fail-none-final fail-maybe-again fail-maybe-final
     ! stale 1#4 <= done-other-run save-other-run
@@ -157,7 +158,7 @@ const TABLE: &str = r"
     ! reason <= mark-undone-no-reason abandon-no-reason
 
     # past no return: interrupted thrice: wake ~4s; due when it wakes
-    - <= adopt resume cancel
+    - <= adopt resume leave cancel
     start 1#4 <= resume-after-wait resume-late
     ! stale 1#3 <= done fail-none-again fail-none-final fail-maybe-again fail-maybe-final
         .. save
@@ -173,6 +174,7 @@ const TABLE: &str = r"
     # rolling back: a run still on: run 1, undo 0, stop; due at once
     failed 1 maybe, undo-interrupted 0 now <= adopt
     - <= resume resume-after-wait resume-late cancel retry-now
+    undo-interrupted 0 now <= leave
     done 1 <= done
     failed 1 none <= fail-none-again fail-none-final
     failed 1 maybe <= fail-maybe-again fail-maybe-final
@@ -185,7 +187,7 @@ const TABLE: &str = r"
     ! reason <= mark-undone-no-reason abandon-no-reason
 
     # rolling back: undoing: undo 1, stop; due at once
-    undo-interrupted 1 now <= adopt
+    undo-interrupted 1 now <= adopt leave
     - <= resume resume-after-wait resume-late cancel retry-now
     ! stale 1#1 <= done fail-none-again fail-none-final fail-maybe-again fail-maybe-final
         .. save undo-stale
@@ -197,7 +199,7 @@ const TABLE: &str = r"
     ! reason <= mark-undone-no-reason abandon-no-reason
 
     # rolling back: undo waits: stop, wake ~4s; due when it wakes
-    - <= adopt resume resume-after-wait resume-late cancel
+    - <= adopt resume leave resume-after-wait resume-late cancel
     ! stale 1#1 <= done fail-none-again fail-none-final fail-maybe-again fail-maybe-final
         .. save
     ! stale 1#2 <= done-other-run save-other-run undo-stale
@@ -212,7 +214,7 @@ const TABLE: &str = r"
     abandon <= abandon
 
     # rolling back: blocked: stop, wake ~8s; due when it wakes; blocked step-1 after 2 failures: cannot undo
-    - <= adopt resume resume-after-wait resume-late cancel
+    - <= adopt resume leave resume-after-wait resume-late cancel
     ! stale 1#1 <= done fail-none-again fail-none-final fail-maybe-again fail-maybe-final
         .. save
     ! stale 1#2 <= done-other-run save-other-run
@@ -228,7 +230,7 @@ const TABLE: &str = r"
     abandon <= abandon
 
     # rolled back: nothing; due never
-    - <= adopt resume resume-after-wait resume-late cancel
+    - <= adopt resume leave resume-after-wait resume-late cancel
     ! stale 1#0 <= done fail-none-again fail-none-final fail-maybe-again fail-maybe-final
         .. save undo-ok undo-err
     ! stale 1#1 <= done-other-run save-other-run undo-stale
@@ -237,7 +239,7 @@ const TABLE: &str = r"
         .. mark-undone-no-reason skip-undo skip-undo-wrong abandon abandon-no-reason
 
     # abandoned: nothing; due never
-    - <= adopt resume resume-after-wait resume-late cancel
+    - <= adopt resume leave resume-after-wait resume-late cancel
     ! stale 1#0 <= done fail-none-again fail-none-final fail-maybe-again fail-maybe-final
         .. save undo-ok undo-err
     ! stale 1#1 <= done-other-run save-other-run undo-stale
@@ -246,7 +248,7 @@ const TABLE: &str = r"
         .. mark-undone-no-reason skip-undo skip-undo-wrong abandon abandon-no-reason
 
     # abandoned past no return: nothing; due never
-    - <= adopt resume resume-after-wait resume-late cancel
+    - <= adopt resume leave resume-after-wait resume-late cancel
     ! stale 1#0 <= done fail-none-again fail-none-final fail-maybe-again fail-maybe-final
         .. save undo-ok undo-err
     ! stale 1#1 <= done-other-run save-other-run undo-stale
@@ -255,7 +257,7 @@ const TABLE: &str = r"
         .. mark-undone-no-reason skip-undo skip-undo-wrong abandon abandon-no-reason
 
     # succeeded: nothing; due never
-    - <= adopt resume resume-after-wait resume-late cancel
+    - <= adopt resume leave resume-after-wait resume-late cancel
     ! stale 1#0 <= done fail-none-again fail-none-final fail-maybe-again fail-maybe-final
         .. save undo-ok undo-err
     ! stale 1#1 <= done-other-run save-other-run undo-stale
@@ -399,6 +401,7 @@ fn commands(bench: &Bench, step: u16, wrong: u16) -> Vec<Cell> {
     vec![
         ("adopt", 0, Command::Adopt),
         ("resume", 0, Command::Resume),
+        ("leave", 0, Command::Leave),
         ("resume-after-wait", 20, Command::Resume),
         ("resume-late", DEADLINE, Command::Resume),
         ("done", 0, done(run)),

@@ -1,6 +1,7 @@
 //! The `longrun` program.
 
 mod demo;
+mod snapshot;
 
 use std::process::ExitCode;
 
@@ -18,6 +19,10 @@ struct Arguments {
 enum Command {
     /// Shows the engine at work on a real disk image: crash, resume, cancel, failure, repeat.
     Demo(demo::Arguments),
+    /// Looks at snapshots in a chunk folder, also while a server uses it: what is in them, whether they are whole, and the disk
+    /// back.
+    #[command(subcommand)]
+    Snapshot(snapshot::Command),
     /// Serves the demo over standard input and output, one JSON object a line.
     #[command(hide = true)]
     DemoServe(demo::ServeArguments),
@@ -34,6 +39,7 @@ async fn main() -> ExitCode {
         .init();
     let result = match arguments.command {
         Command::Demo(arguments) => demo::run(arguments).await,
+        Command::Snapshot(command) => snapshot::run(&command),
         Command::DemoServe(arguments) => demo::serve(arguments).await.map(|()| true),
     };
     match result {

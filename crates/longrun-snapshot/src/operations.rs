@@ -2,8 +2,8 @@
 
 use longrun::core::limits::{DESCRIPTION_CHARS_MAX, PAYLOAD_BYTES_MAX, STATUS_MESSAGE_BYTES_MAX};
 use longrun::{
-    Code, Found, IdPrefix, Invalid, Json, Kind, PlanBuilder, Planned, Resource, ResourceId, ResourceStatus,
-    Status, async_trait,
+    Code, EMPTY_TYPE, Found, IdPrefix, Invalid, Json, Kind, PlanBuilder, Planned, Resource, ResourceId,
+    ResourceStatus, Status, async_trait,
 };
 use serde::{Deserialize, Serialize};
 
@@ -146,7 +146,7 @@ pub struct DeleteSnapshot {
 impl Kind for DeleteSnapshot {
     const NAME: &'static str = "compute.snapshot.delete";
     const METADATA_TYPE: &'static str = "type.googleapis.com/yandex.cloud.compute.v1.DeleteSnapshotMetadata";
-    const RESPONSE_TYPE: &'static str = "type.googleapis.com/google.protobuf.Empty";
+    const RESPONSE_TYPE: &'static str = EMPTY_TYPE;
     type Request = DeleteSnapshotRequest;
     type Metadata = SnapshotMetadata;
     type Response = Empty;

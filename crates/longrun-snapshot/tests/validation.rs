@@ -443,6 +443,7 @@ fn snapshot(name: &str, description: &str, labels: Labels) -> Snapshot {
         product_ids: vec!["product".to_owned()],
         status: ResourceStatus::Ready,
         source_disk_id: "disk".to_owned(),
+        damage: None,
     }
 }
 

@@ -8,13 +8,15 @@ use longrun_core::{Entry, Execution, OperationId, Orphan, ResourceKey, Revision,
 use crate::codec::CodecError;
 use crate::error::StoreError;
 use crate::gate::Reading;
-use crate::kv::{self, Batch, Direction, KeyRange, Kv, Table};
+use crate::kv::{Batch, Direction, KeyRange, Kv, Table};
 use crate::layout;
 use crate::record::{self, Head};
 use crate::store::{Due, LedgerEntry, Position, Purge, Purged, Slice};
 
 /// Entries that are read at once.
 pub(crate) const SCAN_ENTRIES: usize = 512;
+/// Entries of a list that are read at once.
+const SLICE_ENTRIES: usize = 64;
 /// Most operations, and most idempotency entries, that one purge removes.
 const PURGE_MAX: usize = 10_000;
 /// Bytes of keys and values in the batch of one purge, nearly.
@@ -202,33 +204,42 @@ pub(crate) fn slice<T>(
     mut item: impl FnMut(&[u8]) -> Result<Option<T>, StoreError>,
 ) -> Result<Slice<T>, StoreError> {
     let mut range = KeyRange::prefix(prefix);
-    let after = after.map(|Position(rest)| [prefix, rest].concat());
+    let beyond = |range: &mut KeyRange, key| match direction {
+        Direction::Forward => range.from = Bound::Excluded(key),
+        Direction::Backward => range.to = Bound::Excluded(key),
+    };
+    if let Some(Position(rest)) = after {
+        beyond(&mut range, [prefix, rest].concat());
+    }
     let limit = limit.clamp(1, PAGE_SIZE_MAX);
-    let mut last: Option<kv::Entry> = None;
-    match (direction, after) {
-        (_, None) => {}
-        (Direction::Forward, Some(key)) => range.from = Bound::Excluded(key),
-        (Direction::Backward, Some(key)) => range.to = Bound::Excluded(key),
-    }
-    // One more than wanted tells whether anything follows.
-    let mut found = kv.scan(table, &range, direction, limit + 1)?;
-    let more = found.len() > limit;
-    found.truncate(limit);
-    let mut items = Vec::with_capacity(found.len());
-    for (key, value) in found {
-        let rest = key.get(prefix.len()..).unwrap_or_default();
-        match item(rest) {
-            Ok(item) => items.extend(item),
-            Err(StoreError::Unavailable(cause)) => return Err(StoreError::Unavailable(cause)),
-            Err(error) => {
-                let cause = std::error::Error::source(&error);
-                tracing::error!(%error, cause, table = table.name(), "left out of a list");
+    let (mut items, mut looked_at, mut last) = (Vec::new(), 0, None);
+    let position = |last: Option<Vec<u8>>| {
+        last.map(|key: Vec<u8>| Position(key.get(prefix.len()..).unwrap_or_default().to_vec()))
+    };
+    loop {
+        // A scan gives values too, and those of some tables are large: so a few at a time, and one more than wanted, which
+        // tells whether anything follows.
+        let wanted = (limit - looked_at).min(SLICE_ENTRIES);
+        let mut found = kv.scan(table, &range, direction, wanted + 1)?;
+        let more = found.len() > wanted;
+        found.truncate(wanted);
+        looked_at += found.len();
+        for (key, _) in found {
+            match item(key.get(prefix.len()..).unwrap_or_default()) {
+                Ok(item) => items.extend(item),
+                Err(StoreError::Unavailable(cause)) => return Err(StoreError::Unavailable(cause)),
+                Err(error) => {
+                    let cause = std::error::Error::source(&error);
+                    tracing::error!(%error, cause, table = table.name(), "left out of a list");
+                }
             }
+            last = Some(key);
         }
-        last = Some((key, value));
+        match &last {
+            Some(key) if more && looked_at < limit => beyond(&mut range, key.clone()),
+            _ => return Ok(Slice { items, next: position(last).filter(|_| more) }),
+        }
     }
-    let position = last.map(|(key, _)| Position(key.get(prefix.len()..).unwrap_or_default().to_vec()));
-    Ok(Slice { items, next: position.filter(|_| more) })
 }
 
 /// What a purge has to remove. Called by the committer, between its writes.

@@ -208,6 +208,9 @@ pub struct Capabilities {
 
 /// Where everything durable lives.
 ///
+/// [`KvStore`](crate::KvStore) is one, over any [`Kv`](crate::Kv): that is what to implement for another embedded database. A
+/// [`Commit`] can be made and handed on by others, but its parts are read in this crate alone.
+///
 /// Object-safe; shared by reference among all tasks of an engine. Every method can be cancelled by dropping its
 /// future: a commit that has begun then still happens or does not, whole.
 #[async_trait]

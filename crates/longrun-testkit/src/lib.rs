@@ -1,4 +1,4 @@
-//! Simulation, crash tests and oracles for the longrun engine, and for the operations of its users.
+//! Simulation, crash tests and oracles for the longrun engine.
 //!
 //! - [`sim`]: operations in a simulated world of crashes and faults, judged by an oracle that knows the contract. The
 //!   program `sim` runs seeds by the hundred thousand.

@@ -3,15 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use longrun_core::limits::DURATION_MILLIS_MAX;
 use longrun_core::{IdPrefix, Invalid, KindName, StepName};
 use longrun_store::Store;
+use tokio::sync::Semaphore;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Held};
 use crate::environment::{Environment, SystemEnvironment};
-use crate::error::BuildError;
+use crate::error::{BuildError, ReadError};
 use crate::kind::Kind;
 use crate::registry::Registry;
 use crate::step::Step;
+
+/// The longest time to keep something: a hundred years.
+const KEEP_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
+/// The longest time between two sweeps.
+const SWEEP_EVERY_MAX: Duration = Duration::from_millis(DURATION_MILLIS_MAX);
 
 /// The limits and times of an engine.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +26,7 @@ pub(crate) struct Settings {
     pub(crate) prefix: Option<IdPrefix>,
     pub(crate) running_max: usize,
     pub(crate) unfinished_max: u64,
+    pub(crate) accepting_max: usize,
     pub(crate) retention: Duration,
     pub(crate) key_retention: Duration,
     pub(crate) sweep_every: Duration,
@@ -54,6 +62,7 @@ impl EngineBuilder {
                 prefix: IdPrefix::new("opr").ok(),
                 running_max: 1024,
                 unfinished_max: 10_000_000,
+                accepting_max: 4096,
                 retention: 30 * day,
                 key_retention: 7 * day,
                 sweep_every: Duration::from_secs(60),
@@ -89,6 +98,9 @@ impl EngineBuilder {
     }
 
     /// The 3 characters with which the ids of operations begin. `opr` unless said.
+    ///
+    /// Ids order by their prefix first and then by time, and lists go by id: the prefix must not be changed on a store
+    /// that was used with another, or lists are newest first within each prefix only.
     pub fn operation_prefix(mut self, prefix: IdPrefix) -> Self {
         self.settings.prefix = Some(prefix);
         self
@@ -107,19 +119,27 @@ impl EngineBuilder {
         self
     }
 
-    /// How long done operations are kept; 30 days unless said (C20).
+    /// Requests that may be planned and committed at the same time, before more are refused with RESOURCE_EXHAUSTED; 4096
+    /// unless said. It bounds the memory that a burst of requests takes while the store is slow.
+    pub fn accepting_max(mut self, requests: usize) -> Self {
+        self.settings.accepting_max = requests;
+        self
+    }
+
+    /// How long done operations are kept; 30 days unless said, at most a hundred years (C20).
     pub fn retention(mut self, retention: Duration) -> Self {
         self.settings.retention = retention;
         self
     }
 
-    /// How long an idempotency key is remembered after its operation is gone; 7 days unless said (C15).
+    /// How long an idempotency key is remembered after its operation is gone; 7 days unless said, at most a hundred
+    /// years (C15).
     pub fn key_retention(mut self, retention: Duration) -> Self {
         self.settings.key_retention = retention;
         self
     }
 
-    /// How often to look for what is no longer kept; a minute unless said.
+    /// How often to look for what is no longer kept; a minute unless said, at most 366 days.
     pub fn sweep_every(mut self, interval: Duration) -> Self {
         self.settings.sweep_every = interval;
         self
@@ -135,6 +155,13 @@ impl EngineBuilder {
         self.mistake.get_or_insert(mistake);
     }
 
+    /// Looks at every unfinished operation in the store, and lists those that an engine with these kinds and steps could not
+    /// finish or could not undo. Changes nothing and takes nothing over: for a new version, before it starts.
+    pub async fn preflight(&self) -> Result<Vec<Held>, ReadError> {
+        let held = crate::scheduler::preflight(self.store.as_ref(), &self.registry).await;
+        held.map_err(ReadError::Store)
+    }
+
     /// Takes the store over and starts. New work is taken at once; what is unfinished is taken up in the background.
     pub async fn start(self) -> Result<Engine, BuildError> {
         if let Some(mistake) = self.mistake {
@@ -143,13 +170,23 @@ impl EngineBuilder {
         if self.settings.running_max == 0 {
             return Err(Invalid::new("running_max", "must be at least 1").into());
         }
-        if self.settings.sweep_every.is_zero() {
-            return Err(Invalid::new("sweep_every", "must be longer than nothing").into());
+        if !(1..=Semaphore::MAX_PERMITS).contains(&self.settings.accepting_max) {
+            return Err(Invalid::new("accepting_max", "must be at least 1, and a number of requests").into());
         }
-        tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
+        if self.settings.sweep_every.is_zero() || self.settings.sweep_every > SWEEP_EVERY_MAX {
+            return Err(
+                Invalid::new("sweep_every", "must be longer than nothing and at most 366 days").into()
+            );
+        }
+        let kept = [("retention", self.settings.retention), ("key_retention", self.settings.key_retention)];
+        if let Some((field, _)) = kept.into_iter().find(|(_, time)| *time > KEEP_MAX) {
+            return Err(Invalid::new(field, "must be at most a hundred years").into());
+        }
+        let runtime = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
         let fence = self.store.take_over().await?;
         // Before anything new is taken, so that nothing is counted twice.
-        let unfinished = crate::scheduler::count_unfinished(self.store.as_ref()).await?;
-        Ok(Engine::start(self.store, self.environment, self.registry, self.settings, fence, unfinished))
+        let left = crate::scheduler::look_at_what_is_left(self.store.as_ref()).await?;
+        let Self { store, environment, registry, settings, .. } = self;
+        Ok(Engine::start(runtime, store, environment, registry, settings, fence, left))
     }
 }

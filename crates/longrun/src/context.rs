@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use longrun_core::{
     Attempt, Caller, Code, Fence, Header, Invalid, Json, KindName, OperationId, Payload, Progress,
-    ProgressUnit, ResourceId, ResourceKey, ResourceKind, StepIndex, StepName,
+    ProgressUnit, ResourceId, StepIndex, StepName,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -118,8 +118,7 @@ macro_rules! shared_methods {
 
         /// References to items, for a resource that the operation creates, changes or deletes.
         pub fn references<R: Resource>(&self, id: &ResourceId) -> Result<References, Invalid> {
-            let holder = ResourceKey { kind: ResourceKind::new(R::KIND)?, id: id.clone() };
-            Ok(References::new(Arc::clone(&self.shared), holder))
+            Ok(References::new(Arc::clone(&self.shared), R::key(id)?))
         }
 
         /// Resolves when it has to stop. What goes on after a grace is dropped where it stands.

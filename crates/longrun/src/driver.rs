@@ -29,7 +29,7 @@ use longrun_store::{Cause, Commit, CommitError};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::context::Stop;
-use crate::engine::{Inner, LoadError, lock};
+use crate::engine::{Inner, LoadError};
 use crate::error::CommandError;
 use crate::perform::{self, Ended};
 use crate::references::Errand;
@@ -54,7 +54,8 @@ pub(crate) enum Message {
 }
 
 /// Waits between attempts to reach a store that is away.
-const STORE_BACKOFF: Backoff = Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(5) };
+pub(crate) const STORE_BACKOFF: Backoff =
+    Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(5) };
 
 /// Something that happened, and whom to tell when it is durable.
 struct Happened {
@@ -65,7 +66,8 @@ struct Happened {
 
 enum Reply {
     Nobody,
-    Checkpoint(oneshot::Sender<bool>),
+    /// Those who save: all who saved in the same run while the store was away.
+    Checkpoint(Vec<oneshot::Sender<bool>>),
     Command(oneshot::Sender<Result<Operation, CommandError>>),
 }
 
@@ -91,7 +93,7 @@ pub(crate) struct Driver {
     undos: BTreeMap<StepIndex, (u32, watch::Sender<Option<Stop>>)>,
     /// Ends that came while a commit was under way.
     ended: VecDeque<Ended>,
-    /// Checkpoints that came while the store was away.
+    /// Checkpoints that came while the store was away: of each run, the newest.
     delayed: VecDeque<Happened>,
     /// What steps have asked for since the last turn.
     errands: VecDeque<(StepIndex, u32, Errand)>,
@@ -148,7 +150,9 @@ impl Driver {
             let now = self.inner.now();
             if *shutting_down.borrow_and_update() {
                 self.stop_all(Stop::ShuttingDown);
-                if self.performing.is_empty() && self.ended.is_empty() {
+                if self.performing.is_empty() && self.ended.is_empty() && self.delayed.is_empty() {
+                    // All of it has ended, as it was told: the next start must not take it for a crash.
+                    self.turn(vec![Happened::quiet(Command::Leave)]).await?;
                     return Err(Leave::Stopping);
                 }
             } else {
@@ -265,7 +269,7 @@ impl Driver {
         match message {
             Message::Checkpoint { step, attempt, checkpoint, progress, reply } => Some(Happened {
                 command: Command::Checkpoint { step, attempt, checkpoint, progress },
-                reply: Reply::Checkpoint(reply),
+                reply: Reply::Checkpoint(vec![reply]),
                 verdict: Ok(()),
             }),
             Message::Command { command, reply } => {
@@ -356,6 +360,7 @@ impl Driver {
             }
         }
         self.entry.publish(self.execution.operation());
+        self.entry.keep_progress(|step| self.runs.contains_key(&step));
         if self.execution.is_done() {
             self.inner.ended(&self.execution);
         }
@@ -450,8 +455,9 @@ impl Driver {
                         _ = reply.send(Err(CommandError::Store(CommitError::Unavailable(away.cause()))));
                     }
                     other => {
-                        let checkpoint = self.received(other);
-                        self.delayed.extend(checkpoint);
+                        if let Some(checkpoint) = self.received(other) {
+                            delay(&mut self.delayed, checkpoint);
+                        }
                     }
                 },
                 // What was not stored is unknown to the next start, as after a crash.
@@ -477,6 +483,28 @@ impl Away {
     fn cause(&self) -> Cause {
         std::io::Error::new(self.kind, self.cause.clone()).into()
     }
+}
+
+/// Keeps a checkpoint for when the store is back. It takes the place of an earlier one of the same run, as it would on
+/// disk: once it is durable, what came before it is saved too. Those who gave up waiting are forgotten.
+fn delay(delayed: &mut VecDeque<Happened>, mut newer: Happened) {
+    let run_of = |one: &Happened| match one.command {
+        Command::Checkpoint { step, attempt, .. } => Some((step, attempt)),
+        _ => None,
+    };
+    let run = run_of(&newer);
+    if let Some(place) = delayed.iter().position(|one| run.is_some() && run_of(one) == run)
+        && let Some(Happened { command: Command::Checkpoint { progress: told, .. }, reply, .. }) =
+            delayed.remove(place)
+    {
+        if let Command::Checkpoint { progress, .. } = &mut newer.command {
+            *progress = progress.or(told);
+        }
+        if let (Reply::Checkpoint(replies), Reply::Checkpoint(earlier)) = (&mut newer.reply, reply) {
+            replies.extend(earlier.into_iter().filter(|reply| !reply.is_closed()));
+        }
+    }
+    delayed.push_back(newer);
 }
 
 /// Callers do not wait for a store that is away: they are told, and may ask again. What they asked is dropped. If the
@@ -529,7 +557,11 @@ impl Happened {
         match (self.reply, self.verdict) {
             (Reply::Nobody, Ok(())) => {}
             (Reply::Nobody, Err(refusal)) => tracing::debug!(%refusal, "a late report is ignored"),
-            (Reply::Checkpoint(reply), verdict) => _ = reply.send(verdict.is_ok()),
+            (Reply::Checkpoint(replies), verdict) => {
+                for reply in replies {
+                    _ = reply.send(verdict.is_ok());
+                }
+            }
             (Reply::Command(reply), verdict) => {
                 let answer = verdict.map(|()| execution.operation()).map_err(CommandError::Refused);
                 _ = reply.send(answer);
@@ -615,7 +647,11 @@ pub(crate) async fn take_up(
     inbox: mpsc::Receiver<Message>,
 ) -> Option<Timestamp> {
     let execution = match inner.load_to_run(id).await {
-        Ok(Some(execution)) if !execution.is_done() => execution,
+        Ok(Some(execution)) if !execution.is_done() => {
+            // Its end will be counted here.
+            inner.settled(id);
+            execution
+        }
         Ok(_) => return None,
         Err(LoadError::Hold(reason)) => {
             inner.hold(id, reason);
@@ -629,6 +665,53 @@ pub(crate) async fn take_up(
             return Some(inner.now().saturating_add(STORE_BACKOFF.longest));
         }
     };
-    *lock(&entry.progress) = None;
     Driver::new(Arc::clone(inner), Arc::clone(entry), execution, inbox).drive(true).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkpoint(step: u16, value: u32, progress: Option<u64>) -> (Happened, oneshot::Receiver<bool>) {
+        let (reply, saved) = oneshot::channel();
+        let command = Command::Checkpoint {
+            step: StepIndex(step),
+            attempt: Attempt(1),
+            checkpoint: Json::encode("checkpoint", &value).unwrap(),
+            progress: progress.map(|done| Progress {
+                done,
+                total: 10,
+                unit: longrun_core::ProgressUnit::Items,
+            }),
+        };
+        (Happened { command, reply: Reply::Checkpoint(vec![reply]), verdict: Ok(()) }, saved)
+    }
+
+    #[test]
+    fn of_the_checkpoints_of_one_run_the_newest_is_kept_during_an_outage_and_all_who_wait_are_told() {
+        let mut delayed = VecDeque::new();
+        let mut waiting = Vec::new();
+        for value in 0..1000 {
+            for step in 0..2 {
+                let (happened, saved) = checkpoint(step, value, (value == 5).then_some(5));
+                delay(&mut delayed, happened);
+                // Most give up, as a save does that is dropped by a timeout.
+                if value % 400 == 0 {
+                    waiting.push(saved);
+                }
+            }
+        }
+        assert_eq!(delayed.len(), 2);
+        for one in delayed {
+            let Command::Checkpoint { checkpoint, progress, .. } = &one.command else { panic!("another") };
+            assert_eq!(checkpoint.decode::<u32>().unwrap(), 999);
+            assert_eq!(progress.map(|progress| progress.done), Some(5), "told once, it stays");
+            let Reply::Checkpoint(replies) = one.reply else { panic!("nobody is told") };
+            assert!(replies.len() <= 4, "{} replies are kept", replies.len());
+            replies.into_iter().for_each(|reply| _ = reply.send(true));
+        }
+        for mut saved in waiting {
+            assert_eq!(saved.try_recv(), Ok(true));
+        }
+    }
 }

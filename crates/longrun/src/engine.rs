@@ -1,23 +1,26 @@
 //! [`Engine`]: the handle that services hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use longrun_core::{Caller, Command, Execution, Fence, Operation, OperationId, Timestamp, Verb};
+use longrun_core::{Caller, Command, Execution, Fence, Operation, OperationId, Phase, Timestamp, Verb};
 use longrun_store::{Commit, CommitError, Conflict, PageTokens, Store, StoreError};
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tracing::Instrument;
 
 use crate::builder::{EngineBuilder, Settings};
-use crate::driver::Message;
+use crate::driver::{Message, STORE_BACKOFF};
 use crate::environment::Environment;
-use crate::error::{CommandError, ReadError};
+use crate::error::{CommandError, ReadError, Stops};
 use crate::registry::{HoldReason, Registry};
 use crate::running::{Entry, Running, Slots};
-use crate::scheduler;
+use crate::scheduler::{self, Left};
+use crate::tasks::{Tasks, Token};
+use crate::turns::Turns;
 use crate::waiters::Waiters;
 
 /// An engine: accepts operations, runs them, and answers about them. Cheap to clone.
@@ -49,10 +52,19 @@ pub(crate) struct Inner {
     pub(crate) held: Mutex<BTreeMap<OperationId, HoldReason>>,
     /// Operations that are unfinished, those included that are about to be accepted.
     pub(crate) unfinished: AtomicU64,
+    /// Operations that are counted as unfinished and may not be, because a commit had an unknown outcome and the store
+    /// could not be asked. For each a task finds out.
+    unsettled: Mutex<BTreeSet<OperationId>>,
+    /// Room for requests that are being accepted.
+    pub(crate) accepting: Arc<Semaphore>,
+    /// When the newest operation that may be waiting to begin was accepted, in microseconds. Later than the clock shows if
+    /// that was set back.
+    pub(crate) newest: AtomicI64,
     pub(crate) fenced: AtomicBool,
     pub(crate) shutting_down: watch::Sender<bool>,
-    scheduler: Mutex<Option<JoinHandle<()>>>,
+    pub(crate) tasks: Tasks,
     pub(crate) tokens: PageTokens,
+    pub(crate) turns: Arc<Turns>,
 }
 
 struct StopOnDrop(Arc<Inner>);
@@ -86,31 +98,35 @@ impl Engine {
     }
 
     pub(crate) fn start(
+        runtime: Handle,
         store: Arc<dyn Store>,
         environment: Arc<dyn Environment>,
         registry: Registry,
         settings: Settings,
         fence: Fence,
-        unfinished: u64,
+        left: Left,
     ) -> Self {
         let inner = Arc::new(Inner {
             tokens: PageTokens::new(store.page_secret()),
             store,
             environment,
             registry,
+            accepting: Arc::new(Semaphore::new(settings.accepting_max)),
             settings,
             fence,
             running: Running::default(),
-            slots: Slots::new(settings.running_max, unfinished > 0),
+            slots: Slots::new(settings.running_max, left.unfinished > 0),
             waiters: Waiters::default(),
             held: Mutex::default(),
-            unfinished: AtomicU64::new(unfinished),
+            unfinished: AtomicU64::new(left.unfinished),
+            unsettled: Mutex::default(),
+            newest: AtomicI64::new(left.newest.unix_micros()),
             fenced: AtomicBool::new(false),
             shutting_down: watch::Sender::new(false),
-            scheduler: Mutex::default(),
+            tasks: Tasks::on(runtime),
+            turns: Arc::default(),
         });
-        let scheduler = tokio::spawn(scheduler::run(Arc::clone(&inner)));
-        *lock(&inner.scheduler) = Some(scheduler);
+        inner.tasks.token().spawn(scheduler::run(Arc::clone(&inner)));
         let stop = Arc::new(StopOnDrop(Arc::clone(&inner)));
         Self { inner, _stop: stop }
     }
@@ -149,12 +165,15 @@ impl Engine {
     /// Cancels an operation: it is undone, and then done with error CANCELLED (C13).
     ///
     /// The answer shows the operation as it is. It is unchanged when it was done, was rolling back already, or had passed
-    /// its point of no return. Durable when it returns.
+    /// its point of no return. Durable when it returns. A caller that goes away in between leaves it cancelled or not, whole.
     pub async fn cancel(&self, id: OperationId, by: &Caller) -> Result<Operation, CommandError> {
         self.inner.command(id, Command::Cancel { by: by.clone() }).await
     }
 
-    /// An operator's act on an operation that is blocked. It is recorded with who, when and why.
+    /// An operator's act on an operation that is blocked. It is recorded with who, when and why, for
+    /// [`Operation::interventions`] to tell.
+    ///
+    /// [`Verb::RetryNow`] also takes up an operation that is [held](Self::held): this build tries again.
     pub async fn intervene(
         &self,
         id: OperationId,
@@ -165,7 +184,8 @@ impl Engine {
         self.inner.command(id, Command::Intervene { by: by.clone(), verb, reason: reason.to_owned() }).await
     }
 
-    /// Operations that this build cannot work on, as far as they were met (C18).
+    /// Operations that this build cannot work on, as far as they were met (C18). One that is done, or that goes on since
+    /// an operator had it tried again, is no longer held.
     pub fn held(&self) -> Vec<Held> {
         let held = lock(&self.inner.held);
         held.iter().map(|(&operation, reason)| Held { operation, reason: reason.clone() }).collect()
@@ -174,29 +194,29 @@ impl Engine {
     /// Looks at every unfinished operation and lists those that this build cannot finish or cannot undo. Changes
     /// nothing. For use before a new version takes over.
     pub async fn preflight(&self) -> Result<Vec<Held>, ReadError> {
-        scheduler::preflight(&self.inner).await.map_err(ReadError::Store)
+        let Inner { store, registry, .. } = &*self.inner;
+        scheduler::preflight(store.as_ref(), registry).await.map_err(ReadError::Store)
     }
 
     /// Removes what is no longer kept now, instead of with the next sweep. Gives the number of operations removed.
     pub async fn sweep(&self) -> Result<usize, CommandError> {
-        scheduler::sweep(&self.inner).await.map_err(CommandError::Store)
+        let _token = self.inner.begin_write()?;
+        scheduler::sweep(&self.inner).await.map_err(|error| match error {
+            CommitError::Fenced { .. } => CommandError::Fenced,
+            error => CommandError::Store(error),
+        })
     }
 
     /// Stops: takes no more work, lets what runs come to an end within `grace`, and leaves the rest to the next start.
     /// Returns within `grace`, whatever the steps do. True when nothing had to be left: then no task of the engine holds
-    /// the store any more.
+    /// the store any more, and none of its handles writes to it.
+    ///
+    /// A step that is told to stop and ends in time, or is dropped after the grace of its own policy, is run again after the
+    /// next start as if nothing had been. One that is still on when `grace` is over counts as interrupted, as in a crash.
     pub async fn shutdown(&self, grace: Duration) -> bool {
         self.inner.shutting_down.send_replace(true);
         self.inner.slots.close();
-        let scheduler = lock(&self.inner.scheduler).take();
-        let all_ended = async {
-            if let Some(scheduler) = scheduler {
-                // A scheduler that panicked has ended too.
-                _ = scheduler.await;
-            }
-            self.inner.running.all_ended().await;
-        };
-        let ended = tokio::time::timeout(grace, all_ended).await.is_ok();
+        let ended = tokio::time::timeout(grace, self.inner.tasks.all_ended()).await.is_ok();
         self.inner.running.abort_all();
         ended
     }
@@ -209,6 +229,16 @@ impl Inner {
 
     pub(crate) fn is_shutting_down(&self) -> bool {
         *self.shutting_down.borrow()
+    }
+
+    /// Leave to write to the store while the token is held. It is counted before the look at whether the engine stops: of
+    /// a shutdown and of what begins now, one sees the other.
+    pub(crate) fn begin_write(&self) -> Result<Token, Stops> {
+        let token = self.tasks.token();
+        if self.fenced.load(Ordering::SeqCst) {
+            return Err(Stops::Fenced);
+        }
+        if self.is_shutting_down() { Err(Stops::ShuttingDown) } else { Ok(token) }
     }
 
     /// This engine has lost the store to another: nothing it does from now on would be stored.
@@ -227,6 +257,54 @@ impl Inner {
         lock(&self.held).insert(id, reason);
     }
 
+    pub(crate) fn unhold(&self, id: OperationId) -> bool {
+        lock(&self.held).remove(&id).is_some()
+    }
+
+    /// Whether the operation is done, or is there at all, has to be found out when the store can be asked. It counts as
+    /// unfinished until then.
+    pub(crate) fn unsettle(self: &Arc<Self>, id: OperationId) {
+        lock(&self.unsettled).insert(id);
+        self.slots.note_work();
+        let task = Arc::clone(self).find_out(id);
+        self.tasks.token().spawn(task.in_current_span());
+    }
+
+    async fn find_out(self: Arc<Self>, id: OperationId) {
+        let mut shutting_down = self.shutting_down.subscribe();
+        let mut tries = 0;
+        while lock(&self.unsettled).contains(&id) {
+            tries += 1;
+            tokio::select! {
+                biased;
+                _ = shutting_down.wait_for(|stop| *stop) => return,
+                () = tokio::time::sleep(STORE_BACKOFF.delay(tries, self.environment.random())) => {}
+            }
+            // Whoever works on it may be about to count its end.
+            let Some(_alone) = Alone::with(&self, id) else { continue };
+            match self.store.load(id).await {
+                Err(StoreError::Unavailable(_)) => {}
+                Ok(Some(execution)) if execution.is_done() => {
+                    if self.settled(id) {
+                        self.ended(&execution);
+                    }
+                }
+                Ok(None) => {
+                    if self.settled(id) {
+                        self.one_less();
+                    }
+                }
+                // It is there, and the scheduler comes to it.
+                Ok(_) | Err(_) => _ = self.settled(id),
+            }
+        }
+    }
+
+    /// It is known what became of the operation. True when that was not known before.
+    pub(crate) fn settled(&self, id: OperationId) -> bool {
+        lock(&self.unsettled).remove(&id)
+    }
+
     async fn get(&self, id: OperationId) -> Result<Operation, ReadError> {
         self.find(id).await?.ok_or(ReadError::NotFound(id))
     }
@@ -234,7 +312,7 @@ impl Inner {
     /// The operation as it is now, if there is one.
     pub(crate) async fn find(&self, id: OperationId) -> Result<Option<Operation>, StoreError> {
         if let Some(operation) = self.running.operation(id) {
-            return Ok(Some(operation));
+            return Ok(Some(self.with_progress(operation)));
         }
         let stored = self.store.load(id).await?;
         Ok(stored.map(|execution| self.with_progress(execution.operation())))
@@ -242,7 +320,7 @@ impl Inner {
 
     pub(crate) fn with_progress(&self, operation: Operation) -> Operation {
         match self.running.progress(operation.id()) {
-            Some(progress) if !operation.done() => operation.with_progress(progress),
+            Some(progress) if operation.phase() == Phase::Pending => operation.with_progress(progress),
             _ => operation,
         }
     }
@@ -254,7 +332,7 @@ impl Inner {
                 return Err(CommandError::Fenced);
             }
             if let Some(inbox) = self.running.inbox(id) {
-                let (reply, answer) = tokio::sync::oneshot::channel();
+                let (reply, answer) = oneshot::channel();
                 let sent = inbox.send(Message::Command { command: command.clone(), reply }).await.is_ok();
                 if let (true, Ok(answer)) = (sent, answer.await) {
                     return answer;
@@ -263,7 +341,14 @@ impl Inner {
                 tokio::task::yield_now().await;
                 continue;
             }
-            if let Some(answer) = self.command_at_rest(id, &command).await? {
+            let token = self.begin_write()?;
+            let (reply, answer) = oneshot::channel();
+            let (inner, command) = (Arc::clone(self), command.clone());
+            // In a task of its own: a caller that goes away must not leave a commit whose outcome nobody looks at.
+            let task = async move { _ = reply.send(inner.command_at_rest(id, &command).await) };
+            token.spawn(task.in_current_span());
+            let stopped = |_| CommandError::Store(CommitError::Unknown("the engine stopped".into()));
+            if let Some(answer) = answer.await.map_err(stopped)?? {
                 return Ok(answer);
             }
         }
@@ -280,6 +365,11 @@ impl Inner {
         let now = self.now();
         let mut events = Vec::new();
         execution.handle_at_rest(command, now, &mut events)?;
+        if let Command::Intervene { by, verb: Verb::RetryNow, .. } = command
+            && self.unhold(id)
+        {
+            tracing::info!(operation = %id, %by, "the operation is not held any more, an operator has it tried again");
+        }
         if events.is_empty() {
             return Ok(Some(execution.operation()));
         }
@@ -301,7 +391,10 @@ impl Inner {
                 // Nobody else writes to it: it was ours that happened.
                 Ok(Some(stored)) if stored.revision() > revision => execution = stored,
                 Ok(_) => return Err(CommandError::Store(CommitError::Unavailable(cause))),
-                Err(_) => return Err(CommandError::Store(CommitError::Unknown(cause))),
+                Err(_) => {
+                    self.unsettle(id);
+                    return Err(CommandError::Store(CommitError::Unknown(cause)));
+                }
             },
             Err(error) => return Err(CommandError::Store(error)),
         }
@@ -319,6 +412,8 @@ impl Inner {
     /// An operation is done, and that is durable.
     pub(crate) fn ended(&self, execution: &Execution) {
         self.one_less();
+        self.settled(execution.id());
+        self.unhold(execution.id());
         let outcome = if execution.finished().is_some_and(|end| end.outcome.response().is_some()) {
             "response"
         } else {
@@ -330,19 +425,30 @@ impl Inner {
 
     /// Loads an operation and checks that this build can work on it.
     pub(crate) async fn load_to_run(&self, id: OperationId) -> Result<Option<Execution>, LoadError> {
-        let execution = match self.store.load(id).await {
-            Ok(Some(execution)) => execution,
-            Ok(None) => return Ok(None),
-            Err(StoreError::Unavailable(cause)) => {
-                return Err(LoadError::Unavailable(StoreError::Unavailable(cause)));
-            }
-            Err(error) => {
-                return Err(LoadError::Hold(HoldReason::Unreadable(crate::step::with_causes(&error))));
-            }
-        };
-        self.registry.check(&execution).map_err(LoadError::Hold)?;
-        Ok(Some(execution))
+        load_to_run(self.store.as_ref(), &self.registry, id).await
     }
+}
+
+/// The same for who has no engine.
+pub(crate) async fn load_to_run(
+    store: &dyn Store,
+    registry: &Registry,
+    id: OperationId,
+) -> Result<Option<Execution>, LoadError> {
+    let execution = match store.load(id).await {
+        Ok(Some(execution)) => execution,
+        Ok(None) => return Ok(None),
+        Err(StoreError::Unavailable(cause)) => {
+            return Err(LoadError::Unavailable(StoreError::Unavailable(cause)));
+        }
+        Err(error) => {
+            return Err(LoadError::Hold(HoldReason::Unreadable(crate::step::with_causes(&error))));
+        }
+    };
+    if !execution.is_done() {
+        registry.check(&execution).map_err(LoadError::Hold)?;
+    }
+    Ok(Some(execution))
 }
 
 /// Keeps drivers and other commands away from an operation that no driver works on, while a command changes it.

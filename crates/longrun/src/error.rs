@@ -52,8 +52,9 @@ pub enum SubmitError {
     /// The idempotency key belongs to an operation that is no longer kept. The work is not started again (C15).
     #[error("the idempotency key belongs to operation {0}, which is done and no longer kept")]
     KeyOutlived(OperationId),
-    /// As many operations are unfinished as the engine was told to take. Try again later.
-    #[error("{limit} operations are unfinished, no more are taken now")]
+    /// As many operations are unfinished, or as many requests are being accepted, as the engine was told to take. Try
+    /// again later.
+    #[error("the limit of {limit} is reached, no more operations are taken now")]
     Overloaded {
         /// The limit.
         limit: u64,
@@ -89,15 +90,15 @@ impl SubmitError {
             Self::UnknownKind(_) => Code::Unimplemented,
             Self::Invalid(_) => Code::InvalidArgument,
             Self::Refused(status) => status.code(),
-            Self::Plan(_) | Self::Unrunnable(_) | Self::PlanPanicked(_) => Code::Internal,
+            Self::Plan(error) => plan_code(error),
+            Self::Unrunnable(_) | Self::PlanPanicked(_) => Code::Internal,
             Self::Busy { .. } | Self::Changed(_) | Self::Condition(_) => Code::Aborted,
             Self::Exists(_) | Self::KeyReused(_) => Code::AlreadyExists,
             Self::KeyOutlived(_) => Code::FailedPrecondition,
             Self::Overloaded { .. } => Code::ResourceExhausted,
             Self::ShuttingDown | Self::Fenced | Self::Unknown { .. } => Code::Unavailable,
-            Self::Store(error) if error.is_full() => Code::ResourceExhausted,
             Self::Store(CommitError::TooLarge { .. }) => Code::ResourceExhausted,
-            Self::Store(_) => Code::Unavailable,
+            Self::Store(error) => commit_code(error),
             Self::Read(error) => store_code(error),
         }
     }
@@ -108,6 +109,30 @@ impl SubmitError {
             Self::Refused(status) => status.clone(),
             other => Status::new(other.code(), with_causes(other)),
         }
+    }
+}
+
+/// The code of a plan that cannot be accepted. Which resources a plan names, how many steps it has and how large it is,
+/// follows from what was asked, and so does that a resource is not in a state for it; anything else is a bug of the kind.
+fn plan_code(error: &PlanError) -> Code {
+    match error {
+        PlanError::TooManySteps { .. }
+        | PlanError::TooLarge { .. }
+        | PlanError::TooManyClaims { .. }
+        | PlanError::ClaimsTooLarge { .. }
+        | PlanError::RepeatedClaim(_)
+        | PlanError::Claim(_) => Code::InvalidArgument,
+        PlanError::Status(_) => Code::FailedPrecondition,
+        _ => Code::Internal,
+    }
+}
+
+/// The code of a commit that did not happen, or may not have.
+fn commit_code(error: &CommitError) -> Code {
+    match error {
+        error if error.is_full() => Code::ResourceExhausted,
+        CommitError::Unreadable(error) => store_code(error),
+        _ => Code::Unavailable,
     }
 }
 
@@ -175,7 +200,7 @@ pub enum CommandError {
     /// The engine cannot work on the operation.
     #[error("operation {0} is held: {1}")]
     Held(OperationId, HoldReason),
-    /// The engine shuts down.
+    /// The engine shuts down, and nothing works on the operation any more. It is unchanged.
     #[error("the engine shuts down")]
     ShuttingDown,
     /// Another engine has taken the store over (C17).
@@ -196,8 +221,8 @@ impl CommandError {
             Self::NotFound(_) => Code::NotFound,
             Self::Refused(Refusal::Invalid(_)) => Code::InvalidArgument,
             Self::Refused(_) | Self::Held(..) => Code::FailedPrecondition,
-            Self::Store(error) if error.is_full() => Code::ResourceExhausted,
-            Self::ShuttingDown | Self::Fenced | Self::Store(_) => Code::Unavailable,
+            Self::ShuttingDown | Self::Fenced => Code::Unavailable,
+            Self::Store(error) => commit_code(error),
             Self::Read(error) => store_code(error),
         }
     }
@@ -214,6 +239,30 @@ impl From<ReadError> for CommandError {
             ReadError::NotFound(id) => Self::NotFound(id),
             ReadError::Store(error) => Self::Read(error),
             other => Self::Read(StoreError::Unavailable(other.into())),
+        }
+    }
+}
+
+/// Why an engine begins nothing new any more.
+pub(crate) enum Stops {
+    Fenced,
+    ShuttingDown,
+}
+
+impl From<Stops> for SubmitError {
+    fn from(stops: Stops) -> Self {
+        match stops {
+            Stops::Fenced => Self::Fenced,
+            Stops::ShuttingDown => Self::ShuttingDown,
+        }
+    }
+}
+
+impl From<Stops> for CommandError {
+    fn from(stops: Stops) -> Self {
+        match stops {
+            Stops::Fenced => Self::Fenced,
+            Stops::ShuttingDown => Self::ShuttingDown,
         }
     }
 }
@@ -247,4 +296,50 @@ pub enum BuildError {
     /// The store could not be taken over.
     #[error("the store could not be taken over")]
     Store(#[from] StoreError),
+}
+
+#[cfg(test)]
+mod tests {
+    use longrun_core::error::IllegalStatusMove;
+    use longrun_core::{ResourceId, ResourceKind, ResourceStatus};
+
+    use super::*;
+
+    #[test]
+    fn a_plan_is_the_callers_fault_where_the_request_made_it_so_and_else_a_bug() {
+        let kind = ResourceKind::new("test.thing").unwrap();
+        let key = ResourceKey { kind, id: ResourceId::new("t").unwrap() };
+        let moves = IllegalStatusMove { from: Some(ResourceStatus::Creating), to: None };
+        let invalid = Invalid::new("name", "must be short");
+        let cases = [
+            (PlanError::TooManySteps { steps: 2000 }, Code::InvalidArgument),
+            (PlanError::TooLarge { bytes: 1 }, Code::InvalidArgument),
+            (PlanError::TooManyClaims { claims: 9 }, Code::InvalidArgument),
+            (PlanError::ClaimsTooLarge { bytes: 1 }, Code::InvalidArgument),
+            (PlanError::RepeatedClaim(key), Code::InvalidArgument),
+            (PlanError::Claim(invalid.clone()), Code::InvalidArgument),
+            (PlanError::Status(moves), Code::FailedPrecondition),
+            (PlanError::BadReference { step: 1, on: 2 }, Code::Internal),
+            (PlanError::Policy(invalid), Code::Internal),
+        ];
+        for (error, code) in cases {
+            assert_eq!(SubmitError::Plan(error.clone()).code(), code, "{error}");
+        }
+    }
+
+    #[test]
+    fn c18_a_commit_that_met_unreadable_bytes_answers_as_a_reading_of_them_does() {
+        let corrupt = || StoreError::Corrupt { subject: "x".to_owned(), cause: "damaged".into() };
+        let future = || StoreError::FutureFormat { subject: "x".to_owned(), found: 9, supported: 1 };
+        let errors: [(fn() -> StoreError, Code); 2] =
+            [(corrupt, Code::DataLoss), (future, Code::Unimplemented)];
+        for (error, code) in errors {
+            assert_eq!(SubmitError::Store(CommitError::Unreadable(error())).code(), code);
+            assert_eq!(CommandError::Store(CommitError::Unreadable(error())).code(), code);
+            assert_eq!(ReadError::Store(error()).code(), code);
+        }
+        let full = || CommitError::Unavailable(std::io::Error::from(std::io::ErrorKind::StorageFull).into());
+        assert_eq!(SubmitError::Store(full()).code(), Code::ResourceExhausted);
+        assert_eq!(CommandError::Store(full()).code(), Code::ResourceExhausted);
+    }
 }

@@ -1,13 +1,16 @@
 //! [`Kind`]: a type of operation, and [`Resource`]: a type of what operations act on.
 
 use async_trait::async_trait;
-use longrun_core::Status;
+use longrun_core::{Invalid, ResourceId, ResourceKey, ResourceKind, Status};
 
 use crate::plan::{Out, PlanBuilder};
 use crate::step::Value;
 
 /// The type of values that have no type of their own in the protocol.
 pub const STRUCT_TYPE: &str = "type.googleapis.com/google.protobuf.Struct";
+
+/// The type of a response that says nothing, such as that of a deletion: the response `()`.
+pub const EMPTY_TYPE: &str = "type.googleapis.com/google.protobuf.Empty";
 
 /// What a kind answers when it is asked for a plan: what the caller learns at once, and where the response will
 /// come from. An error refuses the request; nothing is stored then.
@@ -47,4 +50,10 @@ pub trait Resource: Value {
     const KIND: &'static str;
     /// The type URL under which it is shown.
     const TYPE_URL: &'static str;
+
+    /// The key of a resource of this type, as [`OperationQuery::OfResource`](crate::OperationQuery::OfResource) takes it. An
+    /// error if [`KIND`](Self::KIND) is not a name.
+    fn key(id: &ResourceId) -> Result<ResourceKey, Invalid> {
+        Ok(ResourceKey { kind: ResourceKind::new(Self::KIND)?, id: id.clone() })
+    }
 }

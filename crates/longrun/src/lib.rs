@@ -109,6 +109,8 @@
 //! # }
 //! ```
 //!
+//! A service with resources, parents and children, explained line by line, is `examples/vpc.rs` in the repository.
+//!
 //! # The words
 //!
 //! | word | meaning |
@@ -139,6 +141,22 @@
 //!   dropped and its outcome is unknown.
 //! - **Blocking code belongs on [`tokio::task::spawn_blocking`].** The steps of one operation share a task.
 //!
+//! # Metrics
+//!
+//! Through the [`metrics`](https://docs.rs/metrics) facade, counters all:
+//!
+//! | name | counts |
+//! |---|---|
+//! | `longrun_operations_accepted_total` | operations accepted |
+//! | `longrun_operations_done_total` | operations done; label `outcome`: `response` or `error` |
+//! | `longrun_operations_held_total` | times that an operation was found that this build cannot work on |
+//! | `longrun_step_runs_total` | runs of steps begun |
+//! | `longrun_undos_total` | undos begun |
+//! | `longrun_undo_failures_total` | undos that failed and will be tried again |
+//! | `longrun_scheduler_panics_total` | bugs of this crate |
+//!
+//! Spans of `tracing`: `operation`, `step`, `undo`.
+//!
 //! # Features
 //!
 //! - `sled` (default): the embedded store `longrun::sled`. Without it the crate pulls in no database.
@@ -162,6 +180,8 @@ mod running;
 mod scheduler;
 mod step;
 mod submit;
+mod tasks;
+mod turns;
 mod waiters;
 
 pub use async_trait::async_trait;
@@ -170,16 +190,17 @@ pub use context::{EffectKey, FencingToken, StepCheckpoint, StepContext, Stop, Un
 pub use engine::{Engine, Held};
 pub use environment::{Environment, SystemEnvironment};
 pub use error::{BuildError, CommandError, ReadError, SubmitError};
-pub use kind::{Kind, Planned, Resource, STRUCT_TYPE};
+pub use kind::{EMPTY_TYPE, Kind, Planned, Resource, STRUCT_TYPE};
 pub use lists::{Page, PageRequest, ResourceList};
 pub use longrun_core::{
-    Applied, Attempt, Backoff, Blocked, Caller, Code, IdPrefix, IdempotencyKey, Incarnation, Invalid, ItemId,
-    ItemKey, Json, Operation, OperationId, Orphan, Payload, Phase, Progress, ProgressUnit, ResourceId,
-    ResourceKey, ResourceStatus, Row, Status, StepIndex, StepPolicy, Timestamp, Verb,
+    Applied, Attempt, Backoff, Blocked, Caller, Code, Fence, IdPrefix, IdempotencyKey, Incarnation,
+    Intervention, Invalid, ItemId, ItemKey, Json, KindName, Operation, OperationId, Orphan, Payload, Phase,
+    PlanError, Progress, ProgressUnit, Refusal, ResourceId, ResourceKey, ResourceKind, ResourceStatus, Row,
+    Status, StepIndex, StepName, StepPolicy, Timestamp, Verb,
 };
 #[cfg(feature = "sled")]
 pub use longrun_sled as sled;
-pub use longrun_store::{KvStore, OperationQuery, ResourceOrder, Store};
+pub use longrun_store::{CommitError, KvStore, OpenError, OperationQuery, ResourceOrder, Store, StoreError};
 pub use plan::{Found, IntoInput, Out, PlanBuilder};
 pub use references::{ReferenceError, References};
 pub use registry::HoldReason;

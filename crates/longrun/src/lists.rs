@@ -126,7 +126,8 @@ impl ResourceList {
 }
 
 impl Engine {
-    /// Lists operations, newest first.
+    /// Lists operations, newest first, as long as the [prefix of their ids](crate::EngineBuilder::operation_prefix) was never
+    /// changed.
     pub async fn list_operations(
         &self,
         query: &OperationQuery,

@@ -2,11 +2,13 @@
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use longrun_core::{Applied, Attempt, Code, Execution, Status, StepIndex, StepName, StepPolicy, StepReport};
+use longrun_core::{
+    Applied, Attempt, Code, Execution, Progress, Status, StepIndex, StepName, StepPolicy, StepReport,
+};
 use tokio::sync::watch;
 use tracing::Instrument;
 
@@ -38,7 +40,14 @@ struct Job {
     policy: StepPolicy,
 }
 
-fn job(inner: &Arc<Inner>, entry: &Arc<Entry>, execution: &Execution, step: StepIndex, attempt: u32) -> Job {
+fn job(
+    inner: &Arc<Inner>,
+    entry: &Arc<Entry>,
+    execution: &Execution,
+    step: StepIndex,
+    attempt: u32,
+    progress: Arc<Mutex<Option<Progress>>>,
+) -> Job {
     let spec = execution.plan().and_then(|plan| plan.step(step));
     let code = spec.and_then(|spec| inner.registry.steps.get(&spec.name)).cloned();
     let shared = Shared {
@@ -48,7 +57,7 @@ fn job(inner: &Arc<Inner>, entry: &Arc<Entry>, execution: &Execution, step: Step
         token: FencingToken { epoch: inner.fence, attempt },
         checkpoint: execution.checkpoint(step).cloned(),
         driver: entry.inbox.clone(),
-        progress: Arc::clone(&entry.progress),
+        progress,
         stop: watch::Sender::new(None),
     };
     let policy = execution.plan().map(|plan| plan.policy(step)).unwrap_or_default();
@@ -70,7 +79,8 @@ pub(crate) fn run(
     step: StepIndex,
 ) -> (BoxFuture<'static, Ended>, watch::Sender<Option<Stop>>) {
     let attempt = execution.attempt(step);
-    let Job { code, shared, policy } = job(inner, entry, execution, step, attempt.0);
+    let progress = entry.begin_progress(step);
+    let Job { code, shared, policy } = job(inner, entry, execution, step, attempt.0, progress);
     let input = execution.input(step).map_err(|error| Status::new(Code::Internal, error.to_string()));
     let stop = shared.stop.clone();
     let span = tracing::debug_span!("step", name = %shared.step_name, %attempt);
@@ -112,7 +122,8 @@ pub(crate) fn undo(
 ) -> (BoxFuture<'static, Ended>, watch::Sender<Option<Stop>>) {
     let failures = execution.undo_failures(step);
     let attempt = undo_attempt(execution.attempt(step), failures);
-    let Job { code, shared, policy } = job(inner, entry, execution, step, attempt);
+    // An undo reports none.
+    let Job { code, shared, policy } = job(inner, entry, execution, step, attempt, Arc::default());
     let input = execution.input(step).map_err(|error| Status::new(Code::Internal, error.to_string()));
     let outcome = execution.undoable(step);
     let stop = shared.stop.clone();

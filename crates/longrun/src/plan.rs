@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use longrun_core::limits::{CONDITIONS_MAX, PARALLEL_STEPS_DEFAULT, STEPS_MAX};
+use longrun_core::limits::{CONDITIONS_MAX, PAGE_SIZE_MAX, PARALLEL_STEPS_DEFAULT, STEPS_MAX};
 use longrun_core::{
     Caller, Claim, Code, Condition, IdPrefix, Input, Intent, Invalid, Json, Payload, PlanError, PlanParts,
     ResourceId, ResourceKey, ResourceKind, ResourceStatus, Row, Source, Status, StepIndex, StepName,
@@ -11,9 +11,14 @@ use longrun_core::{
 };
 use longrun_store::{ResourceQuery, Store};
 
+use crate::engine::Inner;
 use crate::environment::Environment;
 use crate::kind::Resource;
 use crate::step::{Step, Value};
+use crate::turns::{Family, Turn, Turns};
+
+/// Children that one plan looks at, at most.
+const CHILDREN_MAX: usize = 10_000;
 
 /// A value that will be known when the operation runs: the output of a step, or a literal.
 #[derive(Debug)]
@@ -105,6 +110,8 @@ impl<R: Resource> Found<R> {
 pub struct PlanBuilder {
     store: Arc<dyn Store>,
     environment: Arc<dyn Environment>,
+    turns: Arc<Turns>,
+    turn: Option<Turn>,
     now: Timestamp,
     caller: Caller,
     description: String,
@@ -117,15 +124,12 @@ pub struct PlanBuilder {
 }
 
 impl PlanBuilder {
-    pub(crate) fn new(
-        store: Arc<dyn Store>,
-        environment: Arc<dyn Environment>,
-        now: Timestamp,
-        caller: Caller,
-    ) -> Self {
+    pub(crate) fn new(inner: &Inner, now: Timestamp, caller: Caller) -> Self {
         Self {
-            store,
-            environment,
+            store: Arc::clone(&inner.store),
+            environment: Arc::clone(&inner.environment),
+            turns: Arc::clone(&inner.turns),
+            turn: None,
             now,
             caller,
             description: String::new(),
@@ -177,17 +181,23 @@ impl PlanBuilder {
     /// Makes the step of `later` wait for the step of `earlier`, which must have been added before it, although it does
     /// not use its output. Undo goes in the reverse order.
     pub fn after<A, B>(&mut self, later: &Out<A>, earlier: &Out<B>) {
-        if let (Some(later), Some(earlier)) = (later.source.step(), earlier.source.step())
-            && let Some(spec) = self.steps.get_mut(later.place())
-        {
-            spec.after.push(earlier);
+        match (later.source.step(), earlier.source.step()) {
+            (Some(later), Some(earlier)) => {
+                if let Some(spec) = self.steps.get_mut(later.place()) {
+                    spec.after.push(earlier);
+                }
+            }
+            _ => self.mistake(PlanError::Policy(Invalid::new("after", "must order two steps"))),
         }
     }
 
     /// From the start of this step on, the operation only goes forward: it can be neither cancelled nor rolled back. The
     /// step waits for all that were added before it, so that none of them can still fail.
     pub fn point_of_no_return<T>(&mut self, step: &Out<T>) {
-        let Some(step) = step.source.step() else { return };
+        let Some(step) = step.source.step().filter(|_| self.point_of_no_return.is_none()) else {
+            let rule = "must be one step, named once";
+            return self.mistake(PlanError::Policy(Invalid::new("point_of_no_return", rule)));
+        };
         if let Some(spec) = self.steps.get_mut(step.place()) {
             spec.after = (0..step.0).map(StepIndex).collect();
             self.point_of_no_return = Some(step);
@@ -220,7 +230,8 @@ impl PlanBuilder {
     }
 
     /// Looks up a resource. If the operation [updates](Self::update) or [deletes](Self::delete) it, it is accepted only if
-    /// the resource is still the same then; if it only relies on it, say so with [`require_ready`](Self::require_ready).
+    /// the resource is still the same then; if it only relies on it, say so with [`require_ready`](Self::require_ready), or
+    /// take [`get_ready`](Self::get_ready).
     pub async fn find<R: Resource>(&self, id: &ResourceId) -> Result<Option<Found<R>>, Status> {
         let row =
             self.store.resource(&key::<R>(id)?).await.map_err(|error| crate::error::store_status(&error))?;
@@ -231,6 +242,61 @@ impl PlanBuilder {
     /// request is planned anew if that has changed meanwhile.
     pub fn require_ready<R: Resource>(&mut self, found: &Found<R>) {
         self.conditions.push(Condition::Ready(found.row.key.clone()));
+    }
+
+    /// Looks up a resource that has to be there: an error NOT_FOUND, fit for the caller, if it is not.
+    pub async fn get<R: Resource>(&self, id: &ResourceId) -> Result<Found<R>, Status> {
+        let missing = || Status::new(Code::NotFound, format!("{} {id} not found", R::KIND));
+        self.find(id).await?.ok_or_else(missing)
+    }
+
+    /// Looks up a resource that has to be there and READY, such as the parent of what is made, and
+    /// [demands](Self::require_ready) that it is so still when the operation is accepted. An error NOT_FOUND or
+    /// FAILED_PRECONDITION, fit for the caller, if it is not.
+    pub async fn get_ready<R: Resource>(&mut self, id: &ResourceId) -> Result<Found<R>, Status> {
+        let found = self.get::<R>(id).await?;
+        if found.row.status != ResourceStatus::Ready {
+            let message = format!("{} is {}, it must be READY", found.row.key, found.row.status);
+            return Err(Status::new(Code::FailedPrecondition, message));
+        }
+        self.require_ready(&found);
+        Ok(found)
+    }
+
+    /// All resources of type `R` that belong to a parent, those included that are being made or removed: for a rule about all
+    /// of them together, such as names that differ, a quota, or ranges that do not overlap.
+    ///
+    /// Requests that ask for the same children take turns: none of them is planned between this look and the moment in which
+    /// the operation is accepted or refused. So the rule holds if every kind that could break it asks. The children of one
+    /// parent only can be asked for, and 10,000 at most.
+    pub async fn children<R: Resource>(&mut self, parent: &ResourceId) -> Result<Vec<Found<R>>, Status> {
+        let family = Family { kind: ResourceKind::new(R::KIND)?, parent: parent.clone() };
+        match &self.turn {
+            None => self.turn = Some(self.turns.take(family.clone()).await),
+            Some(turn) if turn.family == family => {}
+            // Two who take the same two in another order would wait for each other.
+            Some(_) => {
+                let message = "a plan may look at the children of one parent only";
+                return Err(Status::new(Code::Internal, message));
+            }
+        }
+        let query = ResourceQuery::new(family.kind, family.parent);
+        let (mut children, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.store.list_resources(&query, after.as_ref(), PAGE_SIZE_MAX).await;
+            let page = page.map_err(|error| crate::error::store_status(&error))?;
+            for row in page.items {
+                children.push(Found::of(row)?);
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(children);
+            }
+            if children.len() >= CHILDREN_MAX {
+                let message = format!("{parent} has more than {CHILDREN_MAX} of {}", R::KIND);
+                return Err(Status::new(Code::ResourceExhausted, message));
+            }
+        }
     }
 
     /// Whether no resource of type `R` belongs to a parent, not even one that is being made or removed. If so, that has to be
@@ -305,7 +371,7 @@ impl PlanBuilder {
             parallel: self.parallel,
             claims: self.claims,
         };
-        Ok(Finished { parts, conditions: self.conditions, description: self.description })
+        Ok(Finished { parts, conditions: self.conditions, description: self.description, turn: self.turn })
     }
 }
 
@@ -315,9 +381,10 @@ pub(crate) struct Finished {
     pub(crate) parts: PlanParts,
     pub(crate) conditions: Vec<Condition>,
     pub(crate) description: String,
+    pub(crate) turn: Option<Turn>,
 }
 
 /// The key of a resource of type `R`.
 pub(crate) fn key<R: Resource>(id: &ResourceId) -> Result<ResourceKey, Status> {
-    Ok(ResourceKey { kind: ResourceKind::new(R::KIND)?, id: id.clone() })
+    Ok(R::key(id)?)
 }

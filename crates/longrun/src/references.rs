@@ -168,6 +168,8 @@ impl Engine {
 
     /// Forgets orphans, once they are removed outside for good.
     pub async fn forget_orphans(&self, orphans: Vec<Orphan>) -> Result<(), CommitError> {
+        let stopped = |_| CommitError::Unavailable("the engine has stopped".into());
+        let _token = self.inner.begin_write().map_err(stopped)?;
         self.inner.store.forget_orphans(self.inner.fence, orphans).await
     }
 }

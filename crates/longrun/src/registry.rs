@@ -16,6 +16,7 @@ use crate::error::SubmitError;
 use crate::kind::Kind;
 use crate::plan::{Finished, PlanBuilder};
 use crate::step::{Step, StepError, UndoResult, Undoable};
+use crate::turns::Turn;
 
 /// A registered step, whatever its types.
 #[async_trait]
@@ -70,6 +71,7 @@ pub(crate) struct Draft {
     pub(crate) parts: PlanParts,
     pub(crate) conditions: Vec<Condition>,
     pub(crate) description: String,
+    pub(crate) turn: Option<Turn>,
 }
 
 /// A registered kind, whatever its types.
@@ -95,8 +97,8 @@ impl<K: Kind> AnyKind for K {
         let request = request.decode().map_err(|error| Invalid::new("request", error.to_string()))?;
         let (metadata, output) = Kind::plan(self, &request, &mut plan).await.map_err(SubmitError::Refused)?;
         let metadata = Payload::encode("metadata", K::METADATA_TYPE, &metadata)?;
-        let Finished { parts, conditions, description } = plan.finish(output.into_source())?;
-        Ok(Draft { metadata, response_type: K::RESPONSE_TYPE, parts, conditions, description })
+        let Finished { parts, conditions, description, turn } = plan.finish(output.into_source())?;
+        Ok(Draft { metadata, response_type: K::RESPONSE_TYPE, parts, conditions, description, turn })
     }
 }
 

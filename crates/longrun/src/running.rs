@@ -1,10 +1,10 @@
 //! What runs now, and how much may.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
-use longrun_core::{Operation, OperationId, Progress, Timestamp};
-use tokio::sync::{Notify, mpsc, watch};
+use longrun_core::{Operation, OperationId, Progress, StepIndex, Timestamp};
+use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 
 use crate::driver::Message;
@@ -17,22 +17,15 @@ pub(crate) struct Entry {
     /// The operation as its last durable commit left it; `None` until the driver has loaded it and during a commit: the
     /// store knows then.
     pub(crate) operation: Mutex<Option<Operation>>,
-    /// What its steps reported since.
-    pub(crate) progress: Arc<Mutex<Option<Progress>>>,
+    /// What each of its steps that run reported since.
+    progress: Mutex<BTreeMap<StepIndex, Arc<Mutex<Option<Progress>>>>>,
     task: Mutex<Option<AbortHandle>>,
 }
 
 /// The operations that run.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Running {
     entries: Mutex<HashMap<OperationId, Arc<Entry>>>,
-    count: watch::Sender<usize>,
-}
-
-impl Default for Running {
-    fn default() -> Self {
-        Self { entries: Mutex::default(), count: watch::Sender::new(0) }
-    }
 }
 
 impl Running {
@@ -46,18 +39,15 @@ impl Running {
         let entry = Arc::new(Entry {
             inbox,
             operation: Mutex::default(),
-            progress: Arc::default(),
+            progress: Mutex::default(),
             task: Mutex::default(),
         });
         entries.insert(id, Arc::clone(&entry));
-        self.count.send_replace(entries.len());
         Some((entry, messages))
     }
 
     pub(crate) fn leave(&self, id: OperationId) {
-        let mut entries = lock(&self.entries);
-        entries.remove(&id);
-        self.count.send_replace(entries.len());
+        lock(&self.entries).remove(&id);
     }
 
     pub(crate) fn contains(&self, id: OperationId) -> bool {
@@ -72,20 +62,16 @@ impl Running {
         lock(&self.entries).get(&id).map(|entry| entry.inbox.clone())
     }
 
-    /// The operation as its last durable commit left it, with the newest progress.
+    /// The operation as its last durable commit left it.
     pub(crate) fn operation(&self, id: OperationId) -> Option<Operation> {
         let entry = Arc::clone(lock(&self.entries).get(&id)?);
-        let operation = lock(&entry.operation).clone()?;
-        let progress = *lock(&entry.progress);
-        Some(match progress {
-            Some(progress) if !operation.done() => operation.with_progress(progress),
-            _ => operation,
-        })
+        lock(&entry.operation).clone()
     }
 
+    /// What the first of its steps that run and report has reported.
     pub(crate) fn progress(&self, id: OperationId) -> Option<Progress> {
         let entry = Arc::clone(lock(&self.entries).get(&id)?);
-        *lock(&entry.progress)
+        lock(&entry.progress).values().find_map(|progress| *lock(progress))
     }
 
     /// Drops every driver where it stands.
@@ -96,12 +82,6 @@ impl Running {
                 task.abort();
             }
         }
-    }
-
-    /// Resolves when nothing runs.
-    pub(crate) async fn all_ended(&self) {
-        // The sender is ours, so the channel is open.
-        _ = self.count.subscribe().wait_for(|count| *count == 0).await;
     }
 }
 
@@ -116,6 +96,18 @@ impl Entry {
 
     pub(crate) fn unpublish(&self) {
         *lock(&self.operation) = None;
+    }
+
+    /// Where a run of the step that begins now reports to.
+    pub(crate) fn begin_progress(&self, step: StepIndex) -> Arc<Mutex<Option<Progress>>> {
+        let progress = Arc::default();
+        lock(&self.progress).insert(step, Arc::clone(&progress));
+        progress
+    }
+
+    /// Forgets what steps reported that do not run any more.
+    pub(crate) fn keep_progress(&self, runs: impl Fn(StepIndex) -> bool) {
+        lock(&self.progress).retain(|step, _| runs(*step));
     }
 }
 

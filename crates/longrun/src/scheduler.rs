@@ -3,16 +3,22 @@
 //! Recovery is nothing special. Every unfinished operation has one place in the store's order of due work; after a start
 //! the scheduler walks it as it always does. What runs already, and what is held, is passed over.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use longrun_core::limits::DURATION_MILLIS_MAX;
 use longrun_core::{OperationId, Timestamp};
 use longrun_store::{CommitError, Due, Purge, Store, StoreError};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::driver::{self, Lease};
-use crate::engine::{Held, Inner, LoadError, lock};
+use crate::engine::{Held, Inner, LoadError, load_to_run, lock};
+use crate::registry::Registry;
 
 /// Operations taken from the order of due work at once.
 const LOOK: usize = 256;
@@ -23,11 +29,30 @@ const STORE_WAIT: Duration = Duration::from_secs(1);
 
 /// Runs until the engine stops.
 pub(crate) async fn run(inner: Arc<Inner>) {
-    let mut next_sweep = tokio::time::Instant::now() + inner.settings.sweep_every;
+    while !inner.is_shutting_down() {
+        if AssertUnwindSafe(rounds(&inner)).catch_unwind().await.is_err() {
+            // Nothing would be taken up any more. What it was about to do it finds by looking anew.
+            tracing::error!("the scheduler panicked and begins anew");
+            metrics::counter!("longrun_scheduler_panics_total").increment(1);
+            let mut shutting_down = inner.shutting_down.subscribe();
+            _ = tokio::time::timeout(STORE_WAIT, stopped(&mut shutting_down)).await;
+            inner.slots.note_work();
+        }
+    }
+}
+
+/// So long from now; in the far future if no clock goes that far.
+fn from_now(wait: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(wait).unwrap_or_else(|| now + Duration::from_millis(DURATION_MILLIS_MAX))
+}
+
+async fn rounds(inner: &Arc<Inner>) {
+    let mut next_sweep = from_now(inner.settings.sweep_every);
     let mut shutting_down = inner.shutting_down.subscribe();
     while !inner.is_shutting_down() {
         let changed = inner.slots.changed.notified();
-        let looked = look(&inner).await;
+        let looked = look(inner).await;
         if let Err(error) = &looked {
             tracing::warn!(error = crate::step::with_causes(error), "the order of due work cannot be read");
         }
@@ -50,13 +75,12 @@ pub(crate) async fn run(inner: Arc<Inner>) {
             () = stopped(&mut shutting_down) => break,
             () = due => inner.slots.note_work(),
             () = tokio::time::sleep_until(next_sweep) => {
-                next_sweep = tokio::time::Instant::now();
-                match sweep_some(&inner).await {
+                next_sweep = from_now(inner.settings.sweep_every);
+                match sweep_some(inner).await {
                     // The rest has its turn when the backlog has had its own.
-                    Ok((_, true)) => {}
-                    Ok(_) => next_sweep += inner.settings.sweep_every,
+                    Ok((_, true)) => next_sweep = Instant::now(),
+                    Ok(_) => {}
                     Err(error) => {
-                        next_sweep += inner.settings.sweep_every;
                         let error = crate::step::with_causes(&error);
                         tracing::warn!(error, "old operations could not be removed");
                     }
@@ -85,14 +109,26 @@ async fn look(inner: &Arc<Inner>) -> Result<(), StoreError> {
 
 /// One pass over what is due. False when the room was used up.
 async fn take_up_due(inner: &Arc<Inner>) -> Result<bool, StoreError> {
+    let in_hand = |id: OperationId| inner.running.contains(id) || lock(&inner.held).contains_key(&id);
     let now = inner.now();
-    let mut after = None;
+    // A clock that was set back shows less than the places of those that can begin at once. What waits there for a time
+    // that the clock has not reached goes on waiting.
+    let newest = inner.newest.load(Ordering::SeqCst);
+    let until = Timestamp::from_unix_micros(newest).map_or(now, |newest| newest.max(now));
+    let (mut after, mut waits, mut still_newest) = (None, None, i64::MIN);
     loop {
         // What runs is in the way: the oldest are usually those that run.
-        let found = inner.store.due(now, after, LOOK + inner.running.len()).await?;
+        let found = inner.store.due(until, after, LOOK + inner.running.len()).await?;
         let Some(last) = found.last().copied() else { break };
         for due in &found {
-            if inner.running.contains(due.id) || lock(&inner.held).contains_key(&due.id) {
+            if due.at > now && can_begin(due) {
+                still_newest = due.at.unix_micros();
+            }
+            if in_hand(due.id) {
+                continue;
+            }
+            if due.at > now && !can_begin(due) {
+                waits = waits.or(Some(due.at));
                 continue;
             }
             if !inner.slots.take() {
@@ -102,14 +138,24 @@ async fn take_up_due(inner: &Arc<Inner>) -> Result<bool, StoreError> {
         }
         after = Some(last);
     }
-    inner.slots.end_look(first_after(inner, now).await?);
+    if waits.is_none() {
+        waits = first_after(inner, until).await?;
+    }
+    // Unless a newer one was accepted meanwhile.
+    _ = inner.newest.compare_exchange(newest, still_newest, Ordering::SeqCst, Ordering::SeqCst);
+    inner.slots.end_look(waits);
     Ok(true)
 }
 
+/// Its place is the time of its acceptance: there is nothing that it waits for.
+fn can_begin(due: &Due) -> bool {
+    due.at <= due.id.time()
+}
+
 /// When the first operation that waits is due.
-async fn first_after(inner: &Arc<Inner>, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
-    let last_now = OperationId::parse("zzzvvvvvvvvvvvvvvvvv").ok().map(|id| Due { at: now, id });
-    let next = inner.store.due(Timestamp::MAX, last_now, 1).await?;
+async fn first_after(inner: &Arc<Inner>, until: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+    let last = OperationId::parse("zzzvvvvvvvvvvvvvvvvv").ok().map(|id| Due { at: until, id });
+    let next = inner.store.due(Timestamp::MAX, last, 1).await?;
     Ok(next.first().map(|due| due.at))
 }
 
@@ -127,31 +173,40 @@ fn take_up(inner: &Arc<Inner>, id: OperationId) {
             lease.end(due);
         }
     };
-    entry.set_task(tokio::spawn(task.instrument(span)).abort_handle());
+    entry.set_task(inner.tasks.token().spawn(task.instrument(span)));
 }
 
-/// Counts what a former engine left, for the limit on unfinished operations.
-pub(crate) async fn count_unfinished(store: &dyn Store) -> Result<u64, StoreError> {
-    let (mut count, mut after) = (0, None);
+/// What a former engine left.
+pub(crate) struct Left {
+    /// Operations, for the limit on those that are unfinished.
+    pub(crate) unfinished: u64,
+    /// When the newest of those that can begin at once was accepted.
+    pub(crate) newest: Timestamp,
+}
+
+pub(crate) async fn look_at_what_is_left(store: &dyn Store) -> Result<Left, StoreError> {
+    let (mut left, mut after) = (Left { unfinished: 0, newest: Timestamp::MIN }, None);
     loop {
         let found = store.due(Timestamp::MAX, after, 1000).await?;
-        count += found.len() as u64;
+        left.unfinished += found.len() as u64;
+        left.newest =
+            found.iter().filter(|due| can_begin(due)).map(|due| due.at).fold(left.newest, Timestamp::max);
         after = found.last().copied();
         if found.len() < 1000 {
-            return Ok(count);
+            return Ok(left);
         }
     }
 }
 
 /// Lists the unfinished operations that this build cannot finish.
-pub(crate) async fn preflight(inner: &Arc<Inner>) -> Result<Vec<Held>, StoreError> {
+pub(crate) async fn preflight(store: &dyn Store, registry: &Registry) -> Result<Vec<Held>, StoreError> {
     let mut held = Vec::new();
     let mut after = None;
     loop {
-        let found = inner.store.due(Timestamp::MAX, after, LOOK).await?;
+        let found = store.due(Timestamp::MAX, after, LOOK).await?;
         let Some(last) = found.last().copied() else { return Ok(held) };
         for Due { id, .. } in found {
-            match inner.load_to_run(id).await {
+            match load_to_run(store, registry, id).await {
                 Ok(_) => {}
                 Err(LoadError::Hold(reason)) => held.push(Held { operation: id, reason }),
                 Err(LoadError::Unavailable(error)) => return Err(error),
@@ -182,7 +237,11 @@ async fn sweep_some(inner: &Arc<Inner>) -> Result<(usize, bool), CommitError> {
         now,
         limit: SWEEP,
     };
-    let purged = inner.store.purge(inner.fence, purge).await?;
+    let purged = inner.store.purge(inner.fence, purge).await.inspect_err(|error| {
+        if let CommitError::Fenced { .. } = error {
+            inner.lose();
+        }
+    })?;
     if purged.unreadable > 0 {
         tracing::warn!(operations = purged.unreadable, "old operations cannot be read and stay");
     }

@@ -8,11 +8,11 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use longrun_core::execution::AcceptError;
 use longrun_core::{
-    Acceptance, Caller, Claim, Execution, Header, IdPrefix, IdempotencyKey, Invalid, Json, KindName,
-    Operation, OperationId, Payload, Plan, Timestamp,
+    Acceptance, Caller, Claim, Execution, Header, IdPrefix, IdempotencyKey, Intent, Invalid, Json, KindName,
+    Operation, OperationId, Payload, Plan, ResourceKey, Timestamp,
 };
 use longrun_store::{Commit, CommitError, Conflict, LedgerClaim, LedgerEntry, StoreError};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tracing::Instrument;
 
 use crate::driver::{self, Driver, Lease};
@@ -21,6 +21,8 @@ use crate::error::SubmitError;
 use crate::kind::{Kind, STRUCT_TYPE};
 use crate::plan::PlanBuilder;
 use crate::registry::{AnyKind, Draft, fingerprint, key_digest};
+use crate::tasks::Token;
+use crate::turns::Turn;
 
 /// How often a request is planned anew when its ids or its resources were taken by others in between.
 const PLANS_MAX: usize = 5;
@@ -102,10 +104,16 @@ impl Engine {
         let mut plans = 0;
         loop {
             plans += 1;
-            match inner.accept(&submission).await {
-                Err(NotAccepted::Again(_)) if plans < PLANS_MAX => {}
-                Err(NotAccepted::Again(error) | NotAccepted::Finally(error)) => return Err(error),
+            let refused = match inner.accept(&submission).await {
                 Ok(operation) => return Ok(operation),
+                Err(refused) => refused,
+            };
+            if let Some(answer) = inner.accepted_meanwhile(&submission, &refused).await {
+                return answer;
+            }
+            match refused {
+                NotAccepted::Again(_) if plans < PLANS_MAX => {}
+                NotAccepted::Again(error) | NotAccepted::Finally(error) => return Err(error),
             }
         }
     }
@@ -129,6 +137,8 @@ struct Submission<'a> {
 struct Admission {
     inner: Arc<Inner>,
     accepted: AtomicBool,
+    /// Room for one request that is planned and committed.
+    _room: OwnedSemaphorePermit,
 }
 
 impl Admission {
@@ -140,11 +150,15 @@ impl Admission {
         if inner.is_shutting_down() {
             return Err(SubmitError::ShuttingDown);
         }
+        let limit = inner.settings.accepting_max as u64;
+        let room = Arc::clone(&inner.accepting).try_acquire_owned();
+        let room = room.map_err(|_| SubmitError::Overloaded { limit })?;
         let limit = inner.settings.unfinished_max;
         let one_more = |count: u64| (count < limit).then(|| count + 1);
         let admitted = inner.unfinished.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more);
         admitted.map_err(|_| SubmitError::Overloaded { limit })?;
-        Ok(Arc::new(Self { inner: Arc::clone(inner), accepted: AtomicBool::new(false) }))
+        let (inner, accepted) = (Arc::clone(inner), AtomicBool::new(false));
+        Ok(Arc::new(Self { inner, accepted, _room: room }))
     }
 
     fn accept(&self) {
@@ -169,16 +183,39 @@ impl Inner {
         self.find(entry.operation).await?.ok_or(SubmitError::KeyOutlived(entry.operation))
     }
 
+    /// Answers a request that was refused, if its key was taken while it was planned: what stood in its way is then the
+    /// very operation that it asks for, or what that one did (C15).
+    async fn accepted_meanwhile(
+        &self,
+        submission: &Submission<'_>,
+        refused: &NotAccepted,
+    ) -> Option<Result<Operation, SubmitError>> {
+        let claim = submission.ledger.as_ref()?;
+        if let NotAccepted::Finally(SubmitError::Unknown { .. }) = refused {
+            // Nothing refused it, and the store was asked already.
+            return None;
+        }
+        let entry = self.store.ledger(&claim.digest).await.ok().flatten()?;
+        Some(self.repeated(&entry, claim).await)
+    }
+
     /// Plans the request and stores what comes of it.
     async fn accept(self: &Arc<Self>, submission: &Submission<'_>) -> Result<Operation, NotAccepted> {
+        // In whole milliseconds, as its id says it: whoever sees both knows that it waits for nothing.
         let now = self.now();
+        let now = Timestamp::from_unix_millis(now.unix_millis()).unwrap_or(now);
         let draft = self.plan(submission, now).await?;
+        // Planning takes its time: the engine may have stopped since, and with it the task whose turn it was before.
+        let token = self.begin_write().map_err(SubmitError::from)?;
         self.registry.check_steps(&draft.parts.steps).map_err(SubmitError::Unrunnable)?;
         let busy = |claim: &Claim| claim.before().and_then(|row| Some((row.key.clone(), row.operation?)));
         if let Some((key, holder)) = draft.parts.claims.iter().find_map(busy) {
             return Err(SubmitError::Busy { key, holder }.into());
         }
         let header = self.header(submission, &draft, now)?;
+        let creates = |claim: &&Claim| matches!(claim.intent, Intent::Create { .. });
+        let created: Vec<_> =
+            draft.parts.claims.iter().filter(creates).map(|claim| claim.key.clone()).collect();
         let plan = Plan::new(draft.parts).map_err(SubmitError::Plan)?;
         let id = header.id;
         // Without a slot the operation waits on disk; without steps it needs none, and is done when it is accepted.
@@ -193,10 +230,11 @@ impl Inner {
         }
         let (reply, answer) = oneshot::channel();
         // In a task of its own: a caller that goes away must not leave an operation on disk that nobody has in mind.
-        self.spawn_first(commit, execution, lease, Arc::clone(&submission.admission), reply);
+        let kept = (lease, draft.turn);
+        self.spawn_first(token, commit, execution, kept, Arc::clone(&submission.admission), reply);
         match answer.await {
             Ok(Ok(operation)) => Ok(operation),
-            Ok(Err(error)) => self.not_stored(id, error, submission).await,
+            Ok(Err(error)) => self.not_stored(id, error, submission, &created).await,
             Err(_) => {
                 let cause = StoreError::Unavailable("the engine stopped".into());
                 Err(SubmitError::Unknown { operation: id, cause }.into())
@@ -210,8 +248,7 @@ impl Inner {
         submission: &Submission<'_>,
         now: Timestamp,
     ) -> Result<Draft, SubmitError> {
-        let (store, environment) = (Arc::clone(&self.store), Arc::clone(&self.environment));
-        let builder = PlanBuilder::new(store, environment, now, submission.call.caller.clone());
+        let builder = PlanBuilder::new(self, now, submission.call.caller.clone());
         let planned = AssertUnwindSafe(async { submission.code.plan(&submission.request, builder).await });
         let panicked = |_| SubmitError::PlanPanicked(submission.kind.to_string());
         planned.catch_unwind().await.map_err(panicked)?
@@ -244,9 +281,10 @@ impl Inner {
     /// Stores a new operation, answers, and drives it if there is a slot.
     fn spawn_first(
         self: &Arc<Self>,
+        token: Token,
         commit: Commit,
         execution: Execution,
-        mut lease: Option<Lease>,
+        (mut lease, turn): (Option<Lease>, Option<Turn>),
         admission: Arc<Admission>,
         reply: oneshot::Sender<Result<Operation, CommitError>>,
     ) {
@@ -262,17 +300,22 @@ impl Inner {
         let task = async move {
             let stored = inner.store.commit(commit).await;
             let stored = inner.settle_first(id, stored).await;
+            // Whoever looks from now on sees what this operation has made.
+            drop(turn);
             if let Err(error) = stored {
                 drop(lease);
                 if let CommitError::Unknown(_) = error {
-                    // If it is there after all, it has to be found when the store is back.
-                    inner.slots.note_work();
+                    // If it is there after all, it has to be found when the store is back. Until then it counts.
+                    admission.accept();
+                    inner.unsettle(id);
                 }
                 _ = reply.send(Err(error));
                 return;
             }
             metrics::counter!("longrun_operations_accepted_total").increment(1);
             admission.accept();
+            drop(admission);
+            inner.newest.fetch_max(execution.header().created_at.unix_micros(), Ordering::SeqCst);
             let operation = execution.operation();
             let done = execution.is_done();
             if done {
@@ -294,7 +337,7 @@ impl Inner {
                 }
             }
         };
-        let task = tokio::spawn(task.instrument(span)).abort_handle();
+        let task = token.spawn(task.instrument(span));
         if let Some(entry) = entry {
             entry.set_task(task);
         }
@@ -324,6 +367,7 @@ impl Inner {
         id: OperationId,
         error: CommitError,
         submission: &Submission<'_>,
+        created: &[ResourceKey],
     ) -> Result<Operation, NotAccepted> {
         Err(match (error, &submission.ledger) {
             (CommitError::Conflict(Conflict::Idempotency(entry)), Some(claim)) => {
@@ -332,7 +376,7 @@ impl Inner {
             (CommitError::Conflict(Conflict::Resource { key, holder, exists }), _) => match holder {
                 Some(holder) => SubmitError::Busy { key, holder }.into(),
                 // It was looked up when the plan was made, and has changed since: plan anew, and see.
-                None if exists => NotAccepted::Again(SubmitError::Exists(key)),
+                None if exists && created.contains(&key) => NotAccepted::Again(SubmitError::Exists(key)),
                 None => NotAccepted::Again(SubmitError::Changed(key)),
             },
             (CommitError::Conflict(Conflict::Condition(condition)), _) => {

@@ -188,11 +188,17 @@ impl Work {
     }
 
     /// Puts an act on record. A script that retries over and over must not crowd out the others: of the retries of one
-    /// caller the last stands for all, and retries make room, the oldest first, for what was taken over.
+    /// caller the first and the last stand for all. When the record is full retries make room, the oldest first, for what
+    /// was taken over, and a retry for which there is no room is not on record.
     fn keep(&mut self, intervention: &Intervention) {
         let retries = |act: &Intervention| act.verb == Verb::RetryNow;
         if retries(intervention) {
-            self.interventions.retain(|act| !retries(act) || act.by != intervention.by);
+            let mut earlier = 0;
+            self.interventions.retain(|act| {
+                let same = retries(act) && act.by == intervention.by;
+                earlier += usize::from(same);
+                !same || earlier == 1
+            });
         }
         if self.interventions.len() >= INTERVENTIONS_MAX {
             match self.interventions.iter().position(retries) {

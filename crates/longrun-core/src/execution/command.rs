@@ -15,6 +15,9 @@ pub enum Command {
     Adopt,
     /// A driver that knows all its runs looks at the clock: start what can start, see whether the deadline passed.
     Resume,
+    /// A driver leaves because the engine stops, with every run and undo ended or dropped. What they did is unknown, but
+    /// that they stopped is no fault of theirs: it counts neither as a failure nor as an interruption.
+    Leave,
     /// A run ended.
     Report {
         /// The step.

@@ -47,6 +47,7 @@ impl Execution {
         match command {
             Command::Adopt => self.adopt(now, events),
             Command::Resume => {}
+            Command::Leave => self.leave(events),
             Command::Report { step, attempt, report } => self.report(*step, *attempt, report, now, events)?,
             Command::Checkpoint { step, attempt, checkpoint, progress } => {
                 let (_, state) = self.running_step(*step, *attempt)?;
@@ -72,6 +73,7 @@ impl Execution {
 
     /// Starts what can start, gives up what is past its deadline, finishes what is complete.
     fn advance(&mut self, now: Timestamp, start: bool, events: &mut Vec<Event>) {
+        let now = self.not_before_acceptance(now);
         let late = self.header.deadline.is_some_and(|deadline| deadline <= now);
         let Some(work) = self.work() else { return };
         if late && work.rollback.is_none() && !work.is_past_no_return() && work.sets.remaining > 0 {
@@ -86,7 +88,7 @@ impl Execution {
     fn adopt(&mut self, now: Timestamp, events: &mut Vec<Event>) {
         let Some(work) = self.work() else { return };
         // Undos that were free to begin; a run that ends here makes room for its undo only now.
-        let undos = work.undos_free_at(now);
+        let undos = work.undos_free_at(self.not_before_acceptance(now));
         let running: Vec<StepIndex> = work.sets.running.iter().copied().collect();
         for step in running {
             let Some(work) = self.work() else { return };
@@ -107,6 +109,29 @@ impl Execution {
             }
         }
         self.adopt_undos(undos, now, events);
+    }
+
+    /// Puts on record that nothing of it is on any more, so that the next adoption finds nothing that a process which died
+    /// could have interrupted. All of it may go on at once: it waits for a time that is past.
+    fn leave(&mut self, events: &mut Vec<Event>) {
+        let Some(work) = self.work() else { return };
+        let at = self.header.created_at;
+        if work.rollback.is_some() {
+            // A run that was still on ends with the adoption, which counts nothing any more.
+            let begun = |step: &&StepIndex| work.steps[step.place()].undo.again_at.is_none();
+            let begun: Vec<StepIndex> = work.sets.undoing.iter().filter(begun).copied().collect();
+            for step in begun {
+                let interruptions = self.step(step).map_or(0, |step| step.undo.interruptions);
+                self.record(Event::UndoInterrupted { step, interruptions, again_at: Some(at) }, events);
+            }
+            return;
+        }
+        let running: Vec<StepIndex> = work.sets.running.iter().copied().collect();
+        for step in running {
+            let interruptions = self.step(step).map_or(0, |step| step.interruptions);
+            let attempt = self.attempt(step);
+            self.record(Event::StepInterrupted { step, attempt, interruptions, again_at: at }, events);
+        }
     }
 
     /// Whether an undo had begun when the process ended is not on record. Those that could begin at once count as

@@ -49,13 +49,13 @@ pub enum Event {
         /// Why it failed.
         error: Status,
     },
-    /// The process ended during a run. What it did is unknown.
+    /// The process ended, or the engine stopped, during a run. What it did is unknown.
     StepInterrupted {
         /// The step.
         step: StepIndex,
         /// The number of the run.
         attempt: Attempt,
-        /// How many runs in a row were interrupted, this one included.
+        /// How many runs in a row were interrupted, this one included unless the engine stopped gently.
         interruptions: u32,
         /// When the next run may start.
         again_at: Timestamp,
@@ -92,11 +92,11 @@ pub enum Event {
         /// When the next one may start.
         again_at: Timestamp,
     },
-    /// The process ended, perhaps during the undo of this step.
+    /// The process ended, or the engine stopped, perhaps during the undo of this step.
     UndoInterrupted {
         /// The step.
         step: StepIndex,
-        /// How many undos in a row may have been interrupted, this one included.
+        /// How many undos in a row may have been interrupted, this one included unless the engine stopped gently.
         interruptions: u32,
         /// When the next one may start; `None` is at once.
         again_at: Option<Timestamp>,

@@ -20,6 +20,7 @@ pub struct Next {
 impl Execution {
     /// What there is to do at the time `now`. Nothing, for an operation that is done.
     pub fn next(&self, now: Timestamp) -> Next {
+        let now = self.not_before_acceptance(now);
         let Some(work) = self.work() else { return Next::default() };
         let mut next = Next {
             run: work.sets.running.iter().copied().collect(),

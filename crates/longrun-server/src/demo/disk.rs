@@ -1,10 +1,10 @@
 //! Disk images for the demo, and a watch on what is read of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
@@ -56,6 +56,20 @@ fn fill(block: &mut [u8], sort: u64, state: &mut u64) {
 pub(super) fn cut(path: &Path, size: u64) -> Result<()> {
     let file = OpenOptions::new().write(true).open(path)?;
     file.set_len(size).with_context(|| format!("cannot cut {}", path.display()))
+}
+
+/// Every file under a folder.
+pub(super) fn files_under(folder: &Path) -> Result<BTreeSet<PathBuf>> {
+    let mut files = BTreeSet::new();
+    for entry in std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            files.extend(files_under(&entry.path())?);
+        } else {
+            files.insert(entry.path());
+        }
+    }
+    Ok(files)
 }
 
 /// Size and digest of a file.

@@ -105,7 +105,8 @@ impl Host {
     pub(super) async fn stop(&mut self) -> Result<()> {
         self.call(&Request::Stop).await?;
         if let Place::Process(Some(process)) = &mut self.place {
-            process.child.wait().await.context("the service did not end")?;
+            let ended = tokio::time::timeout(super::PATIENCE, process.child.wait()).await;
+            ended.context("the service does not end")?.context("the service did not end")?;
         }
         Ok(())
     }
@@ -136,7 +137,9 @@ impl Process {
     }
 
     async fn line(&mut self) -> Result<Value> {
-        let line = self.answers.next_line().await?.context("the service has ended")?;
+        // Longer than any wait that a request asks for.
+        let line = tokio::time::timeout(2 * super::PATIENCE, self.answers.next_line()).await;
+        let line = line.context("the service does not answer")??.context("the service has ended")?;
         Ok(serde_json::from_str(&line)?)
     }
 }

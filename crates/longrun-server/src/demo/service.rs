@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use longrun::sled::{SledKv, SledOptions};
-use longrun::{Call, Caller, Engine, KvStore, OperationId, ResourceId, Status, Store, Timestamp};
+use longrun::{Call, Caller, Engine, KvStore, OperationId, Status, Store, Timestamp};
 use longrun_snapshot::data::{ChunkFolder, DiskFolder, DiskId};
-use longrun_snapshot::{CreateSnapshot, CreateSnapshotRequest, DataPlane, Snapshot, register};
+use longrun_snapshot::service::{CreateSnapshotRequest, GetSnapshotRequest, Limits};
+use longrun_snapshot::{DataPlane, SnapshotService};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -34,7 +35,7 @@ pub(super) enum Request {
 impl Request {
     pub(super) fn create(disk: &str, name: &str, key: Option<&str>) -> Self {
         let request = CreateSnapshotRequest {
-            folder_id: demo_folder(),
+            folder_id: "demo-folder".to_owned(),
             disk_id: disk.to_owned(),
             name: name.to_owned(),
             description: String::new(),
@@ -42,11 +43,6 @@ impl Request {
         };
         Self::Create { request, key: key.map(str::to_owned) }
     }
-}
-
-#[allow(clippy::expect_used)] // A literal that fits its rule.
-fn demo_folder() -> ResourceId {
-    ResourceId::new("demo-folder").expect("a valid id")
 }
 
 /// What a new service found in its store.
@@ -60,7 +56,7 @@ pub(super) struct Greeting {
 
 /// A running service.
 pub(super) struct Service {
-    engine: Engine,
+    snapshots: SnapshotService,
     lowest: Lowest,
 }
 
@@ -72,8 +68,10 @@ impl Service {
         let chunks = ChunkFolder::open(&folders.chunks)?;
         let rate = NonZeroU64::new(COPY_RATE).context("a copy rate")?;
         let plane = DataPlane::new(disks, chunks).copy_rate(rate);
-        let engine = register(Engine::builder_shared(store), &plane).start().await?;
-        Ok((Self { engine, lowest }, greeting))
+        let limits = Limits::default();
+        let builder = SnapshotService::register(Engine::builder_shared(store), &plane, limits);
+        let snapshots = SnapshotService::new(builder.start().await?, plane, limits);
+        Ok((Self { snapshots, lowest }, greeting))
     }
 
     /// Answers a request; an error is answered as the API would, under `error`.
@@ -86,7 +84,9 @@ impl Service {
             Request::Progress { id } => self.progress(&id).await,
             Request::Snapshot { id } => self.snapshot(&id).await,
             Request::Reads { disk } => Ok(self.reads(&disk)),
-            Request::Stop => Ok(json!({ "stopped": self.engine.shutdown(Duration::from_secs(10)).await })),
+            Request::Stop => {
+                Ok(json!({ "stopped": self.snapshots.engine().shutdown(Duration::from_secs(10)).await }))
+            }
         };
         answer.unwrap_or_else(|status| json!({ "error": status }))
     }
@@ -96,36 +96,36 @@ impl Service {
         if let Some(key) = key {
             call = call.key(key.parse()?);
         }
-        let operation = self.engine.submit::<CreateSnapshot>(request, call).await;
+        let operation = self.snapshots.create(call, request).await;
         Ok(json!(operation.map_err(|error| error.status())?))
     }
 
     async fn get(&self, id: &str) -> Result<Value, Status> {
-        let operation = self.engine.get(OperationId::parse(id)?).await;
+        let operation = self.snapshots.get_operation(&caller()?, id).await;
         Ok(json!(operation.map_err(|error| error.status())?))
     }
 
     async fn cancel(&self, id: &str) -> Result<Value, Status> {
-        let operation = self.engine.cancel(OperationId::parse(id)?, &caller()?).await;
+        let operation = self.snapshots.cancel_operation(&caller()?, id).await;
         Ok(json!(operation.map_err(|error| error.status())?))
     }
 
     async fn wait(&self, id: &str, timeout: Duration) -> Result<Value, Status> {
-        let operation = self.engine.wait(OperationId::parse(id)?, timeout).await;
+        let operation = self.snapshots.engine().wait(OperationId::parse(id)?, timeout).await;
         Ok(json!(operation.map_err(|error| error.status())?))
     }
 
     async fn progress(&self, id: &str) -> Result<Value, Status> {
-        let operation = self.engine.get(OperationId::parse(id)?).await.map_err(|error| error.status())?;
+        let found = self.snapshots.get_operation(&caller()?, id).await;
+        let operation = found.map_err(|error| error.status())?;
         let (done, total) = operation.progress().map_or((0, 0), |progress| (progress.done, progress.total));
         Ok(json!({ "done": done, "total": total, "ended": operation.done() }))
     }
 
     async fn snapshot(&self, id: &str) -> Result<Value, Status> {
-        let id = ResourceId::new(id)?;
-        let found = self.engine.resource::<Snapshot>(&id).await.map_err(|error| error.status())?;
-        let missing = || Status::new(longrun::Code::NotFound, "the snapshot does not exist");
-        Ok(json!(Snapshot::of(found.ok_or_else(missing)?)))
+        let request = GetSnapshotRequest { snapshot_id: id.to_owned() };
+        let found = self.snapshots.get(&caller()?, &request).await;
+        Ok(json!(found.map_err(|error| error.status())?))
     }
 
     fn reads(&self, disk: &str) -> Value {

@@ -14,7 +14,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, PoisonError, atomic::AtomicBool},
 };
 
 use super::{
@@ -24,10 +24,13 @@ use super::{
     files::{create_folder, failed, open_file, remove_file, replace_file, stem_of_temporary, sync_folder},
     frame::{self, FRAME_LEN_MAX, HEADER_LEN, Header, Press},
     geometry::CHUNK_LEN,
+    parallel::{Broken, in_parallel},
 };
 
 /// How many names a sweep asks about at a time.
 const SWEEP_NAMES: usize = 1000;
+/// How many folders are synced at a time: the file system makes them durable together.
+const SYNCS_AT_A_TIME: usize = 4;
 /// How many presses are kept for the next chunk: some more than the workers of one copy.
 const PRESSES_MAX: usize = 8;
 /// How often a folder is removed again because somebody was just adding a file to it.
@@ -100,7 +103,16 @@ impl ChunkFolder {
     /// Makes the names in the folders of these chunks durable, each folder once.
     fn sync_fan_outs(&self, names: &[ChunkName]) -> Result<(), ChunkError> {
         let folders: BTreeSet<PathBuf> = names.iter().map(|name| self.fan_out(name)).collect();
-        folders.iter().try_for_each(|folder| sync_folder(folder, &Subject::Store))
+        let folders: Vec<PathBuf> = folders.into_iter().collect();
+        let sync = |folder: &PathBuf| sync_folder(folder, &Subject::Store);
+        match in_parallel(&folders, SYNCS_AT_A_TIME, &AtomicBool::new(false), sync) {
+            Ok(_) => Ok(()),
+            Err(Broken::Failed(error)) => Err(error),
+            Err(Broken::Stopped | Broken::Panicked(_)) => {
+                let broken = io::Error::other("it ended early");
+                Err(ChunkError::of_io("sync", Subject::Store, None, broken))
+            }
+        }
     }
 
     /// Removes all drafts of a snapshot. Durable on return.

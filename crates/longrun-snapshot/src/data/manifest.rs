@@ -470,7 +470,7 @@ mod tests {
         let (first, last) = (entry(0, b"x"), entry(3, b"y"));
         let order = "its chunks are out of order";
         assert_eq!(why(&header(), &[last.clone(), first.clone()]), order);
-        assert_eq!(why(&header(), &[first.clone(), first.clone()]), order);
+        assert_eq!(why(&header(), &[first.clone(), first]), order);
         let beyond = "it has a chunk past the end of the disk";
         assert_eq!(why(&header(), &[entry(4, b"x")]), beyond);
         assert_eq!(why(&header(), &[entry(u64::MAX, b"x")]), beyond);

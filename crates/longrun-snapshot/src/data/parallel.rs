@@ -21,10 +21,11 @@ pub(super) enum Broken<E> {
     Failed(E),
 }
 
-/// How many threads work on the chunks of one copy: enough to keep a few cores and the disk busy at a time.
+/// How many threads work on the chunks of one copy: one more than cores, as one waits for the medium. Each has some 10 MiB of
+/// memory.
 pub(super) fn worker_count() -> usize {
     static COUNT: OnceLock<usize> = OnceLock::new();
-    *COUNT.get_or_init(|| thread::available_parallelism().map_or(2, usize::from).clamp(2, 4))
+    *COUNT.get_or_init(|| thread::available_parallelism().map_or(3, |cores| cores.get() + 1).clamp(2, 4))
 }
 
 /// Does `work` on each item and returns the results in the items' order. The calling thread is one of the `workers`.
@@ -100,7 +101,7 @@ fn message_of(panic: &(dyn Any + Send)) -> String {
 mod tests {
     use super::*;
 
-    const NO: AtomicBool = AtomicBool::new(false);
+    static NO: AtomicBool = AtomicBool::new(false);
 
     #[test]
     fn results_are_in_order() {

@@ -1,6 +1,12 @@
 //! Reading a complete snapshot: to look at it, to check it, or to give the disk back.
 
-use std::{fmt, fs::File, os::unix::fs::FileExt, path::Path, sync::atomic::AtomicBool};
+use std::{
+    fmt,
+    fs::File,
+    os::unix::fs::FileExt,
+    path::Path,
+    sync::{Mutex, PoisonError, atomic::AtomicBool},
+};
 
 use thiserror::Error;
 
@@ -179,8 +185,12 @@ pub fn restore(
     let what = Subject::Target;
     replace_file(target, "restore", &what, |file| {
         file.set_len(summary.disk_size).map_err(failed("set the length of", &what, target))?;
-        let write =
-            |offset, plain: &[u8]| write_sparse(file, offset, plain).map_err(failed("write", &what, target));
+        // One at a time: the file system lets no more write to one file, and has the others spin.
+        let turn = Mutex::new(());
+        let write = |offset, plain: &[u8]| {
+            let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+            write_sparse(file, offset, plain).map_err(failed("write", &what, target))
+        };
         let reading = Reading { chunks, snapshot, wanted: &|_| true };
         let read = reading.read(go_on, write, &mut |place| {
             Err(ReadBackError::Damaged { snapshot: snapshot.clone(), place: Box::new(place) })

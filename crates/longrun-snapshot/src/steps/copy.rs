@@ -170,6 +170,8 @@ impl Copy<'_> {
             }
             (reader, next) = read?;
         }
+        // A run that was given up and does not know it is refused here, before it could seal a manifest that is not the last.
+        self.cx.save(writer.cursor()).await?;
         self.at_work(move || writer.finish()).await?.map_err(|error| copy_error(&error))
     }
 

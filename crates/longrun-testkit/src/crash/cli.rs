@@ -20,11 +20,16 @@ pub(crate) enum Command {
     Power(Campaign),
     /// Damaged and foreign files, a second process, a full disk, failing system calls
     Faults(Campaign),
+    /// The snapshot service, killed at its system calls, one after the other (strace needed)
+    Snapshots(SnapshotCampaign),
     /// Checks a store against the facts that were told about it, and lets the engine finish what is unfinished
     Verify(VerifyArgs),
     /// Works on a store and prints a line for each acknowledged fact
     #[command(hide = true)]
     Writer(WriterArgs),
+    /// Does one script with snapshots
+    #[command(hide = true)]
+    SnapshotChild(SnapshotChild),
 }
 
 /// How a test is run.
@@ -48,6 +53,28 @@ pub(crate) struct Campaign {
     /// Ends after so many violations
     #[arg(long, default_value_t = 5)]
     pub(crate) violations_max: usize,
+}
+
+/// How the snapshot service is killed.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SnapshotCampaign {
+    /// Only every so many-th call; another seed takes others
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) every: u64,
+    /// With which call to begin, when not every one has its turn
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Ends after so many violations
+    #[arg(long, default_value_t = 5)]
+    pub(crate) violations_max: usize,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SnapshotChild {
+    #[arg(long)]
+    pub(crate) script: String,
+    #[arg(long)]
+    pub(crate) dir: PathBuf,
 }
 
 /// Where a store is.

@@ -8,6 +8,7 @@
 //! crash kill   --rounds 200     SIGKILL at random moments, in recovery too
 //! crash power  --rounds 50      power cuts: ext4 on a loop device, stopped by an ioctl
 //! crash faults                  damaged files, a second process, a full disk, failing system calls
+//! crash snapshots               the snapshot service, killed at every system call
 //! ```
 //!
 //! Each ends with a line `N checked, M violations`, and fails if M is not 0. A round counts only if something was
@@ -47,6 +48,7 @@ mod oracle;
 mod power;
 mod report;
 mod script;
+mod snapshots;
 mod verify;
 mod writer;
 
@@ -75,6 +77,8 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Kill(campaign) => kill::run(campaign, seed(campaign)),
         Command::Power(campaign) => power::run(campaign, seed(campaign)),
         Command::Faults(campaign) => faults::run(campaign, seed(campaign)),
+        Command::Snapshots(campaign) => snapshots::run(campaign, campaign.seed.unwrap_or(0)),
+        Command::SnapshotChild(args) => runtime()?.block_on(snapshots::run_child(args)),
         Command::Writer(args) => {
             runtime()?.block_on(writer::run(args))?;
             Ok(ExitCode::SUCCESS)

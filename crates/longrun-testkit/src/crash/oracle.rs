@@ -1,4 +1,4 @@
-//! The oracle: what must hold for a census, given the facts and the effects. Names are those of `reliability.md`.
+//! The oracle: what must hold for a census, given the facts and the effects. Names are those of the project's INVARIANTS.md.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -121,6 +121,7 @@ pub(crate) struct Knobs {
     pub(crate) loaded_ms: AtomicU64,
     pub(crate) loads_to_fail: AtomicU64,
     pub(crate) dues_to_fail: AtomicU64,
+    pub(crate) dues_to_panic: AtomicU64,
     pub(crate) due_calls: AtomicU64,
     pub(crate) take_overs_to_fail: AtomicU64,
 }
@@ -182,6 +183,9 @@ impl Store for SlowStore {
         let calls = self.knobs.due_calls.fetch_add(1, Ordering::SeqCst);
         assert!(calls < DUE_CALLS_MAX, "the scheduler turns in a circle");
         fails(&self.knobs.dues_to_fail)?;
+        if fails(&self.knobs.dues_to_panic).is_err() {
+            std::panic::panic_any("injected: the store panics");
+        }
         let result = self.store.due(until, after, limit).await;
         takes(&self.knobs.due_ms).await;
         result

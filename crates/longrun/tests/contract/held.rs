@@ -3,10 +3,10 @@
 use longrun::store::{Batch, Kv, Table};
 use longrun::{
     BuildError, Code, Engine, HoldReason, Kind, OperationId, PlanBuilder, Planned, Step, StepContext,
-    StepResult, UndoContext, UndoResult, Undoable, async_trait,
+    StepResult, UndoContext, UndoResult, Undoable, Verb, async_trait,
 };
 
-use crate::common::script::{Act, Do, Fault, Play, Script, Scripted};
+use crate::common::script::{Act, Do, Fault, Play, Script, Scripted, Touch};
 use crate::common::{Rig, call, caller, pass};
 
 /// A kind and a step in two versions each: `VERSION` and everything before.
@@ -84,6 +84,11 @@ async fn c18_each_reason_to_hold_is_told_by_preflight_and_by_held_and_others_go_
         let engine = build(rig.builder(store)).start().await.unwrap();
         rig.put(engine);
         let listed = rig.engine().preflight().await.unwrap();
+        // A build that has not started says the same, and takes nothing over.
+        let store: std::sync::Arc<dyn longrun::Store> = std::sync::Arc::new(
+            longrun::KvStore::open_inline(std::sync::Arc::clone(&rig.disk), [7; 32]).unwrap(),
+        );
+        assert_eq!(rig.bare(store).preflight().await.unwrap().len(), listed.len());
         assert!(listed.len() == 1 && listed[0].operation == id && is_right(&listed[0].reason), "{listed:?}");
         rig.play(&Script::chain(&["a", "b"])).await;
         assert!(is_right(&reason_of(rig.engine(), id)));
@@ -104,7 +109,7 @@ async fn c18_each_reason_to_hold_is_told_by_preflight_and_by_held_and_others_go_
 }
 
 #[tokio::test(start_paused = true)]
-async fn c18_b28_a_damaged_record_is_data_loss_for_its_reader_and_nobody_else() {
+async fn c18_a_damaged_record_is_data_loss_for_its_reader_and_nobody_else() {
     for table in [Table::Operations, Table::Journal] {
         for byte in [0, 5, 9, 40] {
             let mut rig = Rig::with(|builder| builder.running_max(1)).await;
@@ -131,6 +136,43 @@ async fn c18_b28_a_damaged_record_is_data_loss_for_its_reader_and_nobody_else() 
             rig.engine().sweep().await.unwrap();
             assert!(rig.keys(Table::Operations).len() > 1, "nothing of it is deleted");
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn c18_what_is_held_is_tried_again_when_an_operator_says_so_and_is_held_no_more_when_it_is_done() {
+    for given_up in [false, true] {
+        let rig = Rig::with(|builder| builder.running_max(1)).await;
+        let act = Act::new("a").runs([vec![Do::Fail(Fault::Unknown)], vec![Do::Sleep(1000), Do::Apply]]);
+        let script = Script::new([act.undo_fails(1)]).touch(Touch::Create("t".to_owned()));
+        let accepted = rig.submit(&script).await;
+        pass(10).await;
+        // Its row is gone, so nothing that it does can be stored.
+        let key = b"test.thing\0t".to_vec();
+        let row = rig.disk.inner().get(Table::Resources, &key).unwrap().unwrap();
+        let mut batch = Batch::default();
+        batch.remove(Table::Resources, key.clone());
+        rig.disk.inner().commit(&batch).unwrap();
+        pass(5000).await;
+        assert!(matches!(reason_of(rig.engine(), accepted.id()), HoldReason::Unreadable(_)));
+        // Tried again, to no avail.
+        rig.engine().intervene(accepted.id(), &caller(), Verb::RetryNow, "is it back?").await.unwrap();
+        pass(5000).await;
+        reason_of(rig.engine(), accepted.id());
+        let mut batch = Batch::default();
+        batch.put(Table::Resources, key, row);
+        rig.disk.inner().commit(&batch).unwrap();
+        pass(100_000).await;
+        assert!(!rig.get(accepted.id()).await.done(), "it stays held until somebody says so");
+        if given_up {
+            rig.cancel(accepted.id()).await;
+        }
+        rig.engine().intervene(accepted.id(), &caller(), Verb::RetryNow, "it is back").await.unwrap();
+        let done = rig.done(accepted.id()).await;
+        rig.check(&done, &script);
+        assert_eq!(done.error().is_some(), given_up);
+        assert_eq!(rig.engine().held(), []);
+        rig.check_slots(1).await;
     }
 }
 
@@ -169,6 +211,22 @@ async fn what_does_not_fit_together_is_refused_when_it_is_built() {
         build().sweep_every(crate::common::millis(0)).start().await,
         Err(BuildError::Setting(_))
     ));
+    let too_long = [
+        build().sweep_every(std::time::Duration::MAX),
+        build().retention(std::time::Duration::MAX),
+        build().key_retention(std::time::Duration::MAX),
+        build().accepting_max(0),
+        build().accepting_max(usize::MAX),
+    ];
+    for builder in too_long {
+        assert!(matches!(builder.start().await, Err(BuildError::Setting(_))));
+    }
+    let day = std::time::Duration::from_secs(24 * 60 * 60);
+    let longest = build().sweep_every(366 * day).retention(100 * 366 * day).key_retention(100 * 366 * day);
+    let engine = longest.start().await.unwrap();
+    let accepted = engine.submit::<Scripted>(&Script::chain(&["a"]), call()).await.unwrap();
+    engine.wait_done(accepted.id()).await.unwrap();
+    assert_eq!(engine.sweep().await.unwrap(), 0);
     let engine = rig.bare(store.clone()).kind(Scripted).start().await.unwrap();
     let refused = engine.submit::<Scripted>(&Script::chain(&["a"]), call()).await.unwrap_err();
     assert_eq!(refused.code(), Code::Internal, "the step is not registered: {refused}");
@@ -255,7 +313,7 @@ async fn an_output_that_its_reader_cannot_take_fails_the_operation_and_undoes_th
     assert_eq!(stuck.error().unwrap().code(), Code::Internal);
     // Its own undo cannot read the output either: it is blocked, in sight, and an operator ends it.
     assert_eq!(stuck.blocked().len(), 1);
-    let verb = longrun::Verb::SkipUndo(stuck.blocked()[0].step);
+    let verb = Verb::SkipUndo(stuck.blocked()[0].step);
     rig.engine().intervene(accepted.id(), &caller(), verb, "it did nothing").await.unwrap();
     assert!(rig.done(accepted.id()).await.error().is_some());
     rig.check_slots(1).await;

@@ -68,17 +68,21 @@ async fn c19_resources_are_listed_by_id_and_tokens_stay_with_their_list() {
     let token = &first.next_token;
     let elsewhere =
         rig.engine().list_resources::<Thing>(&ResourceList::of(thing_id("other")), &page(5, token)).await;
-    assert_eq!(elsewhere.unwrap_err().code(), Code::InvalidArgument, "B13");
+    assert_eq!(elsewhere.unwrap_err().code(), Code::InvalidArgument, "a token of another parent");
     let other = rig.engine().list_operations(&OperationQuery::All, &page(5, token)).await;
-    assert_eq!(other.unwrap_err().code(), Code::InvalidArgument, "B14");
+    assert_eq!(other.unwrap_err().code(), Code::InvalidArgument, "a token of another list");
     for place in [0, token.len() / 2, token.len() - 1] {
         let mut bent = token.clone().into_bytes();
         bent[place] = if bent[place] == b'A' { b'B' } else { b'A' };
         let refused = list(5, std::str::from_utf8(&bent).unwrap()).await.unwrap_err();
-        assert_eq!(refused.code(), Code::InvalidArgument, "B12");
+        assert_eq!(refused.code(), Code::InvalidArgument, "a flipped bit");
     }
     for size in [1001, usize::MAX] {
-        assert_eq!(list(size, "").await.unwrap_err().code(), Code::InvalidArgument, "B11");
+        assert_eq!(
+            list(size, "").await.unwrap_err().code(),
+            Code::InvalidArgument,
+            "a page size out of range"
+        );
     }
     assert_eq!(list(1000, "").await.unwrap().items.len(), 12);
     assert_eq!(list(0, "").await.unwrap().items.len(), 12);

@@ -7,7 +7,7 @@ use longrun::{Code, CommandError, Phase, SubmitError, Verb};
 use tokio::time::Instant;
 
 use crate::common::disk::Knobs;
-use crate::common::script::{Act, Do, Fault, Script, Touch};
+use crate::common::script::{Act, Do, Fault, Manner, Script, Touch};
 use crate::common::world::What;
 use crate::common::{Rig, call, caller, keyed, millis, pass};
 
@@ -29,7 +29,7 @@ async fn c17_a_fenced_engine_changes_nothing_and_says_so() {
     let refused = old.submit::<crate::common::script::Scripted>(&script, call()).await.unwrap_err();
     assert!(matches!(refused, SubmitError::Fenced), "{refused:?}");
     assert!(matches!(old.cancel(accepted.id(), &caller()).await, Err(CommandError::Fenced)));
-    assert!(old.sweep().await.is_err());
+    assert!(matches!(old.sweep().await, Err(CommandError::Fenced)));
     pass(500).await;
     assert_eq!(rig.faults.commits(), before, "nothing was written");
     let done = rig.done(accepted.id()).await;
@@ -38,6 +38,21 @@ async fn c17_a_fenced_engine_changes_nothing_and_says_so() {
     let tokens: Vec<_> =
         rig.world.calls_of(done.id(), What::Run, "a").iter().map(|run| run.token.epoch).collect();
     assert!(tokens[1] > tokens[0], "S31: the handler sees it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn c17_an_engine_that_learns_of_it_by_a_sweep_says_so_and_stops() {
+    let mut rig = Rig::new().await;
+    let store = rig.mount();
+    let old = rig.builder(store.clone()).start().await.unwrap();
+    let new = rig.builder(store).start().await.unwrap();
+    rig.put(new);
+    let answer = old.sweep().await;
+    assert!(matches!(answer, Err(CommandError::Fenced)), "{answer:?}");
+    // It does not even plan any more.
+    let script = Script::chain(&["a"]).manner(Manner::Panic);
+    let refused = old.submit::<crate::common::script::Scripted>(&script, call()).await;
+    assert!(matches!(refused, Err(SubmitError::Fenced)), "{refused:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -308,4 +323,95 @@ async fn waiting_is_over_when_a_cancel_at_rest_ends_the_operation() {
     assert_eq!(start.elapsed(), millis(100));
     assert_eq!(done, answer);
     rig.check(&done, &Script::chain(&["a"]));
+}
+
+/// As many as the engine takes while one is unfinished that lasts: the count is right.
+async fn check_unfinished(rig: &Rig, limit: usize) {
+    let lasting = Script::new([Act::new("a").run([Do::Sleep(1000), Do::Apply])]);
+    let mut ids = Vec::new();
+    for _ in 0..limit {
+        ids.push(rig.try_submit(&lasting, call()).await.expect("one is counted that is not there").id());
+    }
+    let refused = rig.try_submit(&lasting, call()).await;
+    assert!(matches!(refused, Err(SubmitError::Overloaded { .. })), "one is there that is not counted");
+    for id in ids {
+        rig.done(id).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn c13_a_cancel_at_rest_whose_caller_goes_away_is_whole_and_wakes_those_who_wait() {
+    for patience in 0..12 {
+        let rig = Rig::with(|builder| builder.running_max(1).unfinished_max(2)).await;
+        rig.submit(&Script::new([Act::new("a").run([Do::Sleep(60_000)])])).await;
+        let waiting = rig.submit(&Script::chain(&["a"])).await;
+        Knobs::set(&rig.knobs.commit_ms, 5);
+        Knobs::set(&rig.knobs.answer_ms, 5);
+        let start = Instant::now();
+        let (done, _) = tokio::join!(rig.engine().wait(waiting.id(), millis(30_000)), async {
+            let by = caller();
+            _ = tokio::time::timeout(millis(patience), rig.engine().cancel(waiting.id(), &by)).await;
+        });
+        assert_eq!(done.unwrap().error().map(longrun::Status::code), Some(Code::Cancelled), "{patience}");
+        assert_eq!(start.elapsed(), millis(10), "those who waited were woken by the end");
+        Knobs::set(&rig.knobs.commit_ms, 0);
+        Knobs::set(&rig.knobs.answer_ms, 0);
+        pass(60_000).await;
+        check_unfinished(&rig, 2).await;
+        rig.check_slots(1).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn c22_a_cancel_at_rest_of_unknown_outcome_is_counted_when_the_store_is_back() {
+    for fault in [CommitFault::UnknownApplied, CommitFault::UnknownNotApplied] {
+        let rig = Rig::with(|builder| builder.running_max(1).unfinished_max(2)).await;
+        rig.submit(&Script::new([Act::new("a").run([Do::Sleep(10_000)])])).await;
+        let waiting = rig.submit(&Script::chain(&["a"])).await;
+        pass(1).await;
+        rig.faults.fail_commit(1, fault);
+        // The store stays away for a while.
+        rig.faults.refuse_reopens(6);
+        let by = caller();
+        let (woken, answer) = tokio::join!(
+            rig.engine().wait(waiting.id(), millis(300_000)),
+            rig.engine().cancel(waiting.id(), &by),
+        );
+        let unknown = matches!(answer, Err(CommandError::Store(longrun::store::CommitError::Unknown(_))));
+        assert!(unknown, "{answer:?}");
+        if let Ok(operation) = woken {
+            assert!(operation.done(), "nobody woke it");
+        }
+        let done = rig.done(waiting.id()).await;
+        assert_eq!(done.error().is_some(), fault == CommitFault::UnknownApplied);
+        rig.check(&done, &Script::chain(&["a"]));
+        pass(20_000).await;
+        check_unfinished(&rig, 2).await;
+        rig.check_slots(1).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn c22_a_submit_of_unknown_outcome_is_counted_once_it_is_known() {
+    for fault in [CommitFault::UnknownApplied, CommitFault::UnknownNotApplied] {
+        for slots in [1, 8] {
+            let rig = Rig::with(move |builder| builder.running_max(slots).unfinished_max(2)).await;
+            rig.faults.fail_commit(1, fault);
+            rig.faults.refuse_reopens(6);
+            let lasting =
+                Script::new([Act::new("a").run([Do::Sleep(100_000), Do::Apply])]).touch(Touch::CreateNew);
+            let answer = rig.try_submit(&lasting, keyed("k")).await;
+            assert!(matches!(answer, Err(SubmitError::Unknown { .. })), "{answer:?}");
+            pass(50_000).await;
+            // It runs, or it never was.
+            let there = usize::from(fault == CommitFault::UnknownApplied);
+            assert_eq!(rig.keys(Table::Operations).len(), there);
+            if slots > 1 {
+                check_unfinished(&rig, 2 - there).await;
+            }
+            pass(200_000).await;
+            assert_eq!(rig.keys(Table::Finished).len(), rig.keys(Table::Operations).len());
+            check_unfinished(&rig, 2).await;
+        }
+    }
 }

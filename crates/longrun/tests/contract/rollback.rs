@@ -151,7 +151,7 @@ async fn c13_cancel_wins_or_shows_the_operation_as_it_is_and_twice_is_once() {
     let done = rig.done(accepted.id()).await;
     rig.check(&done, &script);
     assert_eq!(done.error().unwrap().code(), Code::Cancelled);
-    assert_eq!(rig.cancel(done.id()).await, done, "C5, B23");
+    assert_eq!(rig.cancel(done.id()).await, done, "C5");
     let finished = rig.play(&Script::chain(&["a"])).await;
     let answer = rig.cancel(finished.id()).await;
     assert!(answer == finished && answer.response().is_some());

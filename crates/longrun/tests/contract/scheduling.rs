@@ -115,6 +115,25 @@ async fn l1_a_store_that_cannot_be_looked_through_is_asked_now_and_then_not_in_a
 }
 
 #[tokio::test(start_paused = true)]
+async fn l1_a_scheduler_that_panics_begins_anew() {
+    let rig = Rig::with(|builder| builder.running_max(1)).await;
+    let first = rig.submit(&lasting(100)).await;
+    let waiting = rig.submit(&lasting(100)).await;
+    Knobs::set(&rig.knobs.dues_to_panic, 3);
+    for id in [first.id(), waiting.id()] {
+        let done = rig.engine().wait(id, millis(60_000)).await.unwrap();
+        assert!(done.done(), "nobody takes it up any more");
+    }
+    assert!(rig.knobs.due_calls.load(std::sync::atomic::Ordering::SeqCst) < 100);
+    rig.check_slots(1).await;
+    Knobs::set(&rig.knobs.dues_to_panic, u64::MAX);
+    rig.submit(&lasting(100)).await;
+    rig.submit(&lasting(100)).await;
+    pass(200).await;
+    assert!(rig.engine().shutdown(millis(10)).await, "it stops all the same");
+}
+
+#[tokio::test(start_paused = true)]
 async fn l1_a_clock_that_moves_between_two_looks_loses_nothing() {
     for tick in [1, 100, 10_000, 150_000] {
         let rig = Rig::with(|builder| builder.running_max(2)).await;
@@ -142,6 +161,63 @@ async fn c16_a_clock_that_is_set_back_delays_and_forgets_nothing() {
         rig.done(id).await;
     }
     assert!(start.elapsed() < millis(120_000), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn l1_a_clock_that_is_set_back_keeps_neither_the_backlog_nor_the_recovery_waiting() {
+    for restarts in [false, true] {
+        for (slots, tick) in [(1, 0), (1, 7), (8, 0), (8, 7)] {
+            let mut rig = Rig::with(move |builder| builder.running_max(slots)).await;
+            rig.time.tick_at_each_look(tick);
+            let failing =
+                Script::new([Act::new("a").runs([vec![Do::Fail(Fault::Unknown)], vec![Do::Apply]])]);
+            let running = rig.submit(&lasting(1000)).await;
+            let waiting = rig.submit(&lasting(1000)).await;
+            let parks = rig.submit(&failing).await;
+            pass(10).await;
+            rig.time.skew(-3_600_000);
+            if restarts {
+                rig.crash().await;
+                // Those that cannot be read for a moment are found again.
+                Knobs::set(&rig.knobs.loads_to_fail, 2);
+                rig.start().await;
+                pass(10).await;
+            }
+            let later = rig.submit(&lasting(1000)).await;
+            let start = Instant::now();
+            for id in [running.id(), waiting.id(), later.id()] {
+                rig.done(id).await;
+            }
+            // With room for it, it ran and had its wait before the clock was set.
+            if slots == 1 {
+                rig.done(parks.id()).await;
+            }
+            assert!(start.elapsed() < millis(20_000), "{:?}", start.elapsed());
+            let calls = rig.knobs.due_calls.load(std::sync::atomic::Ordering::SeqCst);
+            assert!(calls < 100, "{calls} looks: it turns in a circle");
+            rig.check_slots(slots).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn l1_one_that_waits_for_a_time_does_not_stand_before_the_backlog_when_the_clock_is_set_back() {
+    let rig = Rig::with(|builder| builder.running_max(1)).await;
+    let waits = Script::new([Act::new("a").runs([vec![Do::Fail(Fault::Unknown)], vec![Do::Apply]])]);
+    let waits = rig.submit(&waits).await;
+    pass(1).await;
+    let running = rig.submit(&lasting(1000)).await;
+    rig.time.skew(1000);
+    let backlog = rig.submit(&lasting(1000)).await;
+    rig.time.skew(-3_600_000);
+    let start = Instant::now();
+    for id in [running.id(), backlog.id()] {
+        rig.done(id).await;
+    }
+    assert!(start.elapsed() < millis(3000), "{:?}", start.elapsed());
+    let calls = rig.knobs.due_calls.load(std::sync::atomic::Ordering::SeqCst);
+    assert!(calls < 100, "{calls} looks: it turns in a circle");
+    assert!(rig.done(waits.id()).await.response().is_some(), "it has its time too");
 }
 
 #[tokio::test(start_paused = true)]

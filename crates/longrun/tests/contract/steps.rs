@@ -198,6 +198,47 @@ async fn progress_shows_at_once_and_survives_with_the_next_checkpoint() {
     assert!(done.response().is_some());
 }
 
+#[tokio::test(start_paused = true)]
+async fn progress_of_steps_side_by_side_does_not_mix_and_goes_with_its_step() {
+    let mut rig = Rig::new().await;
+    let first = vec![Do::Report(1, 10), Do::Sleep(200), Do::Apply];
+    // It saves while another reports, and reports nothing itself.
+    let silent = vec![Do::Sleep(50), Do::Save(7), Do::Sleep(1000), Do::Apply];
+    let third = vec![Do::Sleep(100), Do::Report(3, 30), Do::Save(1), Do::Sleep(500), Do::Apply];
+    let last = Act::new("last").after(["first", "silent", "third"]).run([Do::Sleep(1000), Do::Apply]);
+    let acts = [("first", first), ("silent", silent), ("third", third)];
+    let [first, silent, third] = acts.map(|(name, run)| Act::new(name).runs([run]));
+    let script = Script::new([first, silent, third, last]);
+    let accepted = rig.submit(&script).await;
+    let items = |done| Some(Progress { done, total: 10 * done, unit: ProgressUnit::Items });
+    pass(150).await;
+    assert_eq!(rig.get(accepted.id()).await.progress(), items(1), "of the first that reports");
+    pass(150).await;
+    assert_eq!(rig.get(accepted.id()).await.progress(), items(3), "the first is done");
+    // What is stored says the same: the silent one did not take over what the first had reported.
+    rig.restart().await;
+    pass(10).await;
+    assert_eq!(rig.get(accepted.id()).await.progress(), items(3));
+    pass(1200).await;
+    assert_eq!(rig.get(accepted.id()).await.progress(), None, "another step runs, and tells nothing");
+    rig.check(&rig.done(accepted.id()).await, &script);
+
+    let script = Script::new([Act::new("a")
+        .run([Do::Report(5, 50), Do::Save(1), Do::Apply, Do::WaitForStop, Do::Sleep(500), Do::UntilStopped])
+        .undo([Do::Sleep(500), Do::Revert])]);
+    let accepted = rig.submit(&script).await;
+    pass(10).await;
+    assert_eq!(rig.get(accepted.id()).await.progress(), items(5));
+    rig.cancel(accepted.id()).await;
+    // While the run is still on, and while it is undone.
+    for wait in [10, 700] {
+        pass(wait).await;
+        let rolling_back = rig.get(accepted.id()).await;
+        assert_eq!((rolling_back.phase(), rolling_back.progress()), (Phase::RollingBack, None));
+    }
+    rig.done(accepted.id()).await;
+}
+
 /// Steps with large outputs that end together, one that ends early, and one that needs them all.
 fn large_outputs(ends_at: u64, early_at: u64) -> Script {
     let mut script = Script::default().parallel(21);

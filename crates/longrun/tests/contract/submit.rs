@@ -1,10 +1,17 @@
 //! Accepting: durable, atomic, once for each key, bounded.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use longrun::store::{Kv, Table};
-use longrun::{Code, IdempotencyKey, Phase, ResourceList, ResourceStatus, SubmitError};
+use longrun::{
+    Code, Engine, IdempotencyKey, Kind, Phase, PlanBuilder, Planned, Resource, ResourceList, ResourceStatus,
+    SubmitError, async_trait,
+};
 use longrun_core::Json;
+use tokio::time::Instant;
 
 use crate::common::script::{Act, Do, Manner, Script, Scripted, Thing, Told, Touch, folder, thing_id};
 use crate::common::{Rig, call, keyed, millis, pass};
@@ -117,6 +124,37 @@ async fn c15_a_hundred_racing_submits_make_one_operation() {
         assert_eq!(rig.keys(Table::Operations).len(), 1);
         assert_eq!(rig.keys(Table::Resources).len(), 1);
         rig.check_slots(slots).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn c15_a_repeat_whose_plan_meets_what_the_first_did_gets_the_same_operation() {
+    // The first is accepted while the repeat plans: the row is held by it, or was moved by it, or is gone with it.
+    let touches =
+        [Touch::Delete("t".to_owned()), Touch::Update("t".to_owned()), Touch::Create("t".to_owned())];
+    for touch in touches {
+        for lasts in [0, 300, 5000] {
+            let rig = Rig::new().await;
+            if !matches!(touch, Touch::Create(_)) {
+                rig.play(&one().touch(Touch::Create("t".to_owned()))).await;
+            }
+            let script = Script::new([Act::new("a").run([Do::Sleep(lasts), Do::Apply])]).touch(touch.clone());
+            let script = script.manner(Manner::Slow);
+            let repeats = (0..4).map(|number| {
+                let (rig, script) = (&rig, &script);
+                async move {
+                    pass(number * 300).await;
+                    rig.try_submit(script, keyed("k")).await
+                }
+            });
+            let answers = join_all(repeats).await;
+            let ids: Vec<_> = answers.iter().map(|answer| answer.as_ref().unwrap().id()).collect();
+            assert!(ids.iter().all(|id| *id == ids[0]), "{touch:?} that lasts {lasts} ms");
+            // Another request under the key is told so, and not that the row is held.
+            let other = rig.try_submit(&one().touch(touch.clone()), keyed("k")).await.unwrap_err();
+            assert!(matches!(other, SubmitError::KeyReused(id) if id == ids[0]), "{other}");
+            rig.check(&rig.done(ids[0]).await, &script);
+        }
     }
 }
 
@@ -325,14 +363,122 @@ async fn a_deadline_of_nothing_is_over_before_it_begins() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_kind_planned_only_once_and_waits_for_nobody() {
-    let rig = Rig::new().await;
+async fn a_kind_plans_once_for_each_request_and_keeps_nobody_waiting() {
+    let mut rig = Rig::stopped(|builder| builder);
+    let store = rig.mount();
+    let plans = Arc::new(AtomicUsize::new(0));
+    let engine = rig.builder(store).kind(Counting(Arc::clone(&plans))).start().await.unwrap();
+    rig.put(engine);
+    let start = Instant::now();
+    let slow = async {
+        let accepted =
+            rig.engine().submit::<Counting>(&one().manner(Manner::Slow), keyed("slow")).await.unwrap();
+        (accepted, start.elapsed())
+    };
+    let fast = async {
+        let accepted = rig.engine().submit::<Counting>(&one(), keyed("fast")).await.unwrap();
+        (rig.done(accepted.id()).await, start.elapsed())
+    };
+    let ((slow, planned_by), (fast, done_by)) = tokio::join!(slow, fast);
+    assert!(fast.done() && done_by < millis(1000), "it waited for the plan of another: {done_by:?}");
+    assert!(planned_by >= millis(1000));
+    assert_eq!(plans.load(Ordering::SeqCst), 2);
+    rig.done(slow.id()).await;
+    // A repeat is not planned.
+    let again = rig.engine().submit::<Counting>(&one(), keyed("fast")).await.unwrap();
+    assert_eq!((again.id(), plans.load(Ordering::SeqCst)), (fast.id(), 2));
+}
+
+/// Plans as [`Scripted`] does, and counts.
+struct Counting(Arc<AtomicUsize>);
+
+#[async_trait]
+impl Kind for Counting {
+    const NAME: &'static str = "test.counting";
+    const RESPONSE_TYPE: &'static str = Thing::TYPE_URL;
+    type Request = Script;
+    type Metadata = Told;
+    type Response = Thing;
+
+    async fn plan(&self, script: &Script, plan: &mut PlanBuilder) -> Planned<Self> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        let (told, last) = Kind::plan(&Scripted, script, plan).await?;
+        Ok((told, last))
+    }
+}
+
+/// Changes things, and while it plans lets another operation change them.
+struct Overtaken(Arc<std::sync::Mutex<Option<Engine>>>);
+
+#[async_trait]
+impl Kind for Overtaken {
+    const NAME: &'static str = "test.overtaken";
+    const RESPONSE_TYPE: &'static str = Thing::TYPE_URL;
+    type Request = Script;
+    type Metadata = Told;
+    type Response = Thing;
+
+    async fn plan(&self, script: &Script, plan: &mut PlanBuilder) -> Planned<Self> {
+        let planned = Kind::plan(&Scripted, script, plan).await?;
+        let engine = self.0.lock().unwrap().clone();
+        if let Some(engine) = engine {
+            let other = one().touch(Touch::Update("t".to_owned()));
+            let other = engine.submit::<Scripted>(&other, call()).await.map_err(|error| error.status())?;
+            engine.wait_done(other.id()).await.map_err(|error| error.status())?;
+        }
+        Ok(planned)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_moves_during_every_plan_is_answered_as_changed_and_not_as_existing() {
+    let mut rig = Rig::stopped(|builder| builder);
+    let store = rig.mount();
+    let handle = Arc::default();
+    let engine = rig.builder(store).kind(Overtaken(Arc::clone(&handle))).start().await.unwrap();
+    rig.put(engine);
+    rig.play(&one().touch(Touch::Create("t".to_owned()))).await;
+    *handle.lock().unwrap() = Some(rig.engine().clone());
+    for touch in [Touch::Update("t".to_owned()), Touch::Delete("t".to_owned())] {
+        let refused = rig.engine().submit::<Overtaken>(&one().touch(touch), keyed("k")).await.unwrap_err();
+        assert!(matches!(refused, SubmitError::Changed(_)), "{refused:?}");
+        assert_eq!(refused.code(), Code::Aborted);
+    }
+    *handle.lock().unwrap() = None;
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_requests_at_once_than_the_engine_plans_and_commits_are_refused() {
+    let rig = Rig::with(|builder| builder.accepting_max(2)).await;
     let slow = one().manner(Manner::Slow);
-    let (slow, fast) = tokio::join!(rig.try_submit(&slow, call()), async {
-        let accepted = rig.submit(&one()).await;
-        rig.done(accepted.id()).await
-    });
-    assert!(fast.modified_at() < slow.as_ref().unwrap().modified_at() || fast.done());
-    rig.done(slow.unwrap().id()).await;
-    assert!(rig.engine().submit::<Scripted>(&one(), call()).await.is_ok());
+    for commit_ms in [0, 500] {
+        crate::common::disk::Knobs::set(&rig.knobs.commit_ms, commit_ms);
+        let answers = join_all((0..5).map(|_| rig.try_submit(&slow, call()))).await;
+        let (accepted, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+        assert_eq!((accepted.len(), refused.len()), (2, 3));
+        for refused in refused {
+            let refused = refused.unwrap_err();
+            assert!(matches!(refused, SubmitError::Overloaded { limit: 2 }), "{refused}");
+            assert_eq!(refused.code(), Code::ResourceExhausted);
+        }
+        // A caller that went away while its request was planned leaves its place.
+        _ = tokio::time::timeout(millis(100), rig.try_submit(&slow, call())).await;
+    }
+    // Those that run do not count.
+    let long = Script::new([Act::new("a").run([Do::Sleep(60_000), Do::Apply])]);
+    for _ in 0..5 {
+        rig.submit(&long).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_that_the_request_makes_impossible_is_not_answered_as_a_bug() {
+    let rig = Rig::new().await;
+    let twice = one().touch(Touch::Create("t".to_owned())).touch(Touch::Create("t".to_owned()));
+    assert_eq!(rig.try_submit(&twice, call()).await.unwrap_err().code(), Code::InvalidArgument);
+    let mut many = one();
+    for number in 0..9 {
+        many = many.touch(Touch::Create(format!("t{number}")));
+    }
+    assert_eq!(rig.try_submit(&many, call()).await.unwrap_err().code(), Code::InvalidArgument);
 }

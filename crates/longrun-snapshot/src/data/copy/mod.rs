@@ -24,12 +24,13 @@ pub const DISK_BYTES_MAX: u64 = 16 << 40;
 /// How far a copy has come: a checkpoint. All before it is durable.
 ///
 /// Of the same small size for any disk. The list of the chunks is in the draft of the run that gave it; the cursor has its
-/// length, and the last link of the chain in [`Summary::content_hash`](super::Summary::content_hash), which proves that
-/// nothing in it is missing, left over or exchanged.
+/// length and digest, and the last link of the chain in [`Summary::content_hash`](super::Summary::content_hash): they prove
+/// that nothing in it is missing, left over or exchanged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
     run: RunName,
     draft_bytes: u64,
+    draft_digest: Digest,
     disk_identity: String,
     disk_size: u64,
     chunk_bytes: u64,

@@ -74,6 +74,7 @@ impl CopyWriter {
         let start = Cursor {
             run: run.clone(),
             draft_bytes: 0,
+            draft_digest: Digest::of(&[]),
             disk_identity: disk.identity.clone(),
             disk_size: disk.size,
             chunk_bytes,
@@ -136,6 +137,9 @@ impl CopyWriter {
 
     /// Makes the copy of the whole disk the manifest of the snapshot, and removes its drafts: the snapshot is complete,
     /// and durable on return.
+    ///
+    /// The caller has saved the [cursor](Self::cursor) before, also that of an empty disk, in a way that is refused to a run
+    /// that is not the last one: so none that is not can get here with another copy than the last one has.
     pub fn finish(mut self) -> Result<Summary, CopyError> {
         self.guarded(|writer| {
             let Cursor { offset, disk_size, chunks, link, .. } = writer.cursor;
@@ -234,6 +238,7 @@ impl CopyWriter {
         self.draft.append(bytes)?;
         self.hasher.update(bytes);
         self.cursor.draft_bytes = self.cursor.draft_bytes.saturating_add(bytes.len() as u64);
+        self.cursor.draft_digest = Digest::from_bytes(*self.hasher.finalize().as_bytes());
         Ok(())
     }
 
@@ -262,8 +267,8 @@ impl CopyWriter {
             }
         }
         self.append(&bytes)?;
-        let carried = (self.cursor.draft_bytes, self.cursor.chunks, self.cursor.link);
-        if carried != (cursor.draft_bytes, cursor.chunks, cursor.link) {
+        let proof = |it: &Cursor| (it.draft_bytes, it.draft_digest, it.chunks, it.link);
+        if proof(&self.cursor) != proof(cursor) {
             let why = "it has not the chunks that were stored";
             return Err(CopyError::Lost { snapshot: self.snapshot.clone(), why });
         }
