@@ -252,6 +252,26 @@ async fn c13_a_create_is_cancelled_while_its_copy_is_read_back() {
     assert_rolled_back(&lab, &service, &accepted, Code::Cancelled, &[]).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn c13_a_rollback_waits_for_a_write_that_does_not_stop() {
+    let lab = lab(3);
+    let door = common::chunks::Door::at(&lab.switch, Verb::Put, When::Before);
+    let service = lab.start().await;
+    let (accepted, _) = create(&service).await;
+    door.somebody().await;
+    service.cancel_operation(&caller(), accepted.id().as_str()).await.unwrap();
+    // Longer than the run is left to itself: it is dropped, but what it has begun goes on.
+    for _ in 0..100 {
+        tokio::time::advance(millis(100)).await;
+        // A rollback that does not wait gets a chance: with too little of it the test proves nothing, but does not fail.
+        std::thread::sleep(millis(1));
+    }
+    let shown = service.get_operation(&caller(), accepted.id().as_str()).await.unwrap();
+    assert!(!shown.done(), "what is written now is left over");
+    door.open();
+    assert_rolled_back(&lab, &service, &accepted, Code::Cancelled, &[]).await;
+}
+
 /// Copies up to chunk 4 of 6, has something happen to the disk, and copies on.
 async fn disturbed(code: Code, say: &[&str], disturb: impl FnOnce(&Lab)) {
     let lab = lab(6);

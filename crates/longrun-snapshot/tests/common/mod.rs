@@ -93,6 +93,13 @@ pub(crate) fn scratch() -> TempDir {
     in_memory.unwrap_or_else(|| tempfile::tempdir().unwrap())
 }
 
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.gate.open();
+        self.switch.open_all();
+    }
+}
+
 /// Everything that outlives a service, and the means to disturb it.
 pub(crate) struct Lab {
     pub(crate) folder: TempDir,

@@ -474,7 +474,9 @@ impl World {
         self.lab.switch.on(move |verb, when| {
             if mud {
                 // Writing takes so long that others get between.
-                if when == When::Before && matches!(verb, Verb::Put | Verb::BeginDraft | Verb::Seal) {
+                if when == When::Before
+                    && matches!(verb, Verb::Put | Verb::BeginDraft | Verb::Seal | Verb::Remove)
+                {
                     std::thread::sleep(millis(3));
                 }
                 return Ok(());
