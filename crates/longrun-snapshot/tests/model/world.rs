@@ -302,7 +302,7 @@ impl World {
         let known = self.snapshots[&id].clone();
         match self.service.get(&caller(), &get_of(&id)).await {
             Ok(shown) => known.check(&id, &shown),
-            Err(error) if is_outage(&error) => return,
+            Err(error) if is_outage(&error) => {}
             Err(error) => {
                 assert_eq!(error.code(), Code::NotFound, "{error:?}");
                 assert_ne!(known.state, State::Ready, "{id} is lost");
