@@ -48,10 +48,12 @@ fn assert_caught(mode: Mode, plant: Plant, outcome_only: bool, within: u64) -> S
 
 #[test]
 fn the_core_holds_in_a_world_of_crashes() {
-    let report = campaign(Mode::Fast, seeds(), Setting::default());
+    // The rarest situation comes about once in 3,000 seeds, and each has to be met.
+    let seeds = seeds().max(50_000);
+    let report = campaign(Mode::Fast, seeds, Setting::default());
     assert_clean(Mode::Fast, &report);
     assert_eq!(report.coverage.never_fired(false), Vec::<Fault>::new());
-    assert!(report.coverage.crashes() > seeds() / 2, "{}", report.coverage.table());
+    assert!(report.coverage.crashes() > seeds / 2, "{}", report.coverage.table());
     for situation in Situation::ALL.iter().filter(|one| !Situation::FULL_ONLY.contains(one)) {
         assert!(report.coverage.met_count(*situation) > 0, "never met: {}", situation.text());
     }
