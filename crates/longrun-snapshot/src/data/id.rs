@@ -5,6 +5,8 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::text::checked_text;
+
 /// The longest [`DiskId`] or [`SnapshotId`], in characters.
 pub const ID_CHARS_MAX: usize = 50;
 
@@ -17,66 +19,23 @@ pub struct BadId {
     what: &'static str,
 }
 
-fn is_id(text: &str) -> bool {
+fn check_id(text: &str, what: &'static str) -> Result<(), BadId> {
     let edge = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let bytes = text.as_bytes();
-    bytes.len() <= ID_CHARS_MAX
+    let fits = bytes.len() <= ID_CHARS_MAX
         && bytes.first().is_some_and(|&first| edge(first))
-        && bytes.iter().all(|&byte| edge(byte) || byte == b'-' || byte == b'_')
+        && bytes.iter().all(|&byte| edge(byte) || byte == b'-' || byte == b'_');
+    if fits { Ok(()) } else { Err(BadId { what }) }
 }
 
-macro_rules! checked_id {
-    ($(#[$doc:meta])* $name:ident, $what:literal) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
-
-        impl $name {
-            /// The id as text.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = BadId;
-
-            fn try_from(text: String) -> Result<Self, BadId> {
-                if is_id(&text) { Ok(Self(text)) } else { Err(BadId { what: $what }) }
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = BadId;
-
-            fn from_str(text: &str) -> Result<Self, BadId> {
-                Self::try_from(text.to_owned())
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(id: $name) -> Self {
-                id.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-    };
-}
-
-checked_id! {
+checked_text! {
     /// The name of a disk: 1 to 50 characters of `[a-z0-9][-_a-z0-9]*`.
-    DiskId, "disk"
+    DiskId, BadId, |text| check_id(text, "disk")
 }
 
-checked_id! {
+checked_text! {
     /// The name of a snapshot: 1 to 50 characters of `[a-z0-9][-_a-z0-9]*`.
-    SnapshotId, "snapshot"
+    SnapshotId, BadId, |text| check_id(text, "snapshot")
 }
 
 #[cfg(test)]

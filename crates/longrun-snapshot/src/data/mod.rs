@@ -78,6 +78,7 @@ mod read_back;
 #[cfg(test)]
 mod simulation;
 mod store;
+mod text;
 
 pub use copy::{BATCH_BYTES_MAX, Batch, CopyError, CopyReader, CopyWriter, Cursor, DISK_BYTES_MAX};
 pub use digest::Digest;

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::Digest;
+use super::{Digest, text::checked_text};
 
 /// The longest [`Incarnation`] or [`RunName`], in characters.
 pub const NAME_CHARS_MAX: usize = 64;
@@ -24,67 +24,24 @@ pub struct BadName {
 const TEXT_RULE: &str = "1 to 64 of a-z, 0-9 and '-'";
 const CHUNK_RULE: &str = "64 hex digits, '-' and an incarnation";
 
-fn is_name(text: &str) -> bool {
-    (1..=NAME_CHARS_MAX).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+fn check_name(text: &str, what: &'static str) -> Result<(), BadName> {
+    let fits = (1..=NAME_CHARS_MAX).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    if fits { Ok(()) } else { Err(BadName { what, rule: TEXT_RULE }) }
 }
 
-macro_rules! checked_name {
-    ($(#[$doc:meta])* $name:ident, $what:literal) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
-
-        impl $name {
-            /// The name as text.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = BadName;
-
-            fn try_from(text: String) -> Result<Self, BadName> {
-                if is_name(&text) { Ok(Self(text)) } else { Err(BadName { what: $what, rule: TEXT_RULE }) }
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = BadName;
-
-            fn from_str(text: &str) -> Result<Self, BadName> {
-                Self::try_from(text.to_owned())
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(name: $name) -> Self {
-                name.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-    };
-}
-
-checked_name! {
+checked_text! {
     /// One life of a digest in the chunk store, from its first holder to its last: `[0-9a-z-]{1,64}`.
     ///
     /// Whoever keeps the references gives them out, and never the same twice.
-    Incarnation, "an incarnation"
+    Incarnation, BadName, |text| check_name(text, "an incarnation")
 }
 
-checked_name! {
+checked_text! {
     /// One run of the step that copies a disk, for example `<epoch>-<attempt>`: `[0-9a-z-]{1,64}`.
     ///
     /// No two runs that copy into one snapshot have the same name.
-    RunName, "the name of a run"
+    RunName, BadName, |text| check_name(text, "the name of a run")
 }
 
 /// The name of a chunk file. In text: `<64 hex digits>-<incarnation>`.
