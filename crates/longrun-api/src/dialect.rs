@@ -1,0 +1,4 @@
+//! Dialects: the same operation, as different clients expect it.
+
+pub mod cloud;
+pub mod google;

@@ -1,0 +1,88 @@
+//! [`Types`]: from the JSON that users keep in operations to the messages that clients get.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use longrun_core::{Payload, Status};
+use prost::{Message, Name};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::google;
+use crate::well_known::{Any, MessageType, Struct, register};
+
+/// Turns a payload's JSON into the bytes of a message.
+type Convert = fn(&Payload) -> Result<Vec<u8>, serde_json::Error>;
+
+/// Which message stands for which payload.
+///
+/// A payload whose type is not here goes out as `google.protobuf.Struct`: nothing is lost, and clients see the same JSON.
+#[derive(Clone)]
+pub struct Types(BTreeMap<String, Convert>);
+
+impl fmt::Debug for Types {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl Default for Types {
+    fn default() -> Self {
+        Self(BTreeMap::from([(
+            "google.protobuf.Empty".to_owned(),
+            (|_: &Payload| Ok(Vec::new())) as Convert,
+        )]))
+    }
+}
+
+impl Types {
+    /// Payloads under the type URL of message `M` hold a `D`, which is turned into an `M`.
+    #[must_use]
+    pub fn with<D, M>(mut self) -> Self
+    where
+        D: DeserializeOwned,
+        M: From<D> + Message + Name + Default + Serialize + DeserializeOwned + 'static,
+    {
+        register(M::full_name(), MessageType::of::<M>());
+        self.0.insert(M::full_name(), |payload| Ok(M::from(payload.decode::<D>()?).encode_to_vec()));
+        self
+    }
+
+    /// The message of a payload.
+    pub fn any(&self, payload: &Payload) -> Any {
+        let type_url = payload.type_url();
+        let name = type_url.rsplit_once('/').map_or(type_url, |(_, name)| name);
+        let Some(convert) = self.0.get(name) else { return as_struct(payload) };
+        match convert(payload) {
+            Ok(bytes) => Any { type_url: type_url.to_owned(), value: bytes.into() },
+            // Written by a program that had another idea of the type. What it wrote can still be shown.
+            Err(_) => as_struct(payload),
+        }
+    }
+
+    /// The status of an operation.
+    pub fn status(&self, status: &Status) -> google::rpc::Status {
+        google::rpc::Status {
+            code: i32::from(status.code().number()),
+            message: status.message().to_owned(),
+            details: status.details().iter().map(|detail| self.any(detail)).collect(),
+        }
+    }
+}
+
+fn as_struct(payload: &Payload) -> Any {
+    let value = payload.decode::<Value>().unwrap_or_default();
+    let fields = match value {
+        Value::Null => {
+            return Any { type_url: "type.googleapis.com/google.protobuf.Empty".to_owned(), ..Any::default() };
+        }
+        value @ Value::Object(_) => value,
+        other => serde_json::json!({ "value": other }),
+    };
+    let message: Struct = serde_json::from_value(fields).unwrap_or_default();
+    Any {
+        type_url: "type.googleapis.com/google.protobuf.Struct".to_owned(),
+        value: message.encode_to_vec().into(),
+    }
+}
