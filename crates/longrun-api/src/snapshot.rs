@@ -142,6 +142,9 @@ impl From<ServiceError> for ApiError {
             ServiceError::Submit(error) => error.into(),
             ServiceError::Read(error) => error.into(),
             ServiceError::Command(error) => error.into(),
+            ServiceError::Throttled { retry_after } => {
+                Self::new(Reason::QuotaExceeded, error.to_string()).retry_after(retry_after)
+            }
             other => other.status().into(),
         }
     }

@@ -75,7 +75,10 @@ fn as_struct(payload: &Payload) -> Any {
     let value = payload.decode::<Value>().unwrap_or_default();
     let fields = match value {
         Value::Null => {
-            return Any { type_url: "type.googleapis.com/google.protobuf.Empty".to_owned(), ..Any::default() };
+            return Any {
+                type_url: "type.googleapis.com/google.protobuf.Empty".to_owned(),
+                ..Any::default()
+            };
         }
         value @ Value::Object(_) => value,
         other => serde_json::json!({ "value": other }),

@@ -1,6 +1,7 @@
 //! The `longrun` program.
 
 mod demo;
+mod serve;
 mod snapshot;
 
 use std::process::ExitCode;
@@ -17,6 +18,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Serve(serve::Options),
     /// Shows the engine at work on a real disk image: crash, resume, cancel, failure, repeat.
     Demo(demo::Arguments),
     /// Looks at snapshots in a chunk folder, also while a server uses it: what is in them, whether they are whole, and the disk
@@ -31,13 +33,16 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let level = if matches!(arguments.command, Command::Serve(_)) { "info" } else { "error" };
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "error".into()),
+            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into()),
         )
         .init();
     let result = match arguments.command {
+        Command::Serve(options) => serve::run(options).await.map(|()| true),
         Command::Demo(arguments) => demo::run(arguments).await,
         Command::Snapshot(command) => snapshot::run(&command),
         Command::DemoServe(arguments) => demo::serve(arguments).await.map(|()| true),

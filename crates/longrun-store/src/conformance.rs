@@ -289,6 +289,7 @@ macro_rules! store_conformance {
             purging::only_what_is_done_goes,
             purging::only_what_is_old_enough_goes,
             purging::the_age_is_that_of_the_end,
+            purging::one_operation_goes_alone,
             purging::a_purge_is_bounded_and_says_when_there_is_more,
             purging::what_was_purged_is_in_no_list,
             purging::rows_stay,

@@ -248,7 +248,11 @@ pub(crate) fn purge(kv: &dyn Kv, purge: &Purge) -> Result<(Batch, Purged), Store
         Gathered { batch: Batch::default(), purged: Purged::default(), bytes: 0, bytes_max: purge_bytes(kv) };
     let limit = purge.limit.clamp(1, PURGE_MAX);
     let until = |at| KeyRange { from: Bound::Unbounded, to: Bound::Excluded(layout::timed_end(at)) };
-    let all_operations = walk(kv, Table::Finished, until(purge.done_until), &mut |key| {
+    let operations = match purge.only {
+        Some(id) => place_of_finished(kv, id, purge.done_until)?,
+        None => until(purge.done_until),
+    };
+    let all_operations = walk(kv, Table::Finished, operations, &mut |key| {
         if gathered.purged.operations >= limit || gathered.is_full() {
             return Ok(false);
         }
@@ -266,6 +270,17 @@ pub(crate) fn purge(kv: &dyn Kv, purge: &Purge) -> Result<(Batch, Purged), Store
     })?;
     gathered.purged.more = !(all_operations && all_keys);
     Ok((gathered.batch, gathered.purged))
+}
+
+/// The place of one operation among those that are done; an empty range if it has none, or was done later.
+fn place_of_finished(kv: &dyn Kv, id: OperationId, done_until: Timestamp) -> Result<KeyRange, StoreError> {
+    let key = match head(kv, id)? {
+        Some(Head::Finished { modified_at, .. }) if modified_at <= done_until => {
+            layout::timed(modified_at, id)
+        }
+        _ => Vec::new(),
+    };
+    Ok(KeyRange { from: Bound::Included(key.clone()), to: Bound::Included(key) })
 }
 
 /// One batch holds no more than half of what the backend takes, and never so much that commits wait long for it.

@@ -171,6 +171,8 @@ pub struct Position(pub Vec<u8>);
 /// What may be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Purge {
+    /// Of all operations only this one. Idempotency entries go as ever.
+    pub only: Option<OperationId>,
     /// Operations that were done at or before this time.
     pub done_until: Timestamp,
     /// When the idempotency entries of those operations are to go.

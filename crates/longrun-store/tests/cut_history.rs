@@ -111,8 +111,13 @@ fn l2_the_work_can_be_finished_after_every_batch() {
         }
         verify_indexes(kv.as_ref()).unwrap_or_else(|problems| panic!("{k}: {problems:#?}"));
         // Retention ends it all.
-        let purge =
-            Purge { done_until: Timestamp::MAX, keys_expire_at: time(20_000), now: Timestamp::MAX, limit: 5 };
+        let purge = Purge {
+            only: None,
+            done_until: Timestamp::MAX,
+            keys_expire_at: time(20_000),
+            now: Timestamp::MAX,
+            limit: 5,
+        };
         for _ in 0..20 {
             if !wait(store.purge(fence, purge)).unwrap().more {
                 break;

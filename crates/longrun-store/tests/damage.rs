@@ -237,7 +237,13 @@ fn harmless(kv: MemoryKv, table: Table, flipped: &[u8], unfinished: &[longrun_st
     // C20: retention removes nothing that is not done, and nothing that is too young.
     let heads = |kv: &MemoryKv| all(kv, Table::Operations).len();
     let before = heads(&kv);
-    let purge = |until| Purge { done_until: until, keys_expire_at: time(9999), now: time(-9999), limit: 100 };
+    let purge = |until| Purge {
+        only: None,
+        done_until: until,
+        keys_expire_at: time(9999),
+        now: time(-9999),
+        limit: 100,
+    };
     wait(store.purge(fence, purge(Timestamp::MIN))).unwrap();
     assert_eq!(heads(&kv), before);
     wait(store.purge(fence, purge(Timestamp::MAX))).unwrap();
@@ -259,7 +265,7 @@ fn c18_a_thousand_damaged_operations_do_not_stop_retention_or_recovery() {
             assert!(bench.kv.flip_stored(Table::Operations, live.id().as_bytes(), 200).unwrap());
         }
     }
-    let purge = Purge { done_until: time(1000), keys_expire_at: time(0), now: time(0), limit: 4 };
+    let purge = Purge { only: None, done_until: time(1000), keys_expire_at: time(0), now: time(0), limit: 4 };
     let mut removed = 0;
     for round in 0..3 {
         let purged = wait(bench.store.purge(bench.fence, purge)).unwrap();
@@ -384,7 +390,8 @@ fn c20_an_index_entry_that_lies_removes_nothing() {
     lies.put(Table::IdempotencyExpiry, timed(time(5), &digest(77)), Vec::new());
     bench.kv.inner().commit(&lies).unwrap();
 
-    let purge = Purge { done_until: time(10), keys_expire_at: time(20), now: time(10), limit: 100 };
+    let purge =
+        Purge { only: None, done_until: time(10), keys_expire_at: time(20), now: time(10), limit: 100 };
     let purged = wait(bench.store.purge(bench.fence, purge)).unwrap();
     assert_eq!((purged.operations, purged.keys, purged.unreadable, purged.more), (0, 0, 4, false));
     for live in [&unfinished, &young] {

@@ -327,7 +327,8 @@ fn a_purge_among_queued_commits_sees_those_before_it() {
     let stall = bench.faults.stall(StallAt::BeforeSync);
     let first = busy(&bench, &stall);
     let done = queued(bench.store.commit(live.done(bench.fence, 0)));
-    let purge = Purge { done_until: time(100), keys_expire_at: time(200), now: time(100), limit: 10 };
+    let purge =
+        Purge { only: None, done_until: time(100), keys_expire_at: time(200), now: time(100), limit: 10 };
     let purged = queued(bench.store.purge(bench.fence, purge));
     let again = queued(bench.store.commit(Draft::chain(1, 1).accept(bench.fence).1));
     stall.release();

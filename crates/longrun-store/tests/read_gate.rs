@@ -268,8 +268,13 @@ fn s11_an_operation_that_ends_or_goes_while_it_is_read_never_looks_younger_than_
             *kv.hook.lock().unwrap() = Some(Box::new(move || match case {
                 0 | 1 => {
                     wait(hooked.commit(ends.done(fence, 0))).unwrap();
-                    let purge =
-                        Purge { done_until: time(100), keys_expire_at: time(0), now: time(0), limit: 1 };
+                    let purge = Purge {
+                        only: None,
+                        done_until: time(100),
+                        keys_expire_at: time(0),
+                        now: time(0),
+                        limit: 1,
+                    };
                     if case == 1 {
                         assert_eq!(wait(hooked.purge(fence, purge)).unwrap().operations, 1);
                     }

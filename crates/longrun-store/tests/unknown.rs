@@ -101,7 +101,8 @@ fn an_unknown_purge_is_done_again() {
         let bench = Bench::threaded();
         let mut live = bench.accept(Draft::chain(1, 1).with(creates("a", "folder")).with_key(1));
         bench.commit(live.done(bench.fence, 0)).unwrap();
-        let purge = Purge { done_until: time(100), keys_expire_at: time(200), now: time(100), limit: 10 };
+        let purge =
+            Purge { only: None, done_until: time(100), keys_expire_at: time(200), now: time(100), limit: 10 };
         bench.faults.fail_commit(1, fault);
         let error = wait(bench.store.purge(bench.fence, purge)).unwrap_err();
         assert!(matches!(error, CommitError::Unknown(_)), "{error:?}");

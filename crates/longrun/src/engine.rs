@@ -207,6 +207,23 @@ impl Engine {
         })
     }
 
+    /// Removes one done operation from the record now, instead of when its retention is over (C20). Its idempotency key goes on
+    /// being known for its own time (C15). One that is not done is refused, and stays.
+    pub async fn forget(&self, id: OperationId) -> Result<(), CommandError> {
+        let operation = self.inner.find(id).await?.ok_or(CommandError::NotFound(id))?;
+        if !operation.done() {
+            return Err(CommandError::NotDone(id));
+        }
+        let _token = self.inner.begin_write()?;
+        let purged = scheduler::purge(&self.inner, Some(id), operation.modified_at()).await;
+        match purged {
+            // Of two that forget it, one finds nothing more to do.
+            Ok(_) => Ok(()),
+            Err(CommitError::Fenced { .. }) => Err(CommandError::Fenced),
+            Err(error) => Err(CommandError::Store(error)),
+        }
+    }
+
     /// Stops: takes no more work, lets what runs come to an end within `grace`, and leaves the rest to the next start.
     /// Returns within `grace`, whatever the steps do. True when nothing had to be left: then no task of the engine holds
     /// the store any more, and none of its handles writes to it.

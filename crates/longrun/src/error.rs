@@ -200,6 +200,9 @@ pub enum CommandError {
     /// The engine cannot work on the operation.
     #[error("operation {0} is held: {1}")]
     Held(OperationId, HoldReason),
+    /// Only a done operation can be removed.
+    #[error("operation {0} is not done")]
+    NotDone(OperationId),
     /// The engine shuts down, and nothing works on the operation any more. It is unchanged.
     #[error("the engine shuts down")]
     ShuttingDown,
@@ -220,7 +223,7 @@ impl CommandError {
         match self {
             Self::NotFound(_) => Code::NotFound,
             Self::Refused(Refusal::Invalid(_)) => Code::InvalidArgument,
-            Self::Refused(_) | Self::Held(..) => Code::FailedPrecondition,
+            Self::Refused(_) | Self::Held(..) | Self::NotDone(_) => Code::FailedPrecondition,
             Self::ShuttingDown | Self::Fenced => Code::Unavailable,
             Self::Store(error) => commit_code(error),
             Self::Read(error) => store_code(error),

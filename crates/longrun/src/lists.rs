@@ -133,14 +133,37 @@ impl Engine {
         query: &OperationQuery,
         page: &PageRequest,
     ) -> Result<Page<Operation>, ReadError> {
-        let question = match query {
-            OperationQuery::OfResource(key) => format!("operations of {key}"),
-            _ => "operations".to_owned(),
-        };
+        let question = operations_question(query);
         let (after, size) = self.inner.open_page(&question, page)?;
         let slice = self.inner.store.list_operations(query, after.as_ref(), size).await?;
         let items = slice.items.into_iter().map(|operation| self.inner.with_progress(operation)).collect();
         Ok(self.inner.page(&question, Slice { items, next: slice.next }))
+    }
+
+    /// The same for those that a filter lets through. `text` says what it lets through, for the page tokens: the same text, the
+    /// same filter. A page looks at 10,000 operations at most, so it may be short, or empty, although more follow.
+    pub async fn filter_operations(
+        &self,
+        query: &OperationQuery,
+        page: &PageRequest,
+        text: &str,
+        holds: impl Fn(&Operation) -> bool + Send + Sync,
+    ) -> Result<Page<Operation>, ReadError> {
+        let question = format!("{} where {text}", operations_question(query));
+        let (mut after, size) = self.inner.open_page(&question, page)?;
+        let (mut items, mut looked_at) = (Vec::new(), 0);
+        loop {
+            // Never more than still fit the page: what was looked at is on it, or was filtered out.
+            let limit = size - items.len();
+            let slice = self.inner.store.list_operations(query, after.as_ref(), limit).await?;
+            looked_at += limit;
+            let found = slice.items.into_iter().filter(|operation| holds(operation));
+            items.extend(found.map(|operation| self.inner.with_progress(operation)));
+            after = slice.next;
+            if items.len() >= size || looked_at >= ROWS_LOOKED_AT || after.is_none() {
+                return Ok(self.inner.page(&question, Slice { items, next: after }));
+            }
+        }
     }
 
     /// Lists resources. One that cannot be decoded is left out and reported in the log; [`resource`](Self::resource) tells
@@ -180,6 +203,14 @@ impl Engine {
         let key = key::<R>(id).map_err(ReadError::Undecodable)?;
         let row = self.inner.store.resource(&key).await?;
         row.map(Found::of).transpose().map_err(ReadError::Undecodable)
+    }
+}
+
+/// What a page token of a list of operations belongs to.
+fn operations_question(query: &OperationQuery) -> String {
+    match query {
+        OperationQuery::OfResource(key) => format!("operations of {key}"),
+        _ => "operations".to_owned(),
     }
 }
 

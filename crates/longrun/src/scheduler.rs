@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use longrun_core::limits::DURATION_MILLIS_MAX;
 use longrun_core::{OperationId, Timestamp};
-use longrun_store::{CommitError, Due, Purge, Store, StoreError};
+use longrun_store::{CommitError, Due, Purge, Purged, Store, StoreError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -228,20 +228,25 @@ pub(crate) async fn sweep(inner: &Arc<Inner>) -> Result<usize, CommitError> {
     }
 }
 
-/// The same, but no more than goes into one commit. Gives the number of operations, and whether there is more.
-async fn sweep_some(inner: &Arc<Inner>) -> Result<(usize, bool), CommitError> {
+/// Removes what was done until a time, or only one operation of it.
+pub(crate) async fn purge(
+    inner: &Arc<Inner>,
+    only: Option<OperationId>,
+    done_until: Timestamp,
+) -> Result<Purged, CommitError> {
     let now = inner.now();
-    let purge = Purge {
-        done_until: now.saturating_sub(inner.settings.retention),
-        keys_expire_at: now.saturating_add(inner.settings.key_retention),
-        now,
-        limit: SWEEP,
-    };
-    let purged = inner.store.purge(inner.fence, purge).await.inspect_err(|error| {
+    let keys_expire_at = now.saturating_add(inner.settings.key_retention);
+    let purge = Purge { only, done_until, keys_expire_at, now, limit: SWEEP };
+    inner.store.purge(inner.fence, purge).await.inspect_err(|error| {
         if let CommitError::Fenced { .. } = error {
             inner.lose();
         }
-    })?;
+    })
+}
+
+/// The same, but no more than goes into one commit. Gives the number of operations, and whether there is more.
+async fn sweep_some(inner: &Arc<Inner>) -> Result<(usize, bool), CommitError> {
+    let purged = purge(inner, None, inner.now().saturating_sub(inner.settings.retention)).await?;
     if purged.unreadable > 0 {
         tracing::warn!(operations = purged.unreadable, "old operations cannot be read and stay");
     }

@@ -4,12 +4,13 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use longrun::store::{CommitError, PageTokenError, StoreError};
 use longrun::{
     Call, Caller, Code, CommandError, Engine, EngineBuilder, Found, Invalid, Operation, OperationId,
-    OperationQuery, Page, ReadError, Resource, ResourceId, ResourceKey, ResourceList, ResourceOrder,
-    ResourceStatus, Status, StepError, SubmitError,
+    OperationQuery, Page, PageRequest, ReadError, Resource, ResourceId, ResourceKey, ResourceList,
+    ResourceOrder, ResourceStatus, Status, StepError, SubmitError,
 };
 
 use super::{
@@ -46,11 +47,24 @@ pub trait Access: Send + Sync + 'static {
     fn may(&self, caller: &Caller, folder: &ResourceId, action: Action) -> bool;
 }
 
+/// Decides whether a folder may have more of its changes accepted now, so that one that sends too many leaves room for the
+/// others. Without one, all are.
+pub trait Admission: Send + Sync + 'static {
+    /// Admits one change to the folder, or says after how long it may be asked for again.
+    fn admit(&self, folder: &ResourceId) -> Result<(), Duration>;
+}
+
 struct Everybody;
 
 impl Access for Everybody {
     fn may(&self, _: &Caller, _: &ResourceId, _: Action) -> bool {
         true
+    }
+}
+
+impl Admission for Everybody {
+    fn admit(&self, _: &ResourceId) -> Result<(), Duration> {
+        Ok(())
     }
 }
 
@@ -63,6 +77,7 @@ pub struct SnapshotService {
     plane: DataPlane,
     limits: Limits,
     access: Arc<dyn Access>,
+    admission: Arc<dyn Admission>,
 }
 
 impl fmt::Debug for SnapshotService {
@@ -81,6 +96,12 @@ pub enum ServiceError {
     /// There is no such thing, or the caller may not see it, or not do that with it.
     #[error(transparent)]
     Refused(Status),
+    /// The folder has had its share of changes. The same request may be accepted later.
+    #[error("the folder has had its share of changes for now")]
+    Throttled {
+        /// After how long.
+        retry_after: Duration,
+    },
     /// The operation was not accepted.
     #[error(transparent)]
     Submit(#[from] SubmitError),
@@ -100,6 +121,7 @@ impl ServiceError {
     pub fn code(&self) -> Code {
         match self {
             Self::Invalid(_) => Code::InvalidArgument,
+            Self::Throttled { .. } => Code::ResourceExhausted,
             Self::Refused(status) | Self::Data(status) => status.code(),
             Self::Submit(error) => error.code(),
             Self::Read(error) => error.code(),
@@ -111,6 +133,7 @@ impl ServiceError {
     pub fn status(&self) -> Status {
         match self {
             Self::Invalid(violations) => violations.clone().into(),
+            Self::Throttled { .. } => Status::new(self.code(), self.to_string()),
             Self::Refused(status) | Self::Data(status) => status.clone(),
             Self::Submit(error) => error.status(),
             Self::Read(error) => error.status(),
@@ -177,13 +200,20 @@ impl SnapshotService {
 
     /// The service on an engine with which it is [registered](Self::register).
     pub fn new(engine: Engine, plane: DataPlane, limits: Limits) -> Self {
-        Self { engine, plane, limits, access: Arc::new(Everybody) }
+        Self { engine, plane, limits, access: Arc::new(Everybody), admission: Arc::new(Everybody) }
     }
 
     /// With somebody who decides what callers may do.
     #[must_use]
     pub fn access(mut self, access: impl Access) -> Self {
         self.access = Arc::new(access);
+        self
+    }
+
+    /// With somebody who decides how many changes a folder may have accepted.
+    #[must_use]
+    pub fn admission(mut self, admission: impl Admission) -> Self {
+        self.admission = Arc::new(admission);
         self
     }
 
@@ -240,6 +270,7 @@ impl SnapshotService {
         let folder = ResourceId::new(&request.folder_id);
         let folder = folder.map_err(|invalid| ServiceError::Submit(SubmitError::Invalid(invalid)))?;
         self.permit(call.caller(), &folder, Action::Write)?;
+        self.admit(&folder)?;
         Ok(self.engine.submit::<CreateSnapshot>(request, call).await?)
     }
 
@@ -287,6 +318,23 @@ impl SnapshotService {
         }
     }
 
+    /// The operations that the caller may see, newest first; only those that are done, or are not, if that is asked for. A page
+    /// may be short, or empty, although more follow.
+    pub async fn list_all_operations(
+        &self,
+        caller: &Caller,
+        done: Option<bool>,
+        page: &PageRequest,
+    ) -> Result<Page<Operation>, ServiceError> {
+        let sees = |operation: &Operation| {
+            done.is_none_or(|done| operation.done() == done)
+                && folder_of(operation).is_some_and(|folder| self.access.may(caller, &folder, Action::Read))
+        };
+        // A token of one caller is of no use to another.
+        let filter = format!("{:?} sees, done {done:?}", caller.as_str());
+        Ok(self.engine.filter_operations(&OperationQuery::All, page, &filter, sees).await?)
+    }
+
     /// An operation of a snapshot.
     pub async fn get_operation(&self, caller: &Caller, id: &str) -> Result<Operation, ServiceError> {
         let Ok(id) = OperationId::parse(id) else { return Err(no_operation()) };
@@ -302,11 +350,23 @@ impl SnapshotService {
 
     /// Cancels an operation of a snapshot, if it is not too late. The answer shows it as it is.
     pub async fn cancel_operation(&self, caller: &Caller, id: &str) -> Result<Operation, ServiceError> {
+        let operation = self.operation_to_write(caller, id).await?;
+        Ok(self.engine.cancel(operation.id(), caller).await?)
+    }
+
+    /// Removes a done operation of a snapshot from the record before its time.
+    pub async fn forget_operation(&self, caller: &Caller, id: &str) -> Result<(), ServiceError> {
+        let operation = self.operation_to_write(caller, id).await?;
+        Ok(self.engine.forget(operation.id()).await?)
+    }
+
+    /// An operation that the caller may see and change.
+    async fn operation_to_write(&self, caller: &Caller, id: &str) -> Result<Operation, ServiceError> {
         let operation = self.get_operation(caller, id).await?;
         if let Some(folder) = folder_of(&operation) {
             self.permit(caller, &folder, Action::Write)?;
         }
-        Ok(self.engine.cancel(operation.id(), caller).await?)
+        Ok(operation)
     }
 
     /// Reads the whole of a snapshot. Damage goes on record, READY becomes ERROR; so does it that damage is gone.
@@ -448,6 +508,10 @@ impl SnapshotService {
         Err(ServiceError::Refused(status))
     }
 
+    fn admit(&self, folder: &ResourceId) -> Result<(), ServiceError> {
+        self.admission.admit(folder).map_err(|retry_after| ServiceError::Throttled { retry_after })
+    }
+
     async fn found(&self, id: &str) -> Result<Option<Found<Snapshot>>, ServiceError> {
         // An id that no snapshot can have is the id of no snapshot.
         let Ok(id) = ResourceId::new(id) else { return Ok(None) };
@@ -488,7 +552,7 @@ impl SnapshotService {
                     None => Ok(()),
                 }
             }
-            found => found.map(drop),
+            found => self.admit(&found?.row.parent),
         }
     }
 }

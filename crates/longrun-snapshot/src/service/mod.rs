@@ -42,7 +42,7 @@ mod requests;
 mod text;
 mod validate;
 
-pub use api::{Access, Action, Collected, ServiceError, SnapshotService, Verification};
+pub use api::{Access, Action, Admission, Collected, ServiceError, SnapshotService, Verification};
 pub use filter::{Filter, FilterError, FilterProblem};
 pub use mask::{SnapshotChange, UpdateSnapshotRequest};
 pub use order::{OrderBy, OrderByError, OrderByProblem, OrderField};

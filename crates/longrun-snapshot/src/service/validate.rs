@@ -7,7 +7,7 @@ use longrun::core::limits::{
     DESCRIPTION_CHARS_MAX, ID_CHARS_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, PAGE_TOKEN_CHARS_MAX,
     STATUS_MESSAGE_BYTES_MAX,
 };
-use longrun::{Code, PageRequest, Status};
+use longrun::{Code, PageRequest, ResourceId, Status};
 
 /// Characters in a filter. Source: the API.
 pub const FILTER_CHARS_MAX: usize = 1000;
@@ -186,13 +186,12 @@ impl Checker {
         }
     }
 
-    /// An id that must be there. What characters an id has is not for callers to know: one of odd characters is
-    /// simply not found.
+    /// An id that must be there. One of characters that no id has is a mistake, or worse, and not merely not found.
     pub(super) fn id(&mut self, field: &str, id: &str) {
         if id.is_empty() {
             self.note(field, "must not be empty");
-        } else {
-            self.length(field, id, ID_CHARS_MAX);
+        } else if self.length(field, id, ID_CHARS_MAX) && ResourceId::new(id).is_err() {
+            self.note(field, "must be letters, digits, '-' or '_'");
         }
     }
 

@@ -146,8 +146,13 @@ impl<'a> Bench<'a> {
     }
 
     pub(super) fn purge(&self, until: i64, limit: usize) -> Purged {
-        let purge =
-            Purge { done_until: time(until), keys_expire_at: time(1_000_000), now: time(until), limit };
+        let purge = Purge {
+            only: None,
+            done_until: time(until),
+            keys_expire_at: time(1_000_000),
+            now: time(until),
+            limit,
+        };
         wait(self.store().purge(self.fence, purge)).unwrap()
     }
 }

@@ -50,7 +50,7 @@ pub fn an_older_owner_purges_nothing_more(fixture: &mut dyn StoreFixture) {
     let bench = Bench::new(fixture);
     let live = bench.finished(Draft::chain(1, 1), 2);
     wait(bench.store().take_over()).unwrap();
-    let purge = Purge { done_until: time(9), keys_expire_at: time(9), now: time(9), limit: 9 };
+    let purge = Purge { only: None, done_until: time(9), keys_expire_at: time(9), now: time(9), limit: 9 };
     let error = wait(bench.store().purge(bench.fence, purge)).unwrap_err();
     assert!(matches!(error, CommitError::Fenced { .. }), "{error:?}");
     assert!(bench.is_there(live.id()));

@@ -13,7 +13,7 @@ fn entry(bench: &Bench<'_>, n: u8) -> Option<LedgerEntry> {
 }
 
 fn purge(bench: &Bench<'_>, done_until: Timestamp, now: Timestamp) -> Purged {
-    let purge = Purge { done_until, keys_expire_at: time(500), now, limit: 10 };
+    let purge = Purge { only: None, done_until, keys_expire_at: time(500), now, limit: 10 };
     wait(bench.store().purge(bench.fence, purge)).unwrap()
 }
 

@@ -19,8 +19,13 @@ pub fn only_what_is_done_goes(fixture: &mut dyn StoreFixture) {
     let commit = lives[3].cancel(fence);
     bench.stored(&lives[3], commit);
     bench.finished(Draft::chain(9, 1), 9);
-    let purge =
-        Purge { done_until: Timestamp::MAX, keys_expire_at: time(0), now: Timestamp::MAX, limit: 100 };
+    let purge = Purge {
+        only: None,
+        done_until: Timestamp::MAX,
+        keys_expire_at: time(0),
+        now: Timestamp::MAX,
+        limit: 100,
+    };
     assert_eq!(wait(bench.store().purge(fence, purge)).unwrap().operations, 1);
     for live in &lives {
         bench.check(live);
@@ -34,13 +39,36 @@ pub fn only_what_is_old_enough_goes(fixture: &mut dyn StoreFixture) {
     bench.finished(Draft::chain(1, 1), 100);
     let purge = |micros: i64| {
         let at = Timestamp::from_unix_micros(time(100).unix_micros() + micros).unwrap();
-        let purge = Purge { done_until: at, keys_expire_at: at, now: at, limit: 10 };
+        let purge = Purge { only: None, done_until: at, keys_expire_at: at, now: at, limit: 10 };
         wait(bench.store().purge(bench.fence, purge)).unwrap()
     };
     assert_eq!(purge(-1), Purged::default());
     assert!(bench.is_there(operation_id(1)));
     assert_eq!(purge(0).operations, 1);
     assert!(!bench.is_there(operation_id(1)));
+}
+
+/// One operation can be purged alone: of the others nothing changes, and one that is not done, or not there, stays or is not
+/// missed.
+pub fn one_operation_goes_alone(fixture: &mut dyn StoreFixture) {
+    let bench = Bench::new(fixture);
+    bench.finished(Draft::chain(1, 1), 10);
+    bench.finished(Draft::chain(2, 1).with_key(2), 10);
+    bench.finished(Draft::chain(3, 1), 10);
+    let live = bench.accept(Draft::chain(4, 1));
+    let only = |n, done_until| {
+        let id = Some(operation_id(n));
+        let purge = Purge { only: id, done_until, keys_expire_at: time(500), now: time(10), limit: 10 };
+        wait(bench.store().purge(bench.fence, purge)).unwrap()
+    };
+    assert_eq!(only(2, time(9)), Purged::default(), "it was done later");
+    assert_eq!(only(2, Timestamp::MAX), Purged { operations: 1, ..Purged::default() });
+    assert_eq!(only(2, Timestamp::MAX), Purged::default(), "it is gone");
+    assert_eq!(only(4, Timestamp::MAX), Purged::default(), "it is not done");
+    assert_eq!(only(99, Timestamp::MAX), Purged::default(), "it never was");
+    assert!(!bench.is_there(operation_id(2)));
+    assert!(bench.is_there(operation_id(1)) && bench.is_there(operation_id(3)));
+    bench.check(&live);
 }
 
 /// An operation's age counts from when it was done, not from when it was accepted.
@@ -70,7 +98,8 @@ pub fn a_purge_is_bounded_and_says_when_there_is_more(fixture: &mut dyn StoreFix
     // Keys have the same bound.
     let mut keys = 0;
     for round in 0..4 {
-        let purge = Purge { done_until: time(0), keys_expire_at: time(0), now: Timestamp::MAX, limit: 3 };
+        let purge =
+            Purge { only: None, done_until: time(0), keys_expire_at: time(0), now: Timestamp::MAX, limit: 3 };
         let purged = wait(bench.store().purge(bench.fence, purge)).unwrap();
         assert!(purged.keys <= 3);
         keys += purged.keys;

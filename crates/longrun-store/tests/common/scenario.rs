@@ -47,8 +47,13 @@ impl<'a> Scenario<'a> {
     }
 
     fn purge(&mut self, until: i64) {
-        let purge =
-            Purge { done_until: time(until), keys_expire_at: time(until + 100), now: time(until), limit: 2 };
+        let purge = Purge {
+            only: None,
+            done_until: time(until),
+            keys_expire_at: time(until + 100),
+            now: time(until),
+            limit: 2,
+        };
         wait(self.store.purge(self.fence, purge)).unwrap();
         self.note();
     }

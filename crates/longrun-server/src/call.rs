@@ -1,0 +1,123 @@
+//! What every call has, whichever face it comes through: an id, a caller, an idempotency key.
+
+use std::fmt;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use longrun::{Caller, IdempotencyKey};
+use longrun_api::ApiError;
+
+/// The id of a request, in requests and answers.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The same under the name by which some clients look for it in answers.
+pub(crate) const SERVER_TRACE_ID: HeaderName = HeaderName::from_static("x-server-trace-id");
+const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Characters in the id of a request.
+const REQUEST_ID_CHARS_MAX: usize = 128;
+
+/// The id by which a request is found in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RequestId(String);
+
+impl RequestId {
+    /// The one that the client gave, if it is a plain word, or a new one.
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        let given = [REQUEST_ID, CLIENT_REQUEST_ID].iter().find_map(|name| plain_word(headers.get(name)?));
+        given.map_or_else(Self::new, |id| Self(id.to_owned()))
+    }
+
+    fn new() -> Self {
+        // Without chance all are the same: then requests are harder to find in the log, and nothing else.
+        let [high, low] = [(); 2].map(|()| getrandom::u64().unwrap_or_default());
+        Self(format!("{high:016x}{low:016x}"))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Puts the id into the headers of an answer.
+    pub(crate) fn put(&self, headers: &mut HeaderMap) {
+        if let Ok(value) = HeaderValue::from_str(&self.0) {
+            headers.insert(SERVER_TRACE_ID, value.clone());
+            headers.insert(REQUEST_ID, value);
+        }
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A value that can go to a log and back to the client as it is.
+fn plain_word(value: &HeaderValue) -> Option<&str> {
+    let text = value.to_str().ok()?;
+    let plain = |byte: u8| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':' | b'/' | b'=' | b'+')
+    };
+    ((1..=REQUEST_ID_CHARS_MAX).contains(&text.len()) && text.bytes().all(plain)).then_some(text)
+}
+
+/// A call that came in and was let in.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) caller: Caller,
+    pub(crate) key: Option<Result<IdempotencyKey, ApiError>>,
+}
+
+impl Call {
+    pub(crate) fn new(caller: Caller, headers: &HeaderMap) -> Self {
+        Self { caller, key: headers.get(IDEMPOTENCY_KEY).map(parse_key) }
+    }
+
+    /// The call for the engine. For a change: the key counts. Reads ignore it, right or wrong.
+    pub(crate) fn change(self) -> Result<longrun::Call, ApiError> {
+        let call = longrun::Call::by(self.caller);
+        match self.key.transpose()? {
+            Some(key) => Ok(call.key(key)),
+            None => Ok(call),
+        }
+    }
+}
+
+fn parse_key(value: &HeaderValue) -> Result<IdempotencyKey, ApiError> {
+    let rule = || ApiError::violation("idempotency_key", "must be 1 to 128 printable ASCII characters");
+    // Bytes that are no text are no key.
+    IdempotencyKey::new(value.to_str().map_err(|_| rule())?).map_err(|_| rule())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_that_is_a_plain_word_is_kept_and_others_are_not() {
+        let with = |value: &[u8]| {
+            let value = HeaderValue::from_bytes(value).unwrap();
+            RequestId::of(&HeaderMap::from_iter([(REQUEST_ID, value)]))
+        };
+        assert_eq!(with(b"2f6a-1").as_str(), "2f6a-1");
+        let long = "x".repeat(REQUEST_ID_CHARS_MAX);
+        assert_eq!(with(long.as_bytes()).as_str(), long);
+        for bad in [b"".as_slice(), b"a b", b"\xff", b"a\tb", (long.clone() + "x").as_bytes()] {
+            let id = with(bad);
+            assert_eq!(id.as_str().len(), 32, "{id}");
+            assert_ne!(id, with(bad), "each its own");
+        }
+    }
+
+    #[test]
+    fn b21_a_key_that_is_none_counts_for_changes_only() {
+        let caller = || Caller::new("c").unwrap();
+        for bad in ["", &"x".repeat(129)] {
+            let headers = HeaderMap::from_iter([(IDEMPOTENCY_KEY, bad.parse().unwrap())]);
+            let call = Call::new(caller(), &headers);
+            assert_eq!(call.change().unwrap_err().code(), longrun::Code::InvalidArgument);
+        }
+        let headers = HeaderMap::from_iter([(IDEMPOTENCY_KEY, "x".repeat(128).parse().unwrap())]);
+        assert!(Call::new(caller(), &headers).change().unwrap().has_key());
+        assert!(!Call::new(caller(), &HeaderMap::new()).change().unwrap().has_key());
+    }
+}

@@ -1,0 +1,383 @@
+//! [`Faces`]: what gRPC and REST have in common.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderMap;
+use longrun::{Caller, Operation, PageRequest, ResourceId};
+use longrun_api::dialect::{cloud, google};
+use longrun_api::google::longrunning;
+use longrun_api::yandex::cloud::compute::v1 as compute;
+use longrun_api::yandex::cloud::endpoint::{
+    ApiEndpoint, GetApiEndpointRequest, ListApiEndpointsRequest, ListApiEndpointsResponse,
+};
+use longrun_api::yandex::cloud::operation as wire;
+use longrun_api::{ApiError, Reason, Types};
+use longrun_snapshot::SnapshotService;
+use longrun_snapshot::service::{GetSnapshotRequest, ListSnapshotOperationsRequest, ListSnapshotsRequest};
+use tokio::sync::watch;
+
+use crate::auth::Authenticator;
+use crate::call::{Call, RequestId};
+use crate::operations::OperationSource;
+
+/// The longest that one request waits for an operation.
+const WAIT_MAX: Duration = Duration::from_secs(5 * 60);
+/// How long one waits that does not say.
+const WAIT_DEFAULT: Duration = Duration::from_secs(60);
+
+/// The services that clients find at one address. The first five are those that their tables know.
+const ENDPOINTS: &[&str] = &["compute", "endpoint", "iam", "operation", "resource-manager", "vpc"];
+
+/// Everything that the faces of an engine have in common. Cheap to clone.
+///
+/// What a method is asked and answers is in wire types, the same for gRPC and REST.
+#[derive(Clone)]
+pub struct Faces {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    authenticator: Arc<dyn Authenticator>,
+    operations: Arc<dyn OperationSource>,
+    snapshots: Option<SnapshotService>,
+    types: Types,
+    address: String,
+    draining: watch::Sender<bool>,
+}
+
+impl fmt::Debug for Faces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Faces")
+            .field("types", &self.inner.types)
+            .field("address", &self.inner.address)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Faces {
+    /// The faces of a snapshot service and its operations.
+    pub fn of_snapshots(snapshots: SnapshotService, authenticator: impl Authenticator) -> Self {
+        let operations = Arc::new(snapshots.clone());
+        Self::new(operations, Some(snapshots), longrun_api::snapshot::types(), Arc::new(authenticator))
+    }
+
+    /// The faces of operations alone, for a service whose resources have faces of their own. `types` has the messages that
+    /// its operations' metadata and responses go out as.
+    pub fn of_operations(
+        operations: impl OperationSource,
+        types: Types,
+        authenticator: impl Authenticator,
+    ) -> Self {
+        Self::new(Arc::new(operations), None, types, Arc::new(authenticator))
+    }
+
+    fn new(
+        operations: Arc<dyn OperationSource>,
+        snapshots: Option<SnapshotService>,
+        types: Types,
+        authenticator: Arc<dyn Authenticator>,
+    ) -> Self {
+        let draining = watch::Sender::new(false);
+        let address = String::new();
+        Self { inner: Arc::new(Inner { authenticator, operations, snapshots, types, address, draining }) }
+    }
+
+    /// With the address, `host:port`, at which clients that look for services find them. To be said before any face is made.
+    #[must_use]
+    pub fn advertise(self, address: impl Into<String>) -> Self {
+        let Inner { authenticator, operations, snapshots, types, .. } = &*self.inner;
+        let inner = Inner {
+            authenticator: Arc::clone(authenticator),
+            operations: Arc::clone(operations),
+            snapshots: snapshots.clone(),
+            types: types.clone(),
+            address: address.into(),
+            draining: watch::Sender::new(false),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Answers at once whoever waits for an operation, now and from now on: the server is about to end.
+    pub fn drain(&self) {
+        self.inner.draining.send_replace(true);
+    }
+
+    pub(crate) fn has_snapshots(&self) -> bool {
+        self.inner.snapshots.is_some()
+    }
+
+    /// Does the work of one call: finds out who calls, and puts failures of the service on the log, whose cause callers are
+    /// not told.
+    pub(crate) async fn call<A>(
+        &self,
+        id: &RequestId,
+        headers: &HeaderMap,
+        work: impl AsyncWork<A>,
+    ) -> Result<A, ApiError> {
+        let answer = match self.inner.authenticator.authenticate(headers).await {
+            Ok(caller) => work.run(self.clone(), Call::new(caller, headers)).await,
+            Err(refused) => Err(refused),
+        };
+        if let Err(error) = &answer {
+            report(id, error);
+        }
+        answer
+    }
+
+    fn snapshots(&self) -> Result<&SnapshotService, ApiError> {
+        let none = || ApiError::new(Reason::NotSupported, "there are no snapshots here");
+        self.inner.snapshots.as_ref().ok_or_else(none)
+    }
+
+    fn in_cloud_dialect(&self, operation: &Operation) -> wire::Operation {
+        cloud::operation(operation, &self.inner.types)
+    }
+
+    fn in_google_dialect(&self, operation: &Operation) -> longrunning::Operation {
+        google::operation(operation, &self.inner.types)
+    }
+}
+
+/// What a call does once its caller is known. A function of that shape; spelled out because its future has to be `Send`.
+pub(crate) trait AsyncWork<A>: Send {
+    fn run(self, faces: Faces, call: Call) -> impl Future<Output = Result<A, ApiError>> + Send;
+}
+
+impl<A, F, W> AsyncWork<A> for W
+where
+    W: FnOnce(Faces, Call) -> F + Send,
+    F: Future<Output = Result<A, ApiError>> + Send,
+{
+    fn run(self, faces: Faces, call: Call) -> impl Future<Output = Result<A, ApiError>> + Send {
+        self(faces, call)
+    }
+}
+
+fn report(id: &RequestId, error: &ApiError) {
+    let code = error.code().name();
+    metrics::counter!("longrun_api_errors_total", "code" => code, "reason" => error.reason().name())
+        .increment(1);
+    match error.internal() {
+        Some(cause) => {
+            tracing::error!(request = %id, reason = error.reason().name(), cause, "a request failed")
+        }
+        None => tracing::debug!(request = %id, reason = error.reason().name(), "a request was refused"),
+    }
+}
+
+/// Snapshots.
+impl Faces {
+    pub(crate) async fn get_snapshot(
+        self,
+        call: Call,
+        request: compute::GetSnapshotRequest,
+    ) -> Result<compute::Snapshot, ApiError> {
+        let request = GetSnapshotRequest::from(request);
+        Ok(self.snapshots()?.get(&call.caller, &request).await?.into())
+    }
+
+    pub(crate) async fn list_snapshots(
+        self,
+        call: Call,
+        request: compute::ListSnapshotsRequest,
+    ) -> Result<compute::ListSnapshotsResponse, ApiError> {
+        let request = ListSnapshotsRequest::from(request);
+        Ok(self.snapshots()?.list(&call.caller, &request).await?.into())
+    }
+
+    pub(crate) async fn create_snapshot(
+        self,
+        call: Call,
+        request: compute::CreateSnapshotRequest,
+    ) -> Result<wire::Operation, ApiError> {
+        let operation = self.snapshots()?.create(call.change()?, &request.try_into()?).await?;
+        Ok(self.in_cloud_dialect(&operation))
+    }
+
+    pub(crate) async fn update_snapshot(
+        self,
+        call: Call,
+        request: compute::UpdateSnapshotRequest,
+    ) -> Result<wire::Operation, ApiError> {
+        let operation = self.snapshots()?.update(call.change()?, &request.into()).await?;
+        Ok(self.in_cloud_dialect(&operation))
+    }
+
+    pub(crate) async fn delete_snapshot(
+        self,
+        call: Call,
+        request: compute::DeleteSnapshotRequest,
+    ) -> Result<wire::Operation, ApiError> {
+        let operation = self.snapshots()?.delete(call.change()?, &request.into()).await?;
+        Ok(self.in_cloud_dialect(&operation))
+    }
+
+    pub(crate) async fn list_snapshot_operations(
+        self,
+        call: Call,
+        request: compute::ListSnapshotOperationsRequest,
+    ) -> Result<compute::ListSnapshotOperationsResponse, ApiError> {
+        let request = ListSnapshotOperationsRequest::from(request);
+        let page = self.snapshots()?.list_operations(&call.caller, &request).await?;
+        Ok(longrun_api::snapshot::operations(&page, &self.inner.types))
+    }
+}
+
+/// Operations, in the dialect of Yandex Cloud.
+impl Faces {
+    pub(crate) async fn get_operation(
+        self,
+        call: Call,
+        request: wire::GetOperationRequest,
+    ) -> Result<wire::Operation, ApiError> {
+        let id = checked_id("operation_id", &request.operation_id)?;
+        let operation = self.inner.operations.get(&call.caller, id).await?;
+        Ok(self.in_cloud_dialect(&operation))
+    }
+
+    pub(crate) async fn cancel_operation(
+        self,
+        call: Call,
+        request: wire::CancelOperationRequest,
+    ) -> Result<wire::Operation, ApiError> {
+        let id = checked_id("operation_id", &request.operation_id)?;
+        let operation = self.inner.operations.cancel(&call.caller, id).await?;
+        Ok(self.in_cloud_dialect(&operation))
+    }
+}
+
+/// Operations, in the dialect of google.longrunning.
+impl Faces {
+    pub(crate) async fn longrunning_get(
+        self,
+        call: Call,
+        request: longrunning::GetOperationRequest,
+    ) -> Result<longrunning::Operation, ApiError> {
+        let id = checked_id("name", google::id_of_name(&request.name))?;
+        let operation = self.inner.operations.get(&call.caller, id).await?;
+        Ok(self.in_google_dialect(&operation))
+    }
+
+    pub(crate) async fn longrunning_cancel(
+        self,
+        call: Call,
+        request: longrunning::CancelOperationRequest,
+    ) -> Result<longrun_api::well_known::Empty, ApiError> {
+        let id = checked_id("name", google::id_of_name(&request.name))?;
+        self.inner.operations.cancel(&call.caller, id).await?;
+        Ok(longrun_api::well_known::Empty {})
+    }
+
+    pub(crate) async fn longrunning_delete(
+        self,
+        call: Call,
+        request: longrunning::DeleteOperationRequest,
+    ) -> Result<longrun_api::well_known::Empty, ApiError> {
+        let id = checked_id("name", google::id_of_name(&request.name))?;
+        self.inner.operations.delete(&call.caller, id).await?;
+        Ok(longrun_api::well_known::Empty {})
+    }
+
+    pub(crate) async fn longrunning_wait(
+        self,
+        call: Call,
+        request: longrunning::WaitOperationRequest,
+    ) -> Result<longrunning::Operation, ApiError> {
+        let id = checked_id("name", google::id_of_name(&request.name))?;
+        let timeout = match request.timeout {
+            None => WAIT_DEFAULT,
+            Some(timeout) => duration(&timeout)?.min(WAIT_MAX),
+        };
+        let operation = self.wait(&call.caller, id, timeout).await?;
+        Ok(self.in_google_dialect(&operation))
+    }
+
+    async fn wait(&self, caller: &Caller, id: &str, timeout: Duration) -> Result<Operation, ApiError> {
+        let mut draining = self.inner.draining.subscribe();
+        let ended = tokio::select! {
+            biased;
+            operation = self.inner.operations.wait(caller, id, timeout) => Some(operation),
+            _ = draining.wait_for(|draining| *draining) => None,
+        };
+        match ended {
+            Some(operation) => operation,
+            None => self.inner.operations.get(caller, id).await,
+        }
+    }
+
+    pub(crate) async fn longrunning_list(
+        self,
+        call: Call,
+        request: longrunning::ListOperationsRequest,
+    ) -> Result<longrunning::ListOperationsResponse, ApiError> {
+        let longrunning::ListOperationsRequest { name, filter, page_size, page_token } = request;
+        if !matches!(name.as_str(), "" | "operations") {
+            return Err(ApiError::violation("name", "must be operations, or empty"));
+        }
+        let done = done_filter(&filter)?;
+        let page = page(page_size, page_token)?;
+        let page = self.inner.operations.list(&call.caller, done, &page).await?;
+        Ok(longrunning::ListOperationsResponse {
+            operations: page.items.iter().map(|operation| self.in_google_dialect(operation)).collect(),
+            next_page_token: page.next_token,
+        })
+    }
+}
+
+/// Where the services are. Whoever asks need not be known.
+impl Faces {
+    pub(crate) fn endpoints(&self, _: &ListApiEndpointsRequest) -> ListApiEndpointsResponse {
+        let endpoints = ENDPOINTS.iter().map(|id| self.endpoint(id)).collect();
+        ListApiEndpointsResponse { endpoints, next_page_token: String::new() }
+    }
+
+    pub(crate) fn find_endpoint(&self, request: &GetApiEndpointRequest) -> Result<ApiEndpoint, ApiError> {
+        let found = ENDPOINTS.iter().find(|id| **id == request.api_endpoint_id);
+        let none = || ApiError::new(Reason::NotFound, "the endpoint does not exist");
+        found.map(|id| self.endpoint(id)).ok_or_else(none)
+    }
+
+    fn endpoint(&self, id: &str) -> ApiEndpoint {
+        ApiEndpoint { id: id.to_owned(), address: self.inner.address.clone() }
+    }
+}
+
+/// The id of an operation, as far as any id has such characters. What is none is a mistake, or worse, and not merely not
+/// found.
+fn checked_id<'a>(field: &'static str, id: &'a str) -> Result<&'a str, ApiError> {
+    match ResourceId::new(id) {
+        Ok(_) => Ok(id),
+        Err(invalid) => Err(ApiError::violation(field, invalid.rule)),
+    }
+}
+
+fn done_filter(filter: &str) -> Result<Option<bool>, ApiError> {
+    let words: String = filter.split_whitespace().collect();
+    match words.as_str() {
+        "" => Ok(None),
+        "done=true" => Ok(Some(true)),
+        "done=false" => Ok(Some(false)),
+        _ => Err(ApiError::violation("filter", "must be done = true, done = false, or empty")),
+    }
+}
+
+fn page(size: i32, token: String) -> Result<PageRequest, ApiError> {
+    use longrun::core::limits::{PAGE_SIZE_MAX, PAGE_TOKEN_CHARS_MAX};
+    let in_range = usize::try_from(size).ok().filter(|size| *size <= PAGE_SIZE_MAX);
+    let size =
+        in_range.ok_or_else(|| ApiError::violation("page_size", format!("must be 0 to {PAGE_SIZE_MAX}")))?;
+    if token.chars().nth(PAGE_TOKEN_CHARS_MAX).is_some() {
+        let rule = format!("must be at most {PAGE_TOKEN_CHARS_MAX} characters");
+        return Err(ApiError::violation("page_token", rule));
+    }
+    Ok(PageRequest { size, token })
+}
+
+fn duration(timeout: &longrun_api::well_known::Duration) -> Result<Duration, ApiError> {
+    let rule = || ApiError::violation("timeout", "must be a time that is not negative");
+    let seconds = u64::try_from(timeout.seconds).map_err(|_| rule())?;
+    let nanos = u32::try_from(timeout.nanos).ok().filter(|nanos| *nanos < 1_000_000_000).ok_or_else(rule)?;
+    Ok(Duration::new(seconds, nanos))
+}

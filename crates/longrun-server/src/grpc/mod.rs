@@ -1,0 +1,92 @@
+//! gRPC: the services, and all of them together.
+//!
+//! Each can be mounted alone in a server by tonic; [`routes`] has all of them, with health and reflection.
+
+mod adapt;
+mod services;
+
+use std::convert::Infallible;
+
+use axum::Router;
+use longrun_api::google::longrunning::operations_server::OperationsServer;
+use longrun_api::yandex::cloud::compute::v1::snapshot_service_server::SnapshotServiceServer;
+use longrun_api::yandex::cloud::endpoint::api_endpoint_service_server::ApiEndpointServiceServer;
+use longrun_api::yandex::cloud::operation::operation_service_server::OperationServiceServer;
+use tonic::codec::CompressionEncoding;
+use tonic::server::NamedService;
+use tonic_health::server::HealthReporter;
+
+pub use adapt::Adapted;
+use services::Service;
+
+use crate::faces::Faces;
+
+/// Bytes of a message, also once it is decompressed.
+pub const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// `yandex.cloud.operation.OperationService`.
+pub fn operations(faces: &Faces) -> Adapted<OperationServiceServer<Service>> {
+    let server = OperationServiceServer::new(Service(faces.clone()));
+    Adapted(server.accept_compressed(CompressionEncoding::Gzip).max_decoding_message_size(MESSAGE_BYTES_MAX))
+}
+
+/// `yandex.cloud.compute.v1.SnapshotService`.
+pub fn snapshots(faces: &Faces) -> Adapted<SnapshotServiceServer<Service>> {
+    let server = SnapshotServiceServer::new(Service(faces.clone()));
+    Adapted(server.accept_compressed(CompressionEncoding::Gzip).max_decoding_message_size(MESSAGE_BYTES_MAX))
+}
+
+/// `google.longrunning.Operations`.
+pub fn longrunning(faces: &Faces) -> Adapted<OperationsServer<Service>> {
+    let server = OperationsServer::new(Service(faces.clone()));
+    Adapted(server.accept_compressed(CompressionEncoding::Gzip).max_decoding_message_size(MESSAGE_BYTES_MAX))
+}
+
+/// `yandex.cloud.endpoint.ApiEndpointService`.
+pub fn endpoints(faces: &Faces) -> Adapted<ApiEndpointServiceServer<Service>> {
+    let server = ApiEndpointServiceServer::new(Service(faces.clone()));
+    Adapted(server.accept_compressed(CompressionEncoding::Gzip).max_decoding_message_size(MESSAGE_BYTES_MAX))
+}
+
+/// All services, with health and reflection. The reporter tells the health service how things are.
+pub async fn routes(faces: &Faces) -> Result<(Router, HealthReporter), tonic_reflection::server::Error> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let mut routes = tonic::service::Routes::default()
+        .add_service(health_service)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?);
+    routes = mounted(&health, routes, operations(faces)).await;
+    routes = mounted(&health, routes, longrunning(faces)).await;
+    routes = mounted(&health, routes, endpoints(faces)).await;
+    if faces.has_snapshots() {
+        routes = mounted(&health, routes, snapshots(faces)).await;
+    }
+    Ok((routes.into_axum_router(), health))
+}
+
+async fn mounted<S>(
+    health: &HealthReporter,
+    routes: tonic::service::Routes,
+    service: S,
+) -> tonic::service::Routes
+where
+    S: tower::Service<
+            http::Request<tonic::body::Body>,
+            Response = http::Response<tonic::body::Body>,
+            Error = Infallible,
+        > + NamedService
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send + 'static,
+{
+    health.set_serving::<S>().await;
+    routes.add_service(service)
+}
+
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(longrun_api::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}

@@ -1,0 +1,177 @@
+//! The server beneath the faces: TCP and TLS, limits on what a connection may do, and an end in peace.
+//!
+//! A connection that says nothing may stay, for clients keep connections; one that does not come to the point may not:
+//! its first bytes, its TLS handshake, the headers and the body of a request have each their time, and a peer that does not answer
+//! a ping, or does not read what it is sent, is gone.
+
+mod guard;
+mod tls;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+
+use guard::Guard;
+pub use tls::{TlsError, acceptor};
+
+/// How long the first bytes of a connection, its handshake and the headers of a request may take to come.
+const COME_TO_THE_POINT: Duration = Duration::from_secs(10);
+/// After so long a peer is asked whether it is still there.
+const PING_EVERY: Duration = Duration::from_secs(30);
+/// How long it may take to answer, or to read what it is sent.
+const PEER_TIME_MAX: Duration = Duration::from_secs(30);
+/// Bytes of the headers of a request.
+const HEADER_BYTES_MAX: u32 = 16 * 1024;
+/// Bytes of an HTTP/1 connection that are read ahead: the headers, and part of a body.
+const BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// Streams that were opened and reset before anybody looked at them.
+const RESET_STREAMS_MAX: usize = 64;
+/// A pause after the machine refused a connection: too many open files do not go away at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What connections may do.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Connections at the same time. Others wait to be taken.
+    pub connections: usize,
+    /// Requests at the same time on one connection of HTTP/2. Others wait.
+    pub streams: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: 10_000, streams: 1_000 }
+    }
+}
+
+/// A face on an address.
+pub struct Listener {
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    limits: Limits,
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { listener, tls, limits } = self;
+        f.debug_struct("Listener")
+            .field("on", listener)
+            .field("tls", &tls.is_some())
+            .field("limits", limits)
+            .finish()
+    }
+}
+
+impl Listener {
+    /// Listens on an address; port 0 is a free one. With `tls`, nothing is said in clear.
+    pub async fn bind(address: SocketAddr, tls: Option<TlsAcceptor>, limits: Limits) -> io::Result<Self> {
+        Ok(Self { listener: TcpListener::bind(address).await?, tls, limits })
+    }
+
+    /// The address, with the port that was found.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `stop` is over; then takes no more, and lets what was begun come to an end. Whoever calls decides how
+    /// long to wait for that.
+    pub async fn serve(self, router: Router, stop: impl Future<Output = ()>) {
+        let connections = Arc::new(Semaphore::new(self.limits.connections.min(Semaphore::MAX_PERMITS)));
+        let graceful = GracefulShutdown::new();
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            let next = async {
+                // Never closed.
+                let permit = Arc::clone(&connections).acquire_owned().await;
+                (permit, self.listener.accept().await)
+            };
+            let (permit, accepted) = tokio::select! {
+                biased;
+                () = &mut stop => break,
+                next = next => next,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let connection = Connection {
+                        builder: builder(self.limits),
+                        router: router.clone(),
+                        watcher: graceful.watcher(),
+                    };
+                    let tls = self.tls.clone();
+                    tokio::spawn(async move {
+                        let _permit = permit;
+                        connection.serve(stream, tls).await;
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be taken");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(self.listener);
+        graceful.shutdown().await;
+    }
+}
+
+fn builder(limits: Limits) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(COME_TO_THE_POINT)
+        .max_buf_size(BUFFER_BYTES_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PEER_TIME_MAX)
+        .max_concurrent_streams(limits.streams)
+        .max_header_list_size(HEADER_BYTES_MAX)
+        .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
+        .max_local_error_reset_streams(RESET_STREAMS_MAX);
+    builder
+}
+
+struct Connection {
+    builder: auto::Builder<TokioExecutor>,
+    router: Router,
+    watcher: hyper_util::server::graceful::Watcher,
+}
+
+impl Connection {
+    async fn serve(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
+        // Answers are small and awaited.
+        _ = stream.set_nodelay(true);
+        match tls {
+            None => self.talk(stream).await,
+            Some(tls) => match tokio::time::timeout(COME_TO_THE_POINT, tls.accept(stream)).await {
+                Ok(Ok(stream)) => self.talk(stream).await,
+                Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+                Err(_) => tracing::debug!("a TLS handshake took too long"),
+            },
+        }
+    }
+
+    async fn talk(self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
+        let io = TokioIo::new(Guard::new(stream, COME_TO_THE_POINT, PEER_TIME_MAX));
+        let service = TowerToHyperService::new(self.router);
+        let connection = self.builder.serve_connection(io, service).into_owned();
+        if let Err(error) = self.watcher.watch(connection).await {
+            tracing::debug!(error, "a connection ended");
+        }
+    }
+}

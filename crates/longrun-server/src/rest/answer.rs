@@ -1,0 +1,79 @@
+//! From a request to a method and back.
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
+use longrun_api::{ApiError, Reason, http_status};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::read::{Source, read};
+use crate::call::{Call, RequestId};
+use crate::faces::Faces;
+
+/// Answers a request: what it asks is read from its query or body, and from its path by `fill`.
+///
+/// Who calls is found out first: what a stranger sends is not even read.
+pub(super) async fn answer<Q, A, F>(
+    faces: Faces,
+    request: Request,
+    source: Source,
+    fill: impl FnOnce(&mut Q) -> Result<(), ApiError> + Send,
+    work: impl FnOnce(Faces, Call, Q) -> F + Send,
+) -> Response
+where
+    Q: DeserializeOwned + Send,
+    A: Serialize,
+    F: Future<Output = Result<A, ApiError>> + Send,
+{
+    let (parts, body) = request.into_parts();
+    let id = RequestId::of(&parts.headers);
+    let answer = faces.call(&id, &parts.headers, |faces, call| async {
+        let mut message: Q = read(&parts.uri, body, source).await?;
+        fill(&mut message)?;
+        work(faces, call, message).await
+    });
+    finish(&id, answer.await)
+}
+
+/// An answer or an error, as JSON.
+pub(super) fn finish<A: Serialize>(id: &RequestId, answer: Result<A, ApiError>) -> Response {
+    let answer = answer.and_then(|answer| {
+        serde_json::to_vec(&answer).map_err(|error| ApiError::new(Reason::Internal, error.to_string()))
+    });
+    match answer {
+        Ok(json) => respond(id, StatusCode::OK, json.into()),
+        Err(error) => refuse(id, &error),
+    }
+}
+
+fn refuse(id: &RequestId, error: &ApiError) -> Response {
+    // Plain data: it cannot fail to be shown.
+    let json = serde_json::to_vec(&error.to_status(id.as_str())).unwrap_or_default();
+    let status = match error.reason() {
+        Reason::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        reason => {
+            StatusCode::from_u16(http_status(reason.code())).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+        }
+    };
+    let mut response = respond(id, status, json.into());
+    if status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if let Some(delay) = error.retry_delay() {
+        // Whole seconds, and not too early.
+        let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+pub(super) fn respond(id: &RequestId, status: StatusCode, body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    id.put(response.headers_mut());
+    response
+}

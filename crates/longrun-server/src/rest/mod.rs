@@ -1,0 +1,175 @@
+//! REST: the same methods in JSON, as a router for axum.
+//!
+//! Paths, fields and errors are those of the API. Bodies follow the JSON mapping of protobuf; fields and query parameters that
+//! are not known are refused, so that a misspelt one does not pass for a default.
+
+mod answer;
+mod read;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::http::Method;
+use axum::response::Response;
+use axum::routing::{MethodRouter, get};
+use longrun_api::yandex::cloud::compute::v1 as compute;
+use longrun_api::yandex::cloud::endpoint::{GetApiEndpointRequest, ListApiEndpointsRequest};
+use longrun_api::yandex::cloud::operation::{CancelOperationRequest, GetOperationRequest};
+use longrun_api::{ApiError, Reason};
+use tower_http::decompression::RequestDecompressionLayer;
+
+use crate::call::RequestId;
+use crate::faces::Faces;
+use answer::{answer, finish, respond};
+use read::{Source, set_id};
+
+/// Bytes of a body, also once it is decompressed.
+pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The document that describes this face, as OpenAPI 3.1.
+pub const OPENAPI: &str = include_str!("openapi.json");
+
+/// All paths.
+pub fn router(faces: &Faces) -> Router {
+    let mut router = Router::new();
+    for (path, methods) in routes(faces.has_snapshots()) {
+        router = router.route(path, methods);
+    }
+    router
+        .fallback(no_path)
+        .method_not_allowed_fallback(no_method)
+        .layer(RequestDecompressionLayer::new())
+        .with_state(faces.clone())
+}
+
+/// Every path with its methods, the one place where they stand.
+fn routes(snapshots: bool) -> Vec<(&'static str, MethodRouter<Faces>)> {
+    let mut routes = vec![
+        // The router has no paths that end in a verb: `{operationId}:cancel` comes here, too.
+        ("/operations/{operation}", get(get_or_cancel_operation).post(cancel_operation)),
+        ("/endpoints", get(list_endpoints)),
+        ("/endpoints/{id}", get(get_endpoint)),
+        ("/openapi.json", get(openapi)),
+    ];
+    if snapshots {
+        routes.extend([
+            ("/compute/v1/snapshots", get(list_snapshots).post(create_snapshot)),
+            ("/compute/v1/snapshots/{id}", get(get_snapshot).patch(update_snapshot).delete(delete_snapshot)),
+            ("/compute/v1/snapshots/{id}/operations", get(list_snapshot_operations)),
+        ]);
+    }
+    routes
+}
+
+/// What ends the path of a cancel.
+const CANCEL: &str = ":cancel";
+
+async fn get_or_cancel_operation(
+    state: State<Faces>,
+    Path(operation): Path<String>,
+    request: Request,
+) -> Response {
+    if operation.ends_with(CANCEL) {
+        return cancel_operation(state, Path(operation), request).await;
+    }
+    let id = |request: &mut GetOperationRequest| set_id("operation_id", &mut request.operation_id, operation);
+    answer(state.0, request, Source::Query, id, Faces::get_operation).await
+}
+
+async fn cancel_operation(
+    State(faces): State<Faces>,
+    Path(operation): Path<String>,
+    request: Request,
+) -> Response {
+    let Some(operation) = operation.strip_suffix(CANCEL).map(str::to_owned) else {
+        return no_method(request).await;
+    };
+    let source = if request.method() == Method::POST { Source::Body } else { Source::Query };
+    let id =
+        |request: &mut CancelOperationRequest| set_id("operation_id", &mut request.operation_id, operation);
+    answer(faces, request, source, id, Faces::cancel_operation).await
+}
+
+async fn get_snapshot(
+    State(faces): State<Faces>,
+    Path(snapshot): Path<String>,
+    request: Request,
+) -> Response {
+    let id =
+        |request: &mut compute::GetSnapshotRequest| set_id("snapshot_id", &mut request.snapshot_id, snapshot);
+    answer(faces, request, Source::Query, id, Faces::get_snapshot).await
+}
+
+async fn list_snapshots(State(faces): State<Faces>, request: Request) -> Response {
+    let no_id = |_: &mut compute::ListSnapshotsRequest| Ok(());
+    answer(faces, request, Source::Query, no_id, Faces::list_snapshots).await
+}
+
+async fn create_snapshot(State(faces): State<Faces>, request: Request) -> Response {
+    let no_id = |_: &mut compute::CreateSnapshotRequest| Ok(());
+    answer(faces, request, Source::Body, no_id, Faces::create_snapshot).await
+}
+
+async fn update_snapshot(
+    State(faces): State<Faces>,
+    Path(snapshot): Path<String>,
+    request: Request,
+) -> Response {
+    let id = |request: &mut compute::UpdateSnapshotRequest| {
+        set_id("snapshot_id", &mut request.snapshot_id, snapshot)
+    };
+    answer(faces, request, Source::Body, id, Faces::update_snapshot).await
+}
+
+async fn delete_snapshot(
+    State(faces): State<Faces>,
+    Path(snapshot): Path<String>,
+    request: Request,
+) -> Response {
+    let id = |request: &mut compute::DeleteSnapshotRequest| {
+        set_id("snapshot_id", &mut request.snapshot_id, snapshot)
+    };
+    answer(faces, request, Source::Query, id, Faces::delete_snapshot).await
+}
+
+async fn list_snapshot_operations(
+    State(faces): State<Faces>,
+    Path(snapshot): Path<String>,
+    request: Request,
+) -> Response {
+    let id = |request: &mut compute::ListSnapshotOperationsRequest| {
+        set_id("snapshot_id", &mut request.snapshot_id, snapshot)
+    };
+    answer(faces, request, Source::Query, id, Faces::list_snapshot_operations).await
+}
+
+async fn list_endpoints(State(faces): State<Faces>, request: Request) -> Response {
+    let id = RequestId::of(request.headers());
+    finish(&id, Ok(faces.endpoints(&ListApiEndpointsRequest::default())))
+}
+
+async fn get_endpoint(
+    State(faces): State<Faces>,
+    Path(endpoint): Path<String>,
+    request: Request,
+) -> Response {
+    let id = RequestId::of(request.headers());
+    finish(&id, faces.find_endpoint(&GetApiEndpointRequest { api_endpoint_id: endpoint }))
+}
+
+async fn openapi(request: Request) -> Response {
+    respond(&RequestId::of(request.headers()), http::StatusCode::OK, Body::from(OPENAPI))
+}
+
+async fn no_path(request: Request) -> Response {
+    let id = RequestId::of(request.headers());
+    finish::<()>(&id, Err(ApiError::new(Reason::NotFound, "there is no such path")))
+}
+
+async fn no_method(request: Request) -> Response {
+    let id = RequestId::of(request.headers());
+    let error = ApiError::new(Reason::NotSupported, "the path does not have this method");
+    let mut response = finish::<()>(&id, Err(error));
+    *response.status_mut() = http::StatusCode::METHOD_NOT_ALLOWED;
+    response
+}

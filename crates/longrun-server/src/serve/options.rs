@@ -1,0 +1,92 @@
+//! What `longrun serve` can be told.
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+/// Serves snapshots of disks over gRPC and REST.
+///
+/// Disks are raw images DISK_ID.raw in a folder, each with an optional DISK_ID.json beside it: its folder and product ids.
+/// Everything else (the store, the chunks of snapshots) is kept under the data folder.
+///
+/// When it is ready it prints one line, `ready grpc=HOST:PORT http=HOST:PORT`; its log goes to standard error, as
+/// much of it as RUST_LOG says. On SIGTERM it takes no more, lets what runs come to an end, and leaves the rest to the next
+/// start; a second one ends it at once, which loses nothing either.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Options {
+    /// Folder of the store and of the chunks; made if it is not there
+    #[arg(long, env = "LONGRUN_DATA", value_name = "DIR")]
+    pub(super) data: PathBuf,
+    /// Folder of the disks
+    #[arg(long, env = "LONGRUN_DISKS", value_name = "DIR")]
+    pub(super) disks: PathBuf,
+    /// Where operations and snapshots are recorded
+    #[arg(long, env = "LONGRUN_STORE", value_enum, default_value = "sled")]
+    pub(super) store: StoreChoice,
+    /// Address for gRPC; port 0 picks a free one
+    #[arg(long, env = "LONGRUN_GRPC", value_name = "ADDR", default_value = "127.0.0.1:50051")]
+    pub(super) grpc: SocketAddr,
+    /// Address for REST; port 0 picks a free one
+    #[arg(long, env = "LONGRUN_HTTP", value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub(super) http: SocketAddr,
+    /// Certificate chain, as PEM; both faces then speak TLS alone
+    #[arg(long, env = "LONGRUN_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub(super) tls_cert: Option<PathBuf>,
+    /// Key of the certificate, as PEM
+    #[arg(long, env = "LONGRUN_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub(super) tls_key: Option<PathBuf>,
+    /// Address at which clients that look for services find them; that of gRPC unless given
+    #[arg(long, env = "LONGRUN_ADVERTISE", value_name = "HOST:PORT")]
+    pub(super) advertise: Option<String>,
+    /// Tokens, one a line: TOKEN CALLER FOLDERS. FOLDERS are separated by commas, `*` is every one, `=read` behind one allows
+    /// to look only. Without it everybody is let in, as `anonymous`
+    #[arg(long, env = "LONGRUN_AUTH_TOKEN_FILE", value_name = "FILE")]
+    pub(super) auth_token_file: Option<PathBuf>,
+    /// Bytes a second that each copy of a disk reads at most
+    #[arg(long, env = "LONGRUN_COPY_RATE", value_name = "BYTES")]
+    pub(super) copy_rate: Option<NonZeroU64>,
+    /// Operations that run at the same time; others wait on disk
+    #[arg(long, env = "LONGRUN_MAX_RUNNING", value_name = "N")]
+    pub(super) max_running: Option<NonZeroUsize>,
+    /// Changes a second that each folder may have accepted, in bursts of ten seconds' worth
+    #[arg(long, env = "LONGRUN_FOLDER_RATE", value_name = "N", default_value = "1000")]
+    pub(super) folder_rate: NonZeroU32,
+    /// Seconds for which a delete can still be cancelled
+    #[arg(long, env = "LONGRUN_DELETE_GRACE", value_name = "SECONDS", default_value_t = 0)]
+    pub(super) delete_grace: u32,
+    /// Seconds that what runs has to come to an end when the program is told to stop
+    #[arg(long, env = "LONGRUN_GRACE", value_name = "SECONDS", default_value_t = 30)]
+    pub(super) grace: u32,
+    /// Speak in clear, or let everybody in, also on addresses that can be reached from outside
+    #[arg(long, env = "LONGRUN_INSECURE")]
+    pub(super) insecure: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  longrun serve --data /var/lib/longrun --disks /srv/disks
+  longrun serve --data data --disks disks --grpc 0.0.0.0:443 --http 0.0.0.0:8443 \\
+      --tls-cert chain.pem --tls-key key.pem --auth-token-file tokens --advertise api.example.org:443";
+
+/// Where operations and snapshots are recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum StoreChoice {
+    /// On disk; survives a kill and a loss of power
+    Sled,
+    /// In memory; gone when the program ends
+    Memory,
+}
+
+impl Options {
+    pub(super) fn grace(&self) -> Duration {
+        Duration::from_secs(self.grace.into())
+    }
+
+    pub(super) fn delete_grace(&self) -> Duration {
+        Duration::from_secs(self.delete_grace.into())
+    }
+}
