@@ -156,14 +156,13 @@ where
 }
 
 fn report(id: &RequestId, error: &ApiError) {
-    let code = error.code().name();
-    metrics::counter!("longrun_api_errors_total", "code" => code, "reason" => error.reason().name())
+    let (code, reason) = (error.code().name(), error.reason().name());
+    metrics::counter!("longrun_api_errors_total", "code" => code, "reason" => reason)
         .increment(1);
-    match error.internal() {
-        Some(cause) => {
-            tracing::error!(request = %id, reason = error.reason().name(), cause, "a request failed")
-        }
-        None => tracing::debug!(request = %id, reason = error.reason().name(), "a request was refused"),
+    if let Some(cause) = error.internal() {
+        tracing::error!(request = %id, reason, cause, "a request failed");
+    } else {
+        tracing::debug!(request = %id, reason, "a request was refused");
     }
 }
 
