@@ -157,8 +157,7 @@ where
 
 fn report(id: &RequestId, error: &ApiError) {
     let (code, reason) = (error.code().name(), error.reason().name());
-    metrics::counter!("longrun_api_errors_total", "code" => code, "reason" => reason)
-        .increment(1);
+    metrics::counter!("longrun_api_errors_total", "code" => code, "reason" => reason).increment(1);
     if let Some(cause) = error.internal() {
         tracing::error!(request = %id, reason, cause, "a request failed");
     } else {
