@@ -36,6 +36,7 @@ const ENDPOINTS: &[&str] = &["compute", "endpoint", "iam", "operation", "resourc
 #[derive(Clone)]
 pub struct Faces {
     inner: Arc<Inner>,
+    address: Arc<str>,
 }
 
 struct Inner {
@@ -43,7 +44,6 @@ struct Inner {
     operations: Arc<dyn OperationSource>,
     snapshots: Option<SnapshotService>,
     types: Types,
-    address: String,
     draining: watch::Sender<bool>,
 }
 
@@ -51,7 +51,7 @@ impl fmt::Debug for Faces {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Faces")
             .field("types", &self.inner.types)
-            .field("address", &self.inner.address)
+            .field("address", &self.address)
             .finish_non_exhaustive()
     }
 }
@@ -80,23 +80,15 @@ impl Faces {
         authenticator: Arc<dyn Authenticator>,
     ) -> Self {
         let draining = watch::Sender::new(false);
-        let address = String::new();
-        Self { inner: Arc::new(Inner { authenticator, operations, snapshots, types, address, draining }) }
+        let inner = Inner { authenticator, operations, snapshots, types, draining };
+        Self { inner: Arc::new(inner), address: "".into() }
     }
 
-    /// With the address, `host:port`, at which clients that look for services find them. To be said before any face is made.
+    /// With the address, `host:port`, at which clients that look for services find them. For the faces that are made of these
+    /// from now on.
     #[must_use]
-    pub fn advertise(self, address: impl Into<String>) -> Self {
-        let Inner { authenticator, operations, snapshots, types, .. } = &*self.inner;
-        let inner = Inner {
-            authenticator: Arc::clone(authenticator),
-            operations: Arc::clone(operations),
-            snapshots: snapshots.clone(),
-            types: types.clone(),
-            address: address.into(),
-            draining: watch::Sender::new(false),
-        };
-        Self { inner: Arc::new(inner) }
+    pub fn advertise(self, address: impl Into<Arc<str>>) -> Self {
+        Self { address: address.into(), ..self }
     }
 
     /// Answers at once whoever waits for an operation, now and from now on: the server is about to end.
@@ -110,14 +102,17 @@ impl Faces {
 
     /// Does the work of one call: finds out who calls, and puts failures of the service on the log, whose cause callers are
     /// not told.
-    pub(crate) async fn call<A>(
+    pub(crate) async fn call<A, F>(
         &self,
         id: &RequestId,
         headers: &HeaderMap,
-        work: impl AsyncWork<A>,
-    ) -> Result<A, ApiError> {
+        work: impl FnOnce(Self, Call) -> F + Send,
+    ) -> Result<A, ApiError>
+    where
+        F: Future<Output = Result<A, ApiError>> + Send,
+    {
         let answer = match self.inner.authenticator.authenticate(headers).await {
-            Ok(caller) => work.run(self.clone(), Call::new(caller, headers)).await,
+            Ok(caller) => work(self.clone(), Call::new(caller, headers)).await,
             Err(refused) => Err(refused),
         };
         if let Err(error) = &answer {
@@ -137,21 +132,6 @@ impl Faces {
 
     fn in_google_dialect(&self, operation: &Operation) -> longrunning::Operation {
         google::operation(operation, &self.inner.types)
-    }
-}
-
-/// What a call does once its caller is known. A function of that shape; spelled out because its future has to be `Send`.
-pub(crate) trait AsyncWork<A>: Send {
-    fn run(self, faces: Faces, call: Call) -> impl Future<Output = Result<A, ApiError>> + Send;
-}
-
-impl<A, F, W> AsyncWork<A> for W
-where
-    W: FnOnce(Faces, Call) -> F + Send,
-    F: Future<Output = Result<A, ApiError>> + Send,
-{
-    fn run(self, faces: Faces, call: Call) -> impl Future<Output = Result<A, ApiError>> + Send {
-        self(faces, call)
     }
 }
 
@@ -338,7 +318,7 @@ impl Faces {
     }
 
     fn endpoint(&self, id: &str) -> ApiEndpoint {
-        ApiEndpoint { id: id.to_owned(), address: self.inner.address.clone() }
+        ApiEndpoint { id: id.to_owned(), address: self.address.to_string() }
     }
 }
 

@@ -167,7 +167,7 @@ impl ApiEndpointService for Service {
         &self,
         request: Request<endpoint::GetApiEndpointRequest>,
     ) -> Result<Response<endpoint::ApiEndpoint>, Status> {
-        let id = RequestId::of(&request.metadata().clone().into_headers());
+        let id = RequestId::of(request.metadata().as_ref());
         finish(&id, self.0.find_endpoint(request.get_ref()))
     }
 
@@ -175,7 +175,7 @@ impl ApiEndpointService for Service {
         &self,
         request: Request<endpoint::ListApiEndpointsRequest>,
     ) -> Result<Response<endpoint::ListApiEndpointsResponse>, Status> {
-        let id = RequestId::of(&request.metadata().clone().into_headers());
+        let id = RequestId::of(request.metadata().as_ref());
         finish(&id, Ok(self.0.endpoints(request.get_ref())))
     }
 }
