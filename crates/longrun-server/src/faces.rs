@@ -115,8 +115,9 @@ impl Faces {
             Ok(caller) => work(self.clone(), Call::new(caller, headers)).await,
             Err(refused) => Err(refused),
         };
-        if let Err(error) = &answer {
-            report(id, error);
+        match &answer {
+            Ok(_) => metrics::counter!("longrun_api_calls_total", "code" => "OK").increment(1),
+            Err(error) => report(id, error),
         }
         answer
     }
@@ -137,7 +138,7 @@ impl Faces {
 
 fn report(id: &RequestId, error: &ApiError) {
     let (code, reason) = (error.code().name(), error.reason().name());
-    metrics::counter!("longrun_api_errors_total", "code" => code, "reason" => reason).increment(1);
+    metrics::counter!("longrun_api_calls_total", "code" => code, "reason" => reason).increment(1);
     if let Some(cause) = error.internal() {
         tracing::error!(request = %id, reason, cause, "a request failed");
     } else {

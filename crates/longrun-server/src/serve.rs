@@ -1,5 +1,6 @@
 //! `longrun serve`: the snapshot service on a disk folder, over gRPC and REST.
 
+mod metrics;
 mod options;
 
 use std::future::pending;
@@ -30,10 +31,11 @@ const COLLECT_EVERY: Duration = Duration::from_secs(60 * 60);
 /// Serves until it is told to stop.
 pub(crate) async fn run(options: Options) -> Result<()> {
     options.check()?;
+    let metrics = options.metrics.map(metrics::Metrics::install).transpose()?;
     // Before anything is opened, so that a signal meanwhile is not lost.
     let stop = stop_signals()?;
     let snapshots = open(&options).await?;
-    let served = serve(&options, snapshots.clone(), stop).await;
+    let served = serve(&options, snapshots.clone(), metrics, stop).await;
     // Also when serving failed: the store is closed in peace.
     let nothing_left = snapshots.engine().shutdown(options.grace()).await;
     if !nothing_left {
@@ -77,7 +79,12 @@ fn open_store(options: &Options) -> Result<Arc<dyn Store>> {
     })
 }
 
-async fn serve(options: &Options, snapshots: SnapshotService, stop: watch::Receiver<bool>) -> Result<()> {
+async fn serve(
+    options: &Options,
+    snapshots: SnapshotService,
+    metrics: Option<metrics::Metrics>,
+    stop: watch::Receiver<bool>,
+) -> Result<()> {
     let tls = match (&options.tls_cert, &options.tls_key) {
         (Some(certificate), Some(key)) => Some(acceptor(certificate, key)?),
         _ => None,
@@ -93,10 +100,16 @@ async fn serve(options: &Options, snapshots: SnapshotService, stop: watch::Recei
     let (routes, health) = grpc::routes(&faces).await.context("cannot describe the services")?;
 
     let collecting = tokio::spawn(collect(snapshots));
-    let mut serving = [
+    let mut serving = vec![
         tokio::spawn(grpc.serve(routes, until(stop.clone()))),
         tokio::spawn(http.serve(rest::router(&faces), until(stop.clone()))),
     ];
+    if let Some(metrics) = metrics {
+        let listener = Listener::bind(metrics.address(), None, ConnectionLimits::default()).await;
+        let listener = listener.with_context(|| format!("cannot listen on {}", metrics.address()))?;
+        tracing::info!(address = %listener.address()?, "metrics, under /metrics");
+        serving.push(tokio::spawn(listener.serve(metrics.router(), until(stop.clone()))));
+    }
     say_ready(&addresses)?;
 
     until(stop.clone()).await;

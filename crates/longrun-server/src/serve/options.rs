@@ -61,6 +61,9 @@ pub(crate) struct Options {
     /// Seconds that what runs has to come to an end when the program is told to stop
     #[arg(long, env = "LONGRUN_GRACE", value_name = "SECONDS", default_value_t = 30)]
     pub(super) grace: u32,
+    /// Address for metrics in the format of Prometheus, under /metrics, in clear and for everybody; none unless given
+    #[arg(long, env = "LONGRUN_METRICS", value_name = "ADDR")]
+    pub(super) metrics: Option<SocketAddr>,
     /// Speak in clear, or let everybody in, also on addresses that can be reached from outside
     #[arg(long, env = "LONGRUN_INSECURE")]
     pub(super) insecure: bool,
