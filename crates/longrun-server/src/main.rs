@@ -1,16 +1,17 @@
 //! The `longrun` program.
 
+mod client;
 mod demo;
 mod serve;
 mod snapshot;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Long-running operations that survive crashes and roll back completely.
 #[derive(Parser)]
-#[command(version, about)]
+#[command(version, about, after_help = client::EXIT_CODES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -21,13 +22,25 @@ enum Command {
     Serve(serve::Options),
     /// Shows the engine at work on a real disk image: crash, resume, cancel, failure, repeat.
     Demo(demo::Arguments),
-    /// Looks at snapshots in a chunk folder, also while a server uses it: what is in them, whether they are whole, and the disk
-    /// back.
+    /// Looks at the operations of a running server, waits for them, and cancels them.
     #[command(subcommand)]
-    Snapshot(snapshot::Command),
+    Op(client::OpCommand),
+    /// Works with the snapshots of a running server, and looks into a chunk folder, also while a server uses it.
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
+    /// Prints completions for a shell.
+    Completions(client::Completions),
     /// Serves the demo over standard input and output, one JSON object a line.
     #[command(hide = true)]
     DemoServe(demo::ServeArguments),
+}
+
+#[derive(Subcommand)]
+enum SnapshotCommand {
+    #[command(flatten)]
+    Served(client::SnapshotCommand),
+    #[command(flatten)]
+    Stored(snapshot::Command),
 }
 
 #[tokio::main]
@@ -44,7 +57,10 @@ async fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Serve(options) => serve::run(options).await.map(|()| true),
         Command::Demo(arguments) => demo::run(arguments).await,
-        Command::Snapshot(command) => snapshot::run(&command),
+        Command::Op(command) => return client::op(command).await,
+        Command::Snapshot(SnapshotCommand::Served(command)) => return client::snapshot(command).await,
+        Command::Snapshot(SnapshotCommand::Stored(command)) => snapshot::run(&command),
+        Command::Completions(arguments) => return client::completions(&arguments, Arguments::command()),
         Command::DemoServe(arguments) => demo::serve(arguments).await.map(|()| true),
     };
     match result {

@@ -12,7 +12,7 @@ use serde_json::json;
 /// What can be done with a snapshot.
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Shows what a snapshot is made of, as JSON.
+    /// Shows what a snapshot in a chunk folder is made of, as JSON.
     Inspect {
         #[command(flatten)]
         which: Which,
@@ -20,12 +20,12 @@ pub(crate) enum Command {
         #[arg(long)]
         chunks: bool,
     },
-    /// Reads a whole snapshot and checks every byte. Fails if any is damaged, and says which.
+    /// Reads a whole snapshot in a chunk folder and checks every byte. Fails if any is damaged, and says which.
     Verify {
         #[command(flatten)]
         which: Which,
     },
-    /// Gives the disk back as a sparse raw file, which appears when it is whole.
+    /// Gives the disk of a snapshot in a chunk folder back as a sparse raw file, which appears when it is whole.
     Restore {
         #[command(flatten)]
         which: Which,
