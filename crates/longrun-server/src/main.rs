@@ -11,7 +11,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 /// Long-running operations that survive crashes and roll back completely.
 #[derive(Parser)]
-#[command(version, about, after_help = client::EXIT_CODES)]
+#[command(name = "longrun", version, about, after_help = client::EXIT_CODES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

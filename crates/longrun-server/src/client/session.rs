@@ -1,5 +1,6 @@
 //! [`Session`]: calls to one server, with their deadline, their headers, and a second try where it can help.
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use longrun_api::dialect::google::id_of_name;
@@ -21,7 +22,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use super::connection::Connection;
-use super::failure::{Failure, causes};
+use super::failure::{Exit, Failure, causes};
 use super::progress::Screen;
 use super::text::{escape, span};
 use super::view::View;
@@ -143,10 +144,7 @@ impl Session {
         let endpoint = connection.endpoint()?;
         let server = connection.server().to_string();
         // A first connection that fails is told at once: the address is more likely wrong than the server away.
-        let channel = endpoint
-            .connect()
-            .await
-            .map_err(|error| Failure::Unreachable(format!("cannot reach {server}: {}", causes(&error))))?;
+        let channel = endpoint.connect().await.map_err(|error| unreachable(&server, &error))?;
         Ok(Self { channel, server, authorization, deadline, screen: Screen::new(connection.json) })
     }
 
@@ -263,28 +261,44 @@ impl Session {
         self.call(Manner::ASK, request, send!(client(), cancel)).await
     }
 
+    /// Asks for a snapshot.
     pub(super) async fn create(
         &self,
         key: &Key,
         request: CreateSnapshotRequest,
     ) -> Result<Operation, Failure> {
-        self.call(Manner::change(key), request, send!(self.snapshots(), create)).await
+        let answer = self.call(Manner::change(key), request, send!(self.snapshots(), create)).await;
+        self.keep(key, answer)
     }
 
+    /// Changes a snapshot.
     pub(super) async fn update(
         &self,
         key: &Key,
         request: UpdateSnapshotRequest,
     ) -> Result<Operation, Failure> {
-        self.call(Manner::change(key), request, send!(self.snapshots(), update)).await
+        let answer = self.call(Manner::change(key), request, send!(self.snapshots(), update)).await;
+        self.keep(key, answer)
     }
 
+    /// Deletes a snapshot.
     pub(super) async fn delete(
         &self,
         key: &Key,
         request: DeleteSnapshotRequest,
     ) -> Result<Operation, Failure> {
-        self.call(Manner::change(key), request, send!(self.snapshots(), delete)).await
+        let answer = self.call(Manner::change(key), request, send!(self.snapshots(), delete)).await;
+        self.keep(key, answer)
+    }
+
+    /// Tells the key of a change of which nobody knows whether it was accepted.
+    fn keep<A>(&self, key: &Key, answer: Result<A, Failure>) -> Result<A, Failure> {
+        answer.inspect_err(|failure| {
+            if let (Exit::Unreachable, Ok(key)) = (failure.exit(), key.0.to_str()) {
+                let text = "longrun: it may have been accepted; to repeat it safely, add --idempotency-key";
+                self.screen.note(&format!("{text} {key}"));
+            }
+        })
     }
 
     /// A snapshot.
@@ -318,6 +332,12 @@ impl Session {
         })
         .await
     }
+}
+
+fn unreachable(server: &str, error: &tonic::transport::Error) -> Failure {
+    // The outermost error says no more than that it is one of the transport.
+    let why = error.source().map_or_else(|| error.to_string(), causes);
+    Failure::Unreachable(format!("cannot reach {server}: {why}"))
 }
 
 /// Items of a list, and whether there are more.
