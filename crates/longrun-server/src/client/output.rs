@@ -258,10 +258,10 @@ Created    2018-08-29T18:31:15.311Z"
         assert_eq!(
             operations_table(&views.map(View::from)),
             "\
-ID    STATE              CREATED               BY   DESCRIPTION      ERROR
-opr1  running 39 %       2018-08-29T18:31:15Z  ann  Create snapshot
-opr1  rolling back 39 %  2018-08-29T18:31:15Z  ann  Create snapshot  CANCELLED: cancelled
-opr1  failed             2018-08-29T18:31:15Z  ann  Create snapshot  FAILED_PRECONDITION: the disk changed its size the disk cha…"
+ID    STATE         CREATED               BY   DESCRIPTION      ERROR
+opr1  running 39 %  2018-08-29T18:31:15Z  ann  Create snapshot
+opr1  rolling back  2018-08-29T18:31:15Z  ann  Create snapshot  CANCELLED: cancelled
+opr1  failed        2018-08-29T18:31:15Z  ann  Create snapshot  FAILED_PRECONDITION: the disk changed its size the disk cha…"
         );
     }
 

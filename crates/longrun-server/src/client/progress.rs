@@ -12,8 +12,8 @@ use super::view::View;
 
 // `wide_msg` is cut where the terminal ends. All of the phase is shown at the end.
 const BYTES: &str =
-    "{prefix}  {bar:30} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}  {wide_msg}";
-const ITEMS: &str = "{prefix}  {bar:30} {pos} of {len}  {wide_msg}";
+    "{prefix}  {bar:24} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}  {wide_msg}";
+const ITEMS: &str = "{prefix}  {bar:24} {pos} of {len}  {wide_msg}";
 const NOTHING: &str = "{prefix}  {spinner} {wide_msg}";
 
 /// Standard error, as somebody watches it or not.
@@ -130,6 +130,8 @@ mod tests {
             inner.message(),
             r"rolling back because of FAILED_PRECONDITION: the \u{1b}[2Jdisk changed"
         );
+        // How far it had come makes room for why it goes back.
+        assert_eq!(bar.template, NOTHING);
         drop(bar);
         assert!(inner.is_finished());
     }

@@ -98,9 +98,9 @@ impl View {
         }
     }
 
-    /// How far it has come, if it tells and is still on its way.
+    /// How far it has come, if it tells and goes forward. Of a rollback it would tell what was done before.
     pub(super) fn progress(&self) -> Option<Progress> {
-        self.progress.filter(|progress| progress.total > 0 && !self.done())
+        self.progress.filter(|progress| progress.total > 0 && self.state() == State::Running)
     }
 
     /// How far it has come, in words.
@@ -252,10 +252,11 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn progress_in_words_until_it_is_done() {
+    fn progress_in_words_while_it_goes_forward() {
         let view = View::from(google(false, None));
         assert_eq!(view.progress_words().unwrap(), "39 %, 100.00 MiB of 256.00 MiB");
         assert_eq!(View::from(google(true, None)).progress_words(), None);
+        assert_eq!(View::from(google(false, Some(error(9, "no")))).progress_words(), None);
         assert_eq!(View::default().progress_words(), None);
     }
 }
