@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(with(b"2f6a-1").as_str(), "2f6a-1");
         let long = "x".repeat(REQUEST_ID_CHARS_MAX);
         assert_eq!(with(long.as_bytes()).as_str(), long);
-        for bad in [b"".as_slice(), b"a b", b"\xff", b"a\tb", (long.clone() + "x").as_bytes()] {
+        for bad in [b"".as_slice(), b"a b", b"\xff", b"a\tb", (long + "x").as_bytes()] {
             let id = with(bad);
             assert_eq!(id.as_str().len(), 32, "{id}");
             assert_ne!(id, with(bad), "each its own");
