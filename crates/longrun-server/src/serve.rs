@@ -70,7 +70,11 @@ async fn open(options: &Options) -> Result<SnapshotService> {
 fn open_store(options: &Options) -> Result<Arc<dyn Store>> {
     let context = || format!("cannot open the store in {}", options.data.display());
     Ok(match options.store {
-        StoreChoice::Memory => Arc::new(KvStore::memory().with_context(context)?),
+        StoreChoice::Memory => {
+            // A store on disk makes the folder by itself; here it is for the chunks alone.
+            std::fs::create_dir_all(&options.data).with_context(context)?;
+            Arc::new(KvStore::memory().with_context(context)?)
+        }
         StoreChoice::Sled => {
             let kv =
                 SledKv::open(options.data.join("store"), SledOptions::default()).with_context(context)?;
