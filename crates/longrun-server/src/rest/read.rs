@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use http::Uri;
+use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use longrun_api::{ApiError, Reason};
 use serde::de::DeserializeOwned;
@@ -12,8 +13,6 @@ use serde_json::{Map, Value};
 
 use super::BODY_BYTES_MAX;
 
-/// How long a body may take to come.
-const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 /// Characters of a field's name, escaped, that an error repeats.
 const NAME_CHARS_MAX: usize = 80;
 
@@ -26,11 +25,16 @@ pub(super) enum Source {
     Body,
 }
 
-pub(super) async fn read<Q: DeserializeOwned>(uri: &Uri, body: Body, source: Source) -> Result<Q, ApiError> {
+pub(super) async fn read<Q: DeserializeOwned>(
+    uri: &Uri,
+    body: Body,
+    time: Duration,
+    source: Source,
+) -> Result<Q, ApiError> {
     let query = uri.query().unwrap_or_default();
     match source {
         Source::Query => from_query(query),
-        Source::Body if query.is_empty() => from_body(&whole(body).await?),
+        Source::Body if query.is_empty() => from_body(&whole(body, time).await?),
         Source::Body => {
             Err(ApiError::violation("query", "must be empty: this method's fields are in the body"))
         }
@@ -46,14 +50,18 @@ pub(super) fn set_id(field: &'static str, place: &mut String, id: String) -> Res
     Ok(())
 }
 
-async fn whole(body: Body) -> Result<Bytes, ApiError> {
-    let collected = tokio::time::timeout(BODY_TIME_MAX, Limited::new(body, BODY_BYTES_MAX).collect()).await;
+async fn whole(body: Body, time: Duration) -> Result<Bytes, ApiError> {
+    let too_large =
+        || ApiError::new(Reason::TooLarge, format!("the body is larger than {BODY_BYTES_MAX} bytes"));
+    // A length that is announced is believed: nothing is waited for.
+    if usize::try_from(body.size_hint().lower()).map_or(true, |length| length > BODY_BYTES_MAX) {
+        return Err(too_large());
+    }
+    let collected = tokio::time::timeout(time, Limited::new(body, BODY_BYTES_MAX).collect()).await;
     let late = |_| ApiError::new(Reason::DeadlineExceeded, "the body took too long to come");
     match collected.map_err(late)? {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(ApiError::new(Reason::TooLarge, format!("the body is larger than {BODY_BYTES_MAX} bytes")))
-        }
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
         // The client went away, or what it compressed is damaged.
         Err(_) => Err(ApiError::violation("body", "could not be read to its end")),
     }
