@@ -27,6 +27,9 @@ const WAIT_MAX: Duration = Duration::from_secs(5 * 60);
 /// How long one waits that does not say.
 const WAIT_DEFAULT: Duration = Duration::from_secs(60);
 
+/// Seconds in a duration. Source: protobuf, where it is the time from year 1 to year 10000.
+const DURATION_SECONDS_MAX: u64 = 315_576_000_000;
+
 /// How long the body of a request may take to come in, unless said.
 const BODY_TIME: Duration = Duration::from_secs(30);
 
@@ -371,8 +374,9 @@ fn page(size: i32, token: String) -> Result<PageRequest, ApiError> {
 }
 
 fn duration(timeout: &longrun_api::well_known::Duration) -> Result<Duration, ApiError> {
-    let rule = || ApiError::violation("timeout", "must be a time that is not negative");
-    let seconds = u64::try_from(timeout.seconds).map_err(|_| rule())?;
+    let rule = || ApiError::violation("timeout", format!("must be 0 to {DURATION_SECONDS_MAX} seconds"));
+    let in_range = u64::try_from(timeout.seconds).ok().filter(|seconds| *seconds <= DURATION_SECONDS_MAX);
+    let seconds = in_range.ok_or_else(rule)?;
     let nanos = u32::try_from(timeout.nanos).ok().filter(|nanos| *nanos < 1_000_000_000).ok_or_else(rule)?;
     Ok(Duration::new(seconds, nanos))
 }
