@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::BODY_BYTES_MAX;
+use super::each_once::EachOnce;
 
 /// Characters of a field's name, escaped, that an error repeats.
 const NAME_CHARS_MAX: usize = 80;
@@ -83,6 +84,8 @@ fn from_query<Q: DeserializeOwned>(query: &str) -> Result<Q, ApiError> {
 fn from_body<Q: DeserializeOwned>(body: &[u8]) -> Result<Q, ApiError> {
     // No body is a message without fields.
     let body = if body.is_empty() { b"{}" } else { body };
+    // Of a key that a map has twice, the message would have the last.
+    serde_json::from_slice::<EachOnce>(body).map_err(|error| wrong(&error, "body"))?;
     serde_json::from_slice(body).map_err(|error| wrong(&error, "body"))
 }
 
@@ -162,6 +165,7 @@ mod tests {
         for (body, field, rule) in [
             (r#"{"nam": "x"}"#, "nam", "is not a field of this request"),
             (r#"{"name": "x", "name": "y"}"#, "name", "must be given once"),
+            (r#"{"labels": {"a": "x", "b": "y", "a": "z"}}"#, "a", "must be given once"),
             (r#"{"name": 5}"#, "body", "has a value of another type, at line 1 column 10"),
             (r#"{"name": "hush""#, "body", "is not JSON, at line 1 column 15"),
             (r#"{"name": "hush"} x"#, "body", "is not JSON, at line 1 column 18"),
