@@ -5,6 +5,7 @@ mod options;
 
 use std::future::pending;
 use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +47,10 @@ pub(crate) async fn run(options: Options) -> Result<()> {
 
 /// The service, with what it keeps under the data folder.
 async fn open(options: &Options) -> Result<SnapshotService> {
+    // Not every store makes the folder, and the chunks need it too. It is nobody else's to look into.
+    let data = &options.data;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data);
+    made.with_context(|| format!("cannot make {}", data.display()))?;
     let store = open_store(options)?;
     let chunks = options.data.join("chunks");
     let chunks = ChunkFolder::open(&chunks).with_context(|| format!("cannot open {}", chunks.display()))?;
