@@ -73,6 +73,10 @@ async fn get_or_cancel_operation(
     request: Request,
 ) -> Response {
     if operation.ends_with(CANCEL) {
+        // Whoever only asks for headers, which comes here too, wants nothing done.
+        if request.method() == Method::HEAD {
+            return no_method(request).await;
+        }
         return cancel_operation(state, Segment(operation), request).await;
     }
     let id = |request: &mut GetOperationRequest| set_id("operation_id", &mut request.operation_id, operation);

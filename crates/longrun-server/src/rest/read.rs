@@ -69,10 +69,14 @@ async fn whole(body: Body, time: Duration) -> Result<Bytes, ApiError> {
 }
 
 fn from_query<Q: DeserializeOwned>(query: &str) -> Result<Q, ApiError> {
-    let pairs: Vec<(String, String)> = serde_urlencoded::from_str(query)
-        .map_err(|_| ApiError::violation("query", "must be name=value, joined by &, percent-encoded"))?;
+    let rule = || ApiError::violation("query", "must be name=value, joined by &, percent-encoded UTF-8");
+    let pairs: Vec<(String, String)> = serde_urlencoded::from_str(query).map_err(|_| rule())?;
     let mut fields = Map::new();
     for (name, value) in pairs {
+        // Stands for bytes that are no text; no field has it otherwise.
+        if [&name, &value].iter().any(|text| text.contains(char::REPLACEMENT_CHARACTER)) {
+            return Err(rule());
+        }
         if fields.contains_key(&name) {
             return Err(ApiError::violation(shown(&name), "must be given once"));
         }
@@ -146,6 +150,7 @@ mod tests {
             ("folder=b1g", "folder"),
             ("folderId=a&folderId=b", "folderId"),
             ("pageSize=many", "query"),
+            ("filter=%ff", "query"),
             ("%0a%1b[31m=1", "\\n\\u{1b}[31m"),
         ] {
             let error = from_query::<ListSnapshotsRequest>(query).unwrap_err();
