@@ -27,6 +27,12 @@ const WAIT_MAX: Duration = Duration::from_secs(5 * 60);
 /// How long one waits that does not say.
 const WAIT_DEFAULT: Duration = Duration::from_secs(60);
 
+/// Seconds in a duration. Source: protobuf, where it is the time from year 1 to year 10000.
+const DURATION_SECONDS_MAX: u64 = 315_576_000_000;
+
+/// How long the body of a request may take to come in, unless said.
+const BODY_TIME: Duration = Duration::from_secs(30);
+
 /// The services that clients find at one address. The first five are those that their tables know.
 const ENDPOINTS: &[&str] = &["compute", "endpoint", "iam", "operation", "resource-manager", "vpc"];
 
@@ -37,6 +43,7 @@ const ENDPOINTS: &[&str] = &["compute", "endpoint", "iam", "operation", "resourc
 pub struct Faces {
     inner: Arc<Inner>,
     address: Arc<str>,
+    body_time: Duration,
 }
 
 struct Inner {
@@ -81,7 +88,7 @@ impl Faces {
     ) -> Self {
         let draining = watch::Sender::new(false);
         let inner = Inner { authenticator, operations, snapshots, types, draining };
-        Self { inner: Arc::new(inner), address: "".into() }
+        Self { inner: Arc::new(inner), address: "".into(), body_time: BODY_TIME }
     }
 
     /// With the address, `host:port`, at which clients that look for services find them. For the faces that are made of these
@@ -91,9 +98,20 @@ impl Faces {
         Self { address: address.into(), ..self }
     }
 
+    /// With another time than 30 seconds for the body of a request to come in. For the faces that are made of these from now
+    /// on.
+    #[must_use]
+    pub fn body_time(self, time: Duration) -> Self {
+        Self { body_time: time, ..self }
+    }
+
     /// Answers at once whoever waits for an operation, now and from now on: the server is about to end.
     pub fn drain(&self) {
         self.inner.draining.send_replace(true);
+    }
+
+    pub(crate) fn time_for_body(&self) -> Duration {
+        self.body_time
     }
 
     pub(crate) fn has_snapshots(&self) -> bool {
@@ -136,7 +154,8 @@ impl Faces {
     }
 }
 
-fn report(id: &RequestId, error: &ApiError) {
+/// Counts a refusal and puts it on the log, where the cause of a failure of the service stays.
+pub(crate) fn report(id: &RequestId, error: &ApiError) {
     let (code, reason) = (error.code().name(), error.reason().name());
     metrics::counter!("longrun_api_calls_total", "code" => code, "reason" => reason).increment(1);
     if let Some(cause) = error.internal() {
@@ -355,8 +374,9 @@ fn page(size: i32, token: String) -> Result<PageRequest, ApiError> {
 }
 
 fn duration(timeout: &longrun_api::well_known::Duration) -> Result<Duration, ApiError> {
-    let rule = || ApiError::violation("timeout", "must be a time that is not negative");
-    let seconds = u64::try_from(timeout.seconds).map_err(|_| rule())?;
+    let rule = || ApiError::violation("timeout", format!("must be 0 to {DURATION_SECONDS_MAX} seconds"));
+    let in_range = u64::try_from(timeout.seconds).ok().filter(|seconds| *seconds <= DURATION_SECONDS_MAX);
+    let seconds = in_range.ok_or_else(rule)?;
     let nanos = u32::try_from(timeout.nanos).ok().filter(|nanos| *nanos < 1_000_000_000).ok_or_else(rule)?;
     Ok(Duration::new(seconds, nanos))
 }

@@ -26,12 +26,6 @@ use tokio_rustls::TlsAcceptor;
 use guard::Guard;
 pub use tls::{TlsError, acceptor};
 
-/// How long the first bytes of a connection, its handshake and the headers of a request may take to come.
-const COME_TO_THE_POINT: Duration = Duration::from_secs(10);
-/// After so long a peer is asked whether it is still there.
-const PING_EVERY: Duration = Duration::from_secs(30);
-/// How long it may take to answer, or to read what it is sent.
-const PEER_TIME_MAX: Duration = Duration::from_secs(30);
 /// Bytes of the headers of a request.
 const HEADER_BYTES_MAX: u32 = 16 * 1024;
 /// Bytes of an HTTP/1 connection that are read ahead: the headers, and part of a body.
@@ -49,11 +43,23 @@ pub struct Limits {
     pub connections: usize,
     /// Requests at the same time on one connection of HTTP/2. Others wait.
     pub streams: u32,
+    /// How long the first bytes of a connection, its TLS handshake and the headers of a request may each take to come.
+    pub headers_time: Duration,
+    /// After so long a peer on HTTP/2 is asked whether it is still there.
+    pub ping_every: Duration,
+    /// How long a peer may take to answer that, or to read what it is sent.
+    pub peer_time: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 10_000, streams: 1_000 }
+        Self {
+            connections: 10_000,
+            streams: 1_000,
+            headers_time: Duration::from_secs(10),
+            ping_every: Duration::from_secs(30),
+            peer_time: Duration::from_secs(30),
+        }
     }
 }
 
@@ -106,7 +112,7 @@ impl Listener {
             match accepted {
                 Ok((stream, _)) => {
                     let connection = Connection {
-                        builder: builder(self.limits),
+                        limits: self.limits,
                         router: router.clone(),
                         watcher: graceful.watcher(),
                     };
@@ -132,13 +138,13 @@ fn builder(limits: Limits) -> auto::Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(COME_TO_THE_POINT)
+        .header_read_timeout(limits.headers_time)
         .max_buf_size(BUFFER_BYTES_MAX);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(PEER_TIME_MAX)
+        .keep_alive_interval(limits.ping_every)
+        .keep_alive_timeout(limits.peer_time)
         .max_concurrent_streams(limits.streams)
         .max_header_list_size(HEADER_BYTES_MAX)
         .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
@@ -147,7 +153,7 @@ fn builder(limits: Limits) -> auto::Builder<TokioExecutor> {
 }
 
 struct Connection {
-    builder: auto::Builder<TokioExecutor>,
+    limits: Limits,
     router: Router,
     watcher: hyper_util::server::graceful::Watcher,
 }
@@ -158,7 +164,7 @@ impl Connection {
         _ = stream.set_nodelay(true);
         match tls {
             None => self.talk(stream).await,
-            Some(tls) => match tokio::time::timeout(COME_TO_THE_POINT, tls.accept(stream)).await {
+            Some(tls) => match tokio::time::timeout(self.limits.headers_time, tls.accept(stream)).await {
                 Ok(Ok(stream)) => self.talk(stream).await,
                 Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
                 Err(_) => tracing::debug!("a TLS handshake took too long"),
@@ -167,9 +173,9 @@ impl Connection {
     }
 
     async fn talk(self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
-        let io = TokioIo::new(Guard::new(stream, COME_TO_THE_POINT, PEER_TIME_MAX));
+        let io = TokioIo::new(Guard::new(stream, self.limits.headers_time, self.limits.peer_time));
         let service = TowerToHyperService::new(self.router);
-        let connection = self.builder.serve_connection(io, service).into_owned();
+        let connection = builder(self.limits).serve_connection(io, service).into_owned();
         if let Err(error) = self.watcher.watch(connection).await {
             tracing::debug!(error, "a connection ended");
         }

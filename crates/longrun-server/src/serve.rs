@@ -5,6 +5,7 @@ mod options;
 
 use std::future::pending;
 use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +47,10 @@ pub(crate) async fn run(options: Options) -> Result<()> {
 
 /// The service, with what it keeps under the data folder.
 async fn open(options: &Options) -> Result<SnapshotService> {
+    // Not every store makes the folder, and the chunks need it too. It is nobody else's to look into.
+    let data = &options.data;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data);
+    made.with_context(|| format!("cannot make {}", data.display()))?;
     let store = open_store(options)?;
     let chunks = options.data.join("chunks");
     let chunks = ChunkFolder::open(&chunks).with_context(|| format!("cannot open {}", chunks.display()))?;
@@ -70,11 +75,7 @@ async fn open(options: &Options) -> Result<SnapshotService> {
 fn open_store(options: &Options) -> Result<Arc<dyn Store>> {
     let context = || format!("cannot open the store in {}", options.data.display());
     Ok(match options.store {
-        StoreChoice::Memory => {
-            // A store on disk makes the folder by itself; here it is for the chunks alone.
-            std::fs::create_dir_all(&options.data).with_context(context)?;
-            Arc::new(KvStore::memory().with_context(context)?)
-        }
+        StoreChoice::Memory => Arc::new(KvStore::memory().with_context(context)?),
         StoreChoice::Sled => {
             let kv =
                 SledKv::open(options.data.join("store"), SledOptions::default()).with_context(context)?;

@@ -3,6 +3,7 @@
 //! Each can be mounted alone in a server by tonic; [`routes`] has all of them, with health and reflection.
 
 mod adapt;
+mod body;
 mod services;
 
 use std::convert::Infallible;
@@ -27,25 +28,29 @@ pub const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// `yandex.cloud.operation.OperationService`.
 pub fn operations(faces: &Faces) -> Adapted<OperationServiceServer<Service>> {
     let server = OperationServiceServer::new(Service(faces.clone()));
-    Adapted(server.accept_compressed(CompressionEncoding::Gzip).max_decoding_message_size(MESSAGE_BYTES_MAX))
+    let server = server.accept_compressed(CompressionEncoding::Gzip);
+    Adapted::new(server.max_decoding_message_size(MESSAGE_BYTES_MAX), faces)
 }
 
 /// `yandex.cloud.compute.v1.SnapshotService`.
 pub fn snapshots(faces: &Faces) -> Adapted<SnapshotServiceServer<Service>> {
     let server = SnapshotServiceServer::new(Service(faces.clone()));
-    Adapted(server.accept_compressed(CompressionEncoding::Gzip).max_decoding_message_size(MESSAGE_BYTES_MAX))
+    let server = server.accept_compressed(CompressionEncoding::Gzip);
+    Adapted::new(server.max_decoding_message_size(MESSAGE_BYTES_MAX), faces)
 }
 
 /// `google.longrunning.Operations`.
 pub fn longrunning(faces: &Faces) -> Adapted<OperationsServer<Service>> {
     let server = OperationsServer::new(Service(faces.clone()));
-    Adapted(server.accept_compressed(CompressionEncoding::Gzip).max_decoding_message_size(MESSAGE_BYTES_MAX))
+    let server = server.accept_compressed(CompressionEncoding::Gzip);
+    Adapted::new(server.max_decoding_message_size(MESSAGE_BYTES_MAX), faces)
 }
 
 /// `yandex.cloud.endpoint.ApiEndpointService`.
 pub fn endpoints(faces: &Faces) -> Adapted<ApiEndpointServiceServer<Service>> {
     let server = ApiEndpointServiceServer::new(Service(faces.clone()));
-    Adapted(server.accept_compressed(CompressionEncoding::Gzip).max_decoding_message_size(MESSAGE_BYTES_MAX))
+    let server = server.accept_compressed(CompressionEncoding::Gzip);
+    Adapted::new(server.max_decoding_message_size(MESSAGE_BYTES_MAX), faces)
 }
 
 /// All services, with health and reflection. The reporter tells the health service how things are.

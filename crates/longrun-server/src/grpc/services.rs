@@ -42,22 +42,24 @@ impl Service {
 
 /// An answer or a status, with the id of the request.
 fn finish<A>(id: &RequestId, answer: Result<A, ApiError>) -> Result<Response<A>, Status> {
+    let answer = answer.map_err(|error| status(id, &error))?;
+    let mut response = Response::new(answer);
+    *response.metadata_mut() = metadata(id);
+    Ok(response)
+}
+
+/// An error with its details, as gRPC says it: trailers alone, for clients lose the code of an error that comes after
+/// headers.
+pub(super) fn status(id: &RequestId, error: &ApiError) -> Status {
+    let details: Bytes = error.to_status(id.as_str()).encode_to_vec().into();
+    let code = Code::from_i32(i32::from(error.code().number()));
+    Status::with_details_and_metadata(code, error.message(), details, metadata(id))
+}
+
+fn metadata(id: &RequestId) -> MetadataMap {
     let mut metadata = http::HeaderMap::new();
     id.put(&mut metadata);
-    let metadata = MetadataMap::from_headers(metadata);
-    match answer {
-        Ok(answer) => {
-            let mut response = Response::new(answer);
-            *response.metadata_mut() = metadata;
-            Ok(response)
-        }
-        Err(error) => {
-            let details: Bytes = error.to_status(id.as_str()).encode_to_vec().into();
-            let code = Code::from_i32(i32::from(error.code().number()));
-            // Goes out as trailers alone: clients lose the code of an error that comes after headers.
-            Err(Status::with_details_and_metadata(code, error.message(), details, metadata))
-        }
-    }
+    MetadataMap::from_headers(metadata)
 }
 
 #[tonic::async_trait]

@@ -4,11 +4,13 @@
 //! are not known are refused, so that a misspelt one does not pass for a default.
 
 mod answer;
+mod each_once;
 mod read;
+mod segment;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::Method;
 use axum::response::Response;
 use axum::routing::{MethodRouter, get};
@@ -22,6 +24,7 @@ use crate::call::RequestId;
 use crate::faces::Faces;
 use answer::{answer, finish, respond};
 use read::{Source, set_id};
+use segment::Segment;
 
 /// Bytes of a body, also once it is decompressed.
 pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -66,11 +69,15 @@ const CANCEL: &str = ":cancel";
 
 async fn get_or_cancel_operation(
     state: State<Faces>,
-    Path(operation): Path<String>,
+    Segment(operation): Segment,
     request: Request,
 ) -> Response {
     if operation.ends_with(CANCEL) {
-        return cancel_operation(state, Path(operation), request).await;
+        // Whoever only asks for headers, which comes here too, wants nothing done.
+        if request.method() == Method::HEAD {
+            return no_method(request).await;
+        }
+        return cancel_operation(state, Segment(operation), request).await;
     }
     let id = |request: &mut GetOperationRequest| set_id("operation_id", &mut request.operation_id, operation);
     answer(state.0, request, Source::Query, id, Faces::get_operation).await
@@ -78,7 +85,7 @@ async fn get_or_cancel_operation(
 
 async fn cancel_operation(
     State(faces): State<Faces>,
-    Path(operation): Path<String>,
+    Segment(operation): Segment,
     request: Request,
 ) -> Response {
     let Some(operation) = operation.strip_suffix(CANCEL).map(str::to_owned) else {
@@ -90,11 +97,7 @@ async fn cancel_operation(
     answer(faces, request, source, id, Faces::cancel_operation).await
 }
 
-async fn get_snapshot(
-    State(faces): State<Faces>,
-    Path(snapshot): Path<String>,
-    request: Request,
-) -> Response {
+async fn get_snapshot(State(faces): State<Faces>, Segment(snapshot): Segment, request: Request) -> Response {
     let id =
         |request: &mut compute::GetSnapshotRequest| set_id("snapshot_id", &mut request.snapshot_id, snapshot);
     answer(faces, request, Source::Query, id, Faces::get_snapshot).await
@@ -112,7 +115,7 @@ async fn create_snapshot(State(faces): State<Faces>, request: Request) -> Respon
 
 async fn update_snapshot(
     State(faces): State<Faces>,
-    Path(snapshot): Path<String>,
+    Segment(snapshot): Segment,
     request: Request,
 ) -> Response {
     let id = |request: &mut compute::UpdateSnapshotRequest| {
@@ -123,7 +126,7 @@ async fn update_snapshot(
 
 async fn delete_snapshot(
     State(faces): State<Faces>,
-    Path(snapshot): Path<String>,
+    Segment(snapshot): Segment,
     request: Request,
 ) -> Response {
     let id = |request: &mut compute::DeleteSnapshotRequest| {
@@ -134,7 +137,7 @@ async fn delete_snapshot(
 
 async fn list_snapshot_operations(
     State(faces): State<Faces>,
-    Path(snapshot): Path<String>,
+    Segment(snapshot): Segment,
     request: Request,
 ) -> Response {
     let id = |request: &mut compute::ListSnapshotOperationsRequest| {
@@ -148,11 +151,7 @@ async fn list_endpoints(State(faces): State<Faces>, request: Request) -> Respons
     finish(&id, Ok(faces.endpoints(&ListApiEndpointsRequest::default())))
 }
 
-async fn get_endpoint(
-    State(faces): State<Faces>,
-    Path(endpoint): Path<String>,
-    request: Request,
-) -> Response {
+async fn get_endpoint(State(faces): State<Faces>, Segment(endpoint): Segment, request: Request) -> Response {
     let id = RequestId::of(request.headers());
     finish(&id, faces.find_endpoint(&GetApiEndpointRequest { api_endpoint_id: endpoint }))
 }

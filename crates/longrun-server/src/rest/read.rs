@@ -5,15 +5,15 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use http::Uri;
+use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use longrun_api::{ApiError, Reason};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::BODY_BYTES_MAX;
+use super::each_once::EachOnce;
 
-/// How long a body may take to come.
-const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 /// Characters of a field's name, escaped, that an error repeats.
 const NAME_CHARS_MAX: usize = 80;
 
@@ -26,11 +26,16 @@ pub(super) enum Source {
     Body,
 }
 
-pub(super) async fn read<Q: DeserializeOwned>(uri: &Uri, body: Body, source: Source) -> Result<Q, ApiError> {
+pub(super) async fn read<Q: DeserializeOwned>(
+    uri: &Uri,
+    body: Body,
+    time: Duration,
+    source: Source,
+) -> Result<Q, ApiError> {
     let query = uri.query().unwrap_or_default();
     match source {
         Source::Query => from_query(query),
-        Source::Body if query.is_empty() => from_body(&whole(body).await?),
+        Source::Body if query.is_empty() => from_body(&whole(body, time).await?),
         Source::Body => {
             Err(ApiError::violation("query", "must be empty: this method's fields are in the body"))
         }
@@ -46,24 +51,32 @@ pub(super) fn set_id(field: &'static str, place: &mut String, id: String) -> Res
     Ok(())
 }
 
-async fn whole(body: Body) -> Result<Bytes, ApiError> {
-    let collected = tokio::time::timeout(BODY_TIME_MAX, Limited::new(body, BODY_BYTES_MAX).collect()).await;
+async fn whole(body: Body, time: Duration) -> Result<Bytes, ApiError> {
+    let too_large =
+        || ApiError::new(Reason::TooLarge, format!("the body is larger than {BODY_BYTES_MAX} bytes"));
+    // A length that is announced is believed: nothing is waited for.
+    if usize::try_from(body.size_hint().lower()).map_or(true, |length| length > BODY_BYTES_MAX) {
+        return Err(too_large());
+    }
+    let collected = tokio::time::timeout(time, Limited::new(body, BODY_BYTES_MAX).collect()).await;
     let late = |_| ApiError::new(Reason::DeadlineExceeded, "the body took too long to come");
     match collected.map_err(late)? {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(ApiError::new(Reason::TooLarge, format!("the body is larger than {BODY_BYTES_MAX} bytes")))
-        }
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
         // The client went away, or what it compressed is damaged.
         Err(_) => Err(ApiError::violation("body", "could not be read to its end")),
     }
 }
 
 fn from_query<Q: DeserializeOwned>(query: &str) -> Result<Q, ApiError> {
-    let pairs: Vec<(String, String)> = serde_urlencoded::from_str(query)
-        .map_err(|_| ApiError::violation("query", "must be name=value, joined by &, percent-encoded"))?;
+    let rule = || ApiError::violation("query", "must be name=value, joined by &, percent-encoded UTF-8");
+    let pairs: Vec<(String, String)> = serde_urlencoded::from_str(query).map_err(|_| rule())?;
     let mut fields = Map::new();
     for (name, value) in pairs {
+        // Stands for bytes that are no text; no field has it otherwise.
+        if [&name, &value].iter().any(|text| text.contains(char::REPLACEMENT_CHARACTER)) {
+            return Err(rule());
+        }
         if fields.contains_key(&name) {
             return Err(ApiError::violation(shown(&name), "must be given once"));
         }
@@ -75,6 +88,8 @@ fn from_query<Q: DeserializeOwned>(query: &str) -> Result<Q, ApiError> {
 fn from_body<Q: DeserializeOwned>(body: &[u8]) -> Result<Q, ApiError> {
     // No body is a message without fields.
     let body = if body.is_empty() { b"{}" } else { body };
+    // Of a key that a map has twice, the message would have the last.
+    serde_json::from_slice::<EachOnce>(body).map_err(|error| wrong(&error, "body"))?;
     serde_json::from_slice(body).map_err(|error| wrong(&error, "body"))
 }
 
@@ -135,6 +150,7 @@ mod tests {
             ("folder=b1g", "folder"),
             ("folderId=a&folderId=b", "folderId"),
             ("pageSize=many", "query"),
+            ("filter=%ff", "query"),
             ("%0a%1b[31m=1", "\\n\\u{1b}[31m"),
         ] {
             let error = from_query::<ListSnapshotsRequest>(query).unwrap_err();
@@ -154,6 +170,7 @@ mod tests {
         for (body, field, rule) in [
             (r#"{"nam": "x"}"#, "nam", "is not a field of this request"),
             (r#"{"name": "x", "name": "y"}"#, "name", "must be given once"),
+            (r#"{"labels": {"a": "x", "b": "y", "a": "z"}}"#, "a", "must be given once"),
             (r#"{"name": 5}"#, "body", "has a value of another type, at line 1 column 10"),
             (r#"{"name": "hush""#, "body", "is not JSON, at line 1 column 15"),
             (r#"{"name": "hush"} x"#, "body", "is not JSON, at line 1 column 18"),
