@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use longrun::fjall::{FjallKv, FjallOptions};
+use longrun::redb::{RedbKv, RedbOptions};
 use longrun::sled::{SledKv, SledOptions};
 use longrun::{Caller, Engine, KvStore, Store};
 use longrun_server::auth::{Anonymous, Tokens};
@@ -69,14 +71,20 @@ async fn open(options: &Options) -> Result<SnapshotService> {
 
 fn open_store(options: &Options) -> Result<Arc<dyn Store>> {
     let context = || format!("cannot open the store in {}", options.data.display());
-    Ok(match options.store {
-        StoreChoice::Memory => Arc::new(KvStore::memory().with_context(context)?),
+    let folder = options.data.join("store");
+    let store = match options.store {
+        StoreChoice::Memory => KvStore::memory(),
         StoreChoice::Sled => {
-            let kv =
-                SledKv::open(options.data.join("store"), SledOptions::default()).with_context(context)?;
-            Arc::new(KvStore::open(kv).with_context(context)?)
+            KvStore::open(SledKv::open(folder, SledOptions::default()).with_context(context)?)
         }
-    })
+        StoreChoice::Fjall => {
+            KvStore::open(FjallKv::open(folder, FjallOptions::default()).with_context(context)?)
+        }
+        StoreChoice::Redb => {
+            KvStore::open(RedbKv::open(folder, RedbOptions::default()).with_context(context)?)
+        }
+    };
+    Ok(Arc::new(store.with_context(context)?))
 }
 
 async fn serve(

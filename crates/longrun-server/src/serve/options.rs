@@ -80,6 +80,10 @@ Examples:
 pub(super) enum StoreChoice {
     /// On disk; survives a kill and a loss of power
     Sled,
+    /// The same; for many operations a second
+    Fjall,
+    /// The same; in one file, with little memory
+    Redb,
     /// In memory; gone when the program ends
     Memory,
 }

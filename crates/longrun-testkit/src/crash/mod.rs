@@ -11,6 +11,8 @@
 //! crash snapshots               the snapshot service, killed at every system call
 //! ```
 //!
+//! The first three take `--store sled`, `fjall` or `redb`.
+//!
 //! Each ends with a line `N checked, M violations`, and fails if M is not 0. A round counts only if something was
 //! acknowledged in it. What a machine cannot do is reported as `SKIPPED`, loudly.
 //!
@@ -49,6 +51,7 @@ mod power;
 mod report;
 mod script;
 mod snapshots;
+mod stores;
 mod verify;
 mod writer;
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{bail, ensure};
 
 use super::super::child::{self, WriterPlan};
+use super::super::cli::StoreChoice;
 use super::super::verify::Mode;
 use super::{Bench, note};
 
@@ -29,6 +30,33 @@ enum Then {
     Dies,
 }
 
+/// Calls with the errors they give, and calls that kill with the number of the last that may: those that each store makes.
+type Faults = (&'static [(&'static str, &'static str)], &'static [(&'static str, u64)]);
+
+const fn faults(store: StoreChoice) -> Faults {
+    match store {
+        StoreChoice::Sled => (
+            &[("fdatasync", "EIO"), ("pwrite64", "EIO"), ("pwrite64", "ENOSPC"), ("sync_file_range", "EIO")],
+            &[
+                ("pwrite64", 40),
+                ("fdatasync", 40),
+                ("rename,renameat", 2),
+                ("fsync", 5),
+                ("sync_file_range", 15),
+            ],
+        ),
+        // fjall writes its journal by `write`, as the writer does its facts: only kills, which spare neither.
+        StoreChoice::Fjall => (
+            &[("fdatasync", "EIO"), ("fdatasync", "ENOSPC"), ("pwrite64", "EIO"), ("fsync", "EIO")],
+            &[("write", 120), ("fdatasync", 40), ("rename,renameat", 20), ("fsync", 60), ("ftruncate", 3)],
+        ),
+        StoreChoice::Redb => (
+            &[("fdatasync", "EIO"), ("pwrite64", "EIO"), ("pwrite64", "ENOSPC"), ("fdatasync", "ENOSPC")],
+            &[("pwrite64", 200), ("fdatasync", 40), ("rename,renameat", 2), ("fsync", 6), ("ftruncate", 3)],
+        ),
+    }
+}
+
 pub(super) fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let works = Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).output();
     if !works.is_ok_and(|output| output.status.success()) {
@@ -36,17 +64,14 @@ pub(super) fn run(bench: &mut Bench) -> anyhow::Result<()> {
         return Ok(());
     }
     let mut cases = Vec::new();
-    for (call, error) in
-        [("fdatasync", "EIO"), ("pwrite64", "EIO"), ("pwrite64", "ENOSPC"), ("sync_file_range", "EIO")]
-    {
+    let (failing, deadly) = faults(bench.campaign.store);
+    for &(call, error) in failing {
         for then in [Then::Heals, Then::Stays] {
             let at = bench.dice.within(6..30);
             cases.push((call, format!("error={error}"), at, then));
         }
     }
-    for (call, last) in
-        [("pwrite64", 40), ("fdatasync", 40), ("rename,renameat", 2), ("fsync", 5), ("sync_file_range", 15)]
-    {
+    for &(call, last) in deadly {
         for _ in 0..3 {
             cases.push((call, "signal=KILL".to_owned(), bench.dice.within(1..last), Then::Dies));
         }
