@@ -55,6 +55,7 @@ mod stores;
 mod verify;
 mod writer;
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -66,10 +67,15 @@ use report::say;
 
 /// The program: does what the command line says.
 pub fn main() -> ExitCode {
-    match dispatch(&Cli::parse().command) {
+    let command = Cli::parse().command;
+    match dispatch(&command) {
         Ok(code) => code,
         Err(error) => {
-            say(&format!("FAILED: {error:#}"));
+            // What a writer says on its standard output is taken for a fact.
+            match command {
+                Command::Writer(_) => _ = writeln!(std::io::stderr(), "FAILED: {error:#}"),
+                _ => say(&format!("FAILED: {error:#}")),
+            }
             ExitCode::from(2)
         }
     }

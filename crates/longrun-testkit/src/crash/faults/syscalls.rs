@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -30,13 +31,21 @@ enum Then {
     Dies,
 }
 
-/// Calls with the errors they give, and calls that kill with the number of the last that may: those that each store makes.
-type Faults = (&'static [(&'static str, &'static str)], &'static [(&'static str, u64)]);
+/// A call, the error it gives, and among which of its times, in the thread that makes it.
+type Failing = (&'static str, &'static str, Range<u64>);
+/// A call that kills, and the number of the last that may.
+type Deadly = (&'static str, u64);
 
-const fn faults(store: StoreChoice) -> Faults {
+/// The calls that a store makes, by numbers that reach beyond its open.
+const fn faults(store: StoreChoice) -> (&'static [Failing], &'static [Deadly]) {
     match store {
         StoreChoice::Sled => (
-            &[("fdatasync", "EIO"), ("pwrite64", "EIO"), ("pwrite64", "ENOSPC"), ("sync_file_range", "EIO")],
+            &[
+                ("fdatasync", "EIO", 6..30),
+                ("pwrite64", "EIO", 6..30),
+                ("pwrite64", "ENOSPC", 6..30),
+                ("sync_file_range", "EIO", 6..30),
+            ],
             &[
                 ("pwrite64", 40),
                 ("fdatasync", 40),
@@ -45,14 +54,24 @@ const fn faults(store: StoreChoice) -> Faults {
                 ("sync_file_range", 15),
             ],
         ),
-        // fjall writes its journal by `write`, as the writer does its facts: only kills, which spare neither.
+        // fjall writes its journal by `write`, as the writer does its facts: only a kill may meet either.
         StoreChoice::Fjall => (
-            &[("fdatasync", "EIO"), ("fdatasync", "ENOSPC"), ("pwrite64", "EIO"), ("fsync", "EIO")],
-            &[("write", 120), ("fdatasync", 40), ("rename,renameat", 20), ("fsync", 60), ("ftruncate", 3)],
+            &[
+                ("fdatasync", "EIO", 2..30),
+                ("fdatasync", "EIO", 2..30),
+                ("fdatasync", "ENOSPC", 2..30),
+                ("pwrite64", "EIO", 6..30),
+            ],
+            &[("write", 400), ("fdatasync", 40), ("rename,renameat", 30), ("fsync", 150), ("ftruncate", 3)],
         ),
         StoreChoice::Redb => (
-            &[("fdatasync", "EIO"), ("pwrite64", "EIO"), ("pwrite64", "ENOSPC"), ("fdatasync", "ENOSPC")],
-            &[("pwrite64", 200), ("fdatasync", 40), ("rename,renameat", 2), ("fsync", 6), ("ftruncate", 3)],
+            &[
+                ("fdatasync", "EIO", 12..60),
+                ("fdatasync", "ENOSPC", 12..60),
+                ("pwrite64", "EIO", 40..400),
+                ("pwrite64", "ENOSPC", 40..400),
+            ],
+            &[("pwrite64", 400), ("fdatasync", 60), ("rename,renameat", 2), ("fsync", 6), ("ftruncate", 3)],
         ),
     }
 }
@@ -65,10 +84,10 @@ pub(super) fn run(bench: &mut Bench) -> anyhow::Result<()> {
     }
     let mut cases = Vec::new();
     let (failing, deadly) = faults(bench.campaign.store);
-    for &(call, error) in failing {
+    for (call, error, times) in failing {
         for then in [Then::Heals, Then::Stays] {
-            let at = bench.dice.within(6..30);
-            cases.push((call, format!("error={error}"), at, then));
+            let at = bench.dice.within(times.clone());
+            cases.push((*call, format!("error={error}"), at, then));
         }
     }
     for &(call, last) in deadly {
