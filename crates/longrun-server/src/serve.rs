@@ -6,14 +6,10 @@ mod options;
 use std::future::pending;
 use std::io::Write;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use longrun::fjall::{FjallKv, FjallOptions};
-use longrun::redb::{RedbKv, RedbOptions};
-use longrun::sled::{SledKv, SledOptions};
-use longrun::{Caller, Engine, KvStore, Store};
+use longrun::{Caller, Engine};
 use longrun_server::auth::{Anonymous, Tokens};
 use longrun_server::listen::{Limits as ConnectionLimits, Listener, acceptor};
 use longrun_server::quota::FolderRate;
@@ -25,7 +21,6 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub(crate) use options::Options;
-use options::StoreChoice;
 
 /// How often what nobody refers to is removed from the chunk folder.
 const COLLECT_EVERY: Duration = Duration::from_secs(60 * 60);
@@ -48,7 +43,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
 
 /// The service, with what it keeps under the data folder.
 async fn open(options: &Options) -> Result<SnapshotService> {
-    let store = open_store(options)?;
+    let store = options.store.open(&options.data.join("store"))?;
     let chunks = options.data.join("chunks");
     let chunks = ChunkFolder::open(&chunks).with_context(|| format!("cannot open {}", chunks.display()))?;
     let mut plane =
@@ -67,24 +62,6 @@ async fn open(options: &Options) -> Result<SnapshotService> {
     }
     let engine = builder.start().await.context("cannot start the engine")?;
     Ok(SnapshotService::new(engine, plane, limits).admission(FolderRate::per_second(options.folder_rate)))
-}
-
-fn open_store(options: &Options) -> Result<Arc<dyn Store>> {
-    let context = || format!("cannot open the store in {}", options.data.display());
-    let folder = options.data.join("store");
-    let store = match options.store {
-        StoreChoice::Memory => KvStore::memory(),
-        StoreChoice::Sled => {
-            KvStore::open(SledKv::open(folder, SledOptions::default()).with_context(context)?)
-        }
-        StoreChoice::Fjall => {
-            KvStore::open(FjallKv::open(folder, FjallOptions::default()).with_context(context)?)
-        }
-        StoreChoice::Redb => {
-            KvStore::open(RedbKv::open(folder, RedbOptions::default()).with_context(context)?)
-        }
-    };
-    Ok(Arc::new(store.with_context(context)?))
 }
 
 async fn serve(
