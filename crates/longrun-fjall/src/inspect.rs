@@ -98,7 +98,8 @@ fn journals(place: &Path) -> Result<Vec<PathBuf>, OpenError> {
     if numbers.is_empty() {
         return Err(OpenError::corrupt(place, "it has no journal"));
     }
-    if let Some([before, after]) = numbers.array_windows().find(|[before, after]| after - before != 1) {
+    let mut neighbours = numbers.iter().zip(numbers.iter().skip(1));
+    if let Some((before, after)) = neighbours.find(|(before, after)| *after - *before != 1) {
         let what = format!("there is no journal between {before}.jnl and {after}.jnl");
         return Err(OpenError::corrupt(place, what));
     }

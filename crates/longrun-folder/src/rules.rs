@@ -427,7 +427,7 @@ pub fn a_missing_file_never_shows_less<E: Engine>(options: MakeOptions<E>, modul
             let name = path.strip_prefix(original.path()).unwrap().to_path_buf();
             let mut seen = Seen::default();
             look::<E>(options, original.path(), &mut seen, |folder| {
-                fs::remove_file(folder.join(&name)).unwrap()
+                fs::remove_file(folder.join(&name)).unwrap();
             });
             println!("{ending:?}: {} missing: {seen:?}", name.display());
         }
