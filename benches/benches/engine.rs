@@ -6,40 +6,47 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use longrun::KvStore;
+use longrun::fjall::{FjallKv, FjallOptions};
+use longrun::redb::{RedbKv, RedbOptions};
 use longrun::sled::{SledKv, SledOptions};
 use longrun_bench::{engine, happy};
+use tempfile::TempDir;
+
+/// A fresh store of that name, and the folder that must outlive it.
+fn open(store: &str) -> (KvStore, TempDir) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path();
+    let store = match store {
+        "memory" => KvStore::memory(),
+        "sled" => KvStore::open(SledKv::open(path, SledOptions::default()).expect("sled")),
+        "fjall" => KvStore::open(FjallKv::open(path, FjallOptions::default()).expect("fjall")),
+        _ => KvStore::open(RedbKv::open(path, RedbOptions::default()).expect("redb")),
+    };
+    (store.expect("a store"), folder)
+}
 
 fn happy_path(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let mut group = criterion.benchmark_group("happy");
     group.sample_size(10).measurement_time(Duration::from_secs(5)).throughput(Throughput::Elements(1));
     for concurrency in [1, 256] {
-        group.bench_with_input(
-            BenchmarkId::new("memory", concurrency),
-            &concurrency,
-            |bench, &concurrency| {
-                let engine = runtime
-                    .block_on(async { engine(KvStore::memory().expect("a store")).await })
-                    .expect("an engine");
-                bench.iter_custom(|count| {
-                    let began = Instant::now();
-                    runtime.block_on(happy(&engine, count, concurrency)).expect("operations that end well");
-                    began.elapsed()
-                });
-            },
-        );
-        group.bench_with_input(BenchmarkId::new("sled", concurrency), &concurrency, |bench, &concurrency| {
-            let folder = tempfile::tempdir().expect("a folder");
-            let kv = SledKv::open(folder.path(), SledOptions::default()).expect("sled");
-            let engine = runtime
-                .block_on(async { engine(KvStore::open(kv).expect("a store")).await })
-                .expect("an engine");
-            bench.iter_custom(|count| {
-                let began = Instant::now();
-                runtime.block_on(happy(&engine, count, concurrency)).expect("operations that end well");
-                began.elapsed()
-            });
-        });
+        for store in ["memory", "sled", "fjall", "redb"] {
+            group.bench_with_input(
+                BenchmarkId::new(store, concurrency),
+                &concurrency,
+                |bench, &concurrency| {
+                    let (store, _folder) = open(store);
+                    let engine = runtime.block_on(async { engine(store).await }).expect("an engine");
+                    bench.iter_custom(|count| {
+                        let began = Instant::now();
+                        runtime
+                            .block_on(happy(&engine, count, concurrency))
+                            .expect("operations that end well");
+                        began.elapsed()
+                    });
+                },
+            );
+        }
     }
     group.finish();
 }

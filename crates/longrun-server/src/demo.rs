@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use longrun::store::Durability;
 use longrun_snapshot::data::{ChunkFolder, SnapshotId, restore};
 use serde_json::Value;
@@ -21,6 +21,7 @@ use serde_json::Value;
 use self::host::Host;
 use self::screen::Screen;
 use self::service::Request;
+use crate::stores::StoreChoice;
 
 pub(crate) use self::service::serve;
 
@@ -34,8 +35,8 @@ const MIB: u64 = 1024 * 1024;
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// Where operations are kept.
-    #[arg(long, value_enum, default_value_t = StoreName::Sled)]
-    store: StoreName,
+    #[arg(long, value_enum, default_value_t = StoreChoice::Sled)]
+    store: StoreChoice,
     /// A folder for the demo's files; a temporary one, removed at the end, unless given.
     #[arg(long)]
     dir: Option<PathBuf>,
@@ -44,16 +45,12 @@ pub(crate) struct Arguments {
 /// What can be said about the serving process.
 #[derive(Args)]
 pub(crate) struct ServeArguments {
+    /// Where operations are kept.
+    #[arg(long, value_enum)]
+    pub(crate) store: StoreChoice,
     /// The folder with the demo's files.
     #[arg(long)]
     pub(crate) dir: PathBuf,
-}
-
-/// A store by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum StoreName {
-    Sled,
-    Memory,
 }
 
 /// The folders of the demo.
@@ -78,8 +75,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<bool> {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
     let host = match arguments.store {
-        StoreName::Sled => Host::process(&dir).await?,
-        StoreName::Memory => Host::memory(&dir).await?,
+        StoreChoice::Memory => Host::memory(&dir).await?,
+        store => Host::process(&dir, store).await?,
     };
     let mut demo = Demo { screen: Screen::new(), host, folders };
     demo.screen.title(&format!("longrun demo on {}", demo.host.describe()));

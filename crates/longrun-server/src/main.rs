@@ -4,6 +4,7 @@ mod client;
 mod demo;
 mod serve;
 mod snapshot;
+mod stores;
 
 use std::process::ExitCode;
 

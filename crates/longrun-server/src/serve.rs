@@ -7,12 +7,10 @@ use std::future::pending;
 use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use longrun::sled::{SledKv, SledOptions};
-use longrun::{Caller, Engine, KvStore, Store};
+use longrun::{Caller, Engine};
 use longrun_server::auth::{Anonymous, Tokens};
 use longrun_server::listen::{Limits as ConnectionLimits, Listener, acceptor};
 use longrun_server::quota::FolderRate;
@@ -24,7 +22,6 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub(crate) use options::Options;
-use options::StoreChoice;
 
 /// How often what nobody refers to is removed from the chunk folder.
 const COLLECT_EVERY: Duration = Duration::from_secs(60 * 60);
@@ -51,7 +48,7 @@ async fn open(options: &Options) -> Result<SnapshotService> {
     let data = &options.data;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data);
     made.with_context(|| format!("cannot make {}", data.display()))?;
-    let store = open_store(options)?;
+    let store = options.store.open(&options.data.join("store"))?;
     let chunks = options.data.join("chunks");
     let chunks = ChunkFolder::open(&chunks).with_context(|| format!("cannot open {}", chunks.display()))?;
     let mut plane =
@@ -70,18 +67,6 @@ async fn open(options: &Options) -> Result<SnapshotService> {
     }
     let engine = builder.start().await.context("cannot start the engine")?;
     Ok(SnapshotService::new(engine, plane, limits).admission(FolderRate::per_second(options.folder_rate)))
-}
-
-fn open_store(options: &Options) -> Result<Arc<dyn Store>> {
-    let context = || format!("cannot open the store in {}", options.data.display());
-    Ok(match options.store {
-        StoreChoice::Memory => Arc::new(KvStore::memory().with_context(context)?),
-        StoreChoice::Sled => {
-            let kv =
-                SledKv::open(options.data.join("store"), SledOptions::default()).with_context(context)?;
-            Arc::new(KvStore::open(kv).with_context(context)?)
-        }
-    })
 }
 
 async fn serve(

@@ -159,7 +159,8 @@
 //!
 //! # Features
 //!
-//! - `sled` (default): the embedded store `longrun::sled`. Without it the crate pulls in no database.
+//! - `sled` (default), `fjall`, `redb`: the embedded stores `longrun::sled`, `longrun::fjall`, `longrun::redb`. Without
+//!   them the crate pulls in no database.
 
 pub use longrun_core as core;
 pub use longrun_store as store;
@@ -198,6 +199,10 @@ pub use longrun_core::{
     PlanError, Progress, ProgressUnit, Refusal, ResourceId, ResourceKey, ResourceKind, ResourceStatus, Row,
     Status, StepIndex, StepName, StepPolicy, Timestamp, Verb,
 };
+#[cfg(feature = "fjall")]
+pub use longrun_fjall as fjall;
+#[cfg(feature = "redb")]
+pub use longrun_redb as redb;
 #[cfg(feature = "sled")]
 pub use longrun_sled as sled;
 pub use longrun_store::{

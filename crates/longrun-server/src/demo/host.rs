@@ -12,6 +12,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use super::Folders;
 use super::service::{Greeting, Request, Service};
+use crate::stores::StoreChoice;
 
 /// A service that can be killed and started again.
 pub(super) struct Host {
@@ -21,8 +22,8 @@ pub(super) struct Host {
 }
 
 enum Place {
-    /// A process of its own, over sled.
-    Process(Option<Box<Process>>),
+    /// A process of its own, over a store on disk.
+    Process(StoreChoice, Option<Box<Process>>),
     /// This process, over a store in memory that outlives the engine.
     Memory(Arc<dyn Store>, Option<Service>),
 }
@@ -34,8 +35,8 @@ struct Process {
 }
 
 impl Host {
-    pub(super) async fn process(dir: &Path) -> Result<Self> {
-        Self::begin(dir, Place::Process(None)).await
+    pub(super) async fn process(dir: &Path, store: StoreChoice) -> Result<Self> {
+        Self::begin(dir, Place::Process(store, None)).await
     }
 
     pub(super) async fn memory(dir: &Path) -> Result<Self> {
@@ -56,7 +57,7 @@ impl Host {
 
     pub(super) const fn describe_kill(&self) -> &'static str {
         match self.place {
-            Place::Process(_) => "the serving process is killed (SIGKILL)",
+            Place::Process(..) => "the serving process is killed (SIGKILL)",
             Place::Memory(..) => "the engine is dropped where it stands",
         }
     }
@@ -68,8 +69,8 @@ impl Host {
 
     pub(super) async fn start(&mut self) -> Result<()> {
         match &mut self.place {
-            Place::Process(process) => {
-                let (started, greeting) = Process::start(&self.dir).await?;
+            Place::Process(store, process) => {
+                let (started, greeting) = Process::start(&self.dir, *store).await?;
                 (*process, self.greeting) = (Some(Box::new(started)), greeting);
             }
             Place::Memory(store, service) => {
@@ -83,7 +84,7 @@ impl Host {
 
     pub(super) async fn kill(&mut self) -> Result<()> {
         match &mut self.place {
-            Place::Process(process) => {
+            Place::Process(_, process) => {
                 let mut process = process.take().context("nothing runs")?;
                 process.child.kill().await.context("cannot kill the service")?;
             }
@@ -94,7 +95,7 @@ impl Host {
 
     pub(super) async fn call(&mut self, request: &Request) -> Result<Value> {
         match &mut self.place {
-            Place::Process(process) => process.as_mut().context("nothing runs")?.call(request).await,
+            Place::Process(_, process) => process.as_mut().context("nothing runs")?.call(request).await,
             Place::Memory(_, service) => {
                 Ok(service.as_ref().context("nothing runs")?.answer(request.clone()).await)
             }
@@ -104,7 +105,7 @@ impl Host {
     /// Ends the service in peace.
     pub(super) async fn stop(&mut self) -> Result<()> {
         self.call(&Request::Stop).await?;
-        if let Place::Process(Some(process)) = &mut self.place {
+        if let Place::Process(_, Some(process)) = &mut self.place {
             let ended = tokio::time::timeout(super::PATIENCE, process.child.wait()).await;
             ended.context("the service does not end")?.context("the service did not end")?;
         }
@@ -113,11 +114,10 @@ impl Host {
 }
 
 impl Process {
-    async fn start(dir: &Path) -> Result<(Self, Greeting)> {
+    async fn start(dir: &Path, store: StoreChoice) -> Result<(Self, Greeting)> {
         let program = std::env::current_exe().context("cannot find this program")?;
         let mut child = Command::new(program)
-            .arg("demo-serve")
-            .arg("--dir")
+            .args(["demo-serve", "--store", store.name(), "--dir"])
             .arg(dir)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use longrun::sled::{SledKv, SledOptions};
-use longrun::{Call, Caller, Engine, KvStore, OperationId, Status, Store, Timestamp};
+use longrun::{Call, Caller, Engine, OperationId, Status, Store, Timestamp};
 use longrun_snapshot::data::{ChunkFolder, DiskFolder, DiskId};
 use longrun_snapshot::service::{CreateSnapshotRequest, GetSnapshotRequest, Limits};
 use longrun_snapshot::{DataPlane, SnapshotService};
@@ -156,8 +155,7 @@ async fn greet(store: &dyn Store) -> Result<Greeting> {
 /// The serving process: a greeting, then an answer for each request, one JSON object a line.
 pub(crate) async fn serve(arguments: ServeArguments) -> Result<()> {
     let folders = Folders::under(&arguments.dir);
-    let kv = SledKv::open(&folders.data, SledOptions::default()).context("cannot open the store")?;
-    let store: Arc<dyn Store> = Arc::new(KvStore::open(kv).context("cannot open the store")?);
+    let store = arguments.store.open(&folders.data)?;
     let (service, greeting) = Service::start(store, &folders).await?;
     let mut output = tokio::io::stdout();
     let mut lines = BufReader::new(tokio::io::stdin()).lines();

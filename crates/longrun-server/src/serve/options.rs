@@ -5,7 +5,9 @@ use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+
+use crate::stores::StoreChoice;
 
 /// Serves snapshots of disks over gRPC and REST.
 ///
@@ -74,15 +76,6 @@ Examples:
   longrun serve --data /var/lib/longrun --disks /srv/disks
   longrun serve --data data --disks disks --grpc 0.0.0.0:443 --http 0.0.0.0:8443 \\
       --tls-cert chain.pem --tls-key key.pem --auth-token-file tokens --advertise api.example.org:443";
-
-/// Where operations and snapshots are recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum StoreChoice {
-    /// On disk; survives a kill and a loss of power
-    Sled,
-    /// In memory; gone when the program ends
-    Memory,
-}
 
 impl Options {
     pub(super) fn grace(&self) -> Duration {

@@ -7,12 +7,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::ground::Ground;
 use super::verify::{Mode, Seen};
 
 /// A verification that takes longer hangs.
 pub(crate) const VERIFY_WITHIN: Duration = Duration::from_secs(150);
+/// A thread that is in a call longer than this is in it when the power goes.
+const STOPPED_WITHIN: Duration = Duration::from_millis(100);
 const POLL: Duration = Duration::from_millis(2);
 
 /// A child that does not outlive this value.
@@ -25,6 +28,19 @@ impl Victim {
         let name = command.get_program().to_owned();
         let child = command.spawn().with_context(|| format!("cannot start {}", name.display()))?;
         Ok(Self(child))
+    }
+
+    /// SIGSTOP, and waits until no thread of it runs. One may be in a system call that cannot be interrupted.
+    pub(crate) fn stop(&mut self) -> anyhow::Result<()> {
+        let pid = self.0.id();
+        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).context("not a process")?;
+        // An error says that it has ended by itself.
+        _ = kill_process(raw, Signal::STOP);
+        let deadline = Instant::now() + STOPPED_WITHIN;
+        while Instant::now() < deadline && runs(pid) {
+            thread::yield_now();
+        }
+        Ok(())
     }
 
     /// SIGKILL, and waits until it is gone.
@@ -47,6 +63,22 @@ impl Victim {
             thread::sleep(POLL);
         }
     }
+}
+
+/// True when a thread of a process is neither stopped nor in a call that waits for the disk.
+fn runs(pid: u32) -> bool {
+    // Threads end meanwhile, and with the last of them the process.
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    for thread in threads {
+        let stat = thread.map(|thread| thread.path().join("stat")).and_then(fs::read_to_string);
+        let stat = stat.unwrap_or_default();
+        // The state follows the name, which is in parentheses and may hold any.
+        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+        if matches!(state, Some('R' | 'S')) {
+            return true;
+        }
+    }
+    false
 }
 
 impl Drop for Victim {
@@ -120,7 +152,7 @@ pub(crate) fn verify(ground: &Ground, mode: Mode) -> anyhow::Result<(Seen, Vec<S
     Ok((seen, wrong))
 }
 
-/// Begins to verify, which recovers, and interrupts that after a time. True when it had not ended by then.
+/// Begins to verify, which recovers, stops that after a time, and interrupts it. True when it had not ended by then.
 pub(crate) fn interrupt_verifier(
     ground: &Ground,
     after: Duration,
@@ -128,6 +160,9 @@ pub(crate) fn interrupt_verifier(
 ) -> anyhow::Result<bool> {
     let mut child = verifier(ground, Mode::default(), File::create(ground.facts.with_extension("verify"))?)?;
     let ended = child.wait(after)?;
+    if ended.is_none() {
+        child.stop()?;
+    }
     interrupt()?;
     child.kill()?;
     Ok(ended.is_none())

@@ -135,12 +135,16 @@ pub(crate) struct WriterArgs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum StoreChoice {
     Sled,
+    Fjall,
+    Redb,
 }
 
 impl StoreChoice {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Sled => "sled",
+            Self::Fjall => "fjall",
+            Self::Redb => "redb",
         }
     }
 }

@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 
 /// Set in the process that has mounts of its own.
 const OWN_MOUNTS: &str = "LONGRUN_CRASH_OWN_MOUNTS";
-/// sled takes space in units of 8 MiB and needs some ten of them.
+/// sled takes space in units of 8 MiB and needs some ten of them; fjall and redb want 64 MiB to be free.
 const IMAGE_BYTES: u64 = 384 << 20;
 
 /// `EXT4_IOC_SHUTDOWN` with `EXT4_GOING_FLAGS_NOLOGFLUSH`: from now on nothing reaches the image, not even the journal.

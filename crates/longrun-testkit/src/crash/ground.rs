@@ -4,15 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
-use longrun::sled::{SledKv, SledOptions};
 use longrun::{Caller, Engine, Store};
-use longrun_store::{Durability, KvStore};
+use longrun_store::{Durability, Kv, KvStore};
 
 use super::cli::{DurabilityChoice, Place, StoreChoice};
 use super::early::EarlyAck;
 use super::effects::Effects;
 use super::facts::{Facts, Teller};
 use super::script::{CALLER, Script, Touch};
+use super::stores::{self, Refusal};
 
 /// Where one store and all that is known about it lie.
 #[derive(Clone, Debug)]
@@ -76,17 +76,12 @@ impl Ground {
     }
 
     /// Opens the backend. The error keeps its type, for those who look at it.
-    pub(crate) fn open_kv(&self) -> Result<Arc<SledKv>, longrun::sled::OpenError> {
-        match self.store {
-            StoreChoice::Sled => {
-                let durability = match self.durability {
-                    DurabilityChoice::Power => Durability::PowerLoss,
-                    DurabilityChoice::Process => Durability::ProcessCrash,
-                };
-                let options = SledOptions::default().durability(durability).cache_bytes(64 << 20);
-                SledKv::open(&self.dir, options).map(Arc::new)
-            }
-        }
+    pub(crate) fn open_kv(&self) -> Result<Arc<dyn Kv>, Refusal> {
+        let durability = match self.durability {
+            DurabilityChoice::Power => Durability::PowerLoss,
+            DurabilityChoice::Process => Durability::ProcessCrash,
+        };
+        stores::open(self.store, &self.dir, durability)
     }
 
     /// Opens all of it.
@@ -106,7 +101,7 @@ impl Ground {
 
 /// An open store, and the backend below it.
 pub(crate) struct Opened {
-    pub(crate) kv: Arc<SledKv>,
+    pub(crate) kv: Arc<dyn Kv>,
     pub(crate) store: Arc<KvStore>,
 }
 

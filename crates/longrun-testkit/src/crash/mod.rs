@@ -11,6 +11,8 @@
 //! crash snapshots               the snapshot service, killed at every system call
 //! ```
 //!
+//! The first three take `--store sled`, `fjall` or `redb`.
+//!
 //! Each ends with a line `N checked, M violations`, and fails if M is not 0. A round counts only if something was
 //! acknowledged in it. What a machine cannot do is reported as `SKIPPED`, loudly.
 //!
@@ -49,9 +51,11 @@ mod power;
 mod report;
 mod script;
 mod snapshots;
+mod stores;
 mod verify;
 mod writer;
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -63,10 +67,15 @@ use report::say;
 
 /// The program: does what the command line says.
 pub fn main() -> ExitCode {
-    match dispatch(&Cli::parse().command) {
+    let command = Cli::parse().command;
+    match dispatch(&command) {
         Ok(code) => code,
         Err(error) => {
-            say(&format!("FAILED: {error:#}"));
+            // What a writer says on its standard output is taken for a fact.
+            match command {
+                Command::Writer(_) => _ = writeln!(std::io::stderr(), "FAILED: {error:#}"),
+                _ => say(&format!("FAILED: {error:#}")),
+            }
             ExitCode::from(2)
         }
     }

@@ -5,14 +5,16 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
-use longrun::sled::OpenError;
 
 use super::super::ground::Ground;
+use super::super::stores::{Files, Reason};
 use super::super::verify::{self, Seen};
 use super::{Bench, copy, note};
 
 /// Places in the log that are cut and flipped.
 const PLACES: u64 = 16;
+/// Files that are flipped beside the log; of more, every so many-th is.
+const FILES: usize = 12;
 
 /// How often what was found.
 #[derive(Debug, Default)]
@@ -51,9 +53,11 @@ pub(super) fn run(bench: &mut Bench) -> anyhow::Result<()> {
 /// Opens a damaged copy. An error of another type, or less than everything, is a violation.
 fn inspect(bench: &Bench, ground: &Ground, found: &mut Found) -> anyhow::Result<()> {
     match ground.open_kv() {
-        Err(OpenError::Truncated { .. }) => found.truncated += 1,
-        Err(OpenError::Corrupt { .. }) => found.corrupt += 1,
-        Err(other) => bail!("not the right error: {other:?}"),
+        Err(refusal) => match refusal.reason() {
+            Reason::Truncated => found.truncated += 1,
+            Reason::Corrupt => found.corrupt += 1,
+            _ => bail!("not the right error: {refusal:?}"),
+        },
         Ok(kv) => {
             drop(kv);
             let opened = ground.open()?;
@@ -89,18 +93,23 @@ fn flip(path: &Path, at: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The length of the log without the zeros at its end.
-fn used(ground: &Ground) -> anyhow::Result<u64> {
-    let bytes = fs::read(ground.dir.join("db"))?;
+/// The length of a file without the zeros at its end.
+fn used(path: &Path) -> anyhow::Result<u64> {
+    let bytes = fs::read(path)?;
     Ok(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at as u64 + 1))
 }
 
+fn files(ground: &Ground) -> anyhow::Result<Files> {
+    Ok(Files::of(ground.store, &ground.dir)?)
+}
+
 fn truncated(bench: &Bench, ground: &Ground) -> anyhow::Result<()> {
-    let (used, mut found) = (used(ground)?, Found::default());
+    let (log, mut found) = (files(ground)?.log, Found::default());
+    let used = used(&ground.dir.join(&log))?;
     for part in 0..PLACES {
         let at = used * part / PLACES;
         damaged(bench, ground, &mut found, &format!("cut at {at} of {used}"), |folder| {
-            Ok(File::options().write(true).open(folder.join("db"))?.set_len(at)?)
+            Ok(File::options().write(true).open(folder.join(&log))?.set_len(at)?)
         })?;
     }
     note(&format!("cut at {PLACES} places: {found:?}"));
@@ -110,60 +119,61 @@ fn truncated(bench: &Bench, ground: &Ground) -> anyhow::Result<()> {
 }
 
 fn flipped(bench: &Bench, ground: &Ground) -> anyhow::Result<()> {
-    let used = used(ground)?;
-    for entry in fs::read_dir(&ground.dir)? {
-        let entry = entry?;
-        if !entry.file_type()?.is_file() {
+    let files = files(ground)?;
+    let (every, needed) = (files.all.len().div_ceil(FILES), |name| files.needed.contains(name));
+    for (number, name) in files.all.iter().enumerate() {
+        if *name != files.log && !needed(name) && number % every != 0 {
             continue;
         }
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let len = if name == "db" { used } else { entry.metadata()?.len() };
+        let len = used(&ground.dir.join(name))?;
         let mut places: Vec<u64> = (0..PLACES).map(|part| len * part / PLACES).collect();
         places.extend([1, 20, 100, 400, 1000].into_iter().filter_map(|back| len.checked_sub(back)));
         places.retain(|at| *at < len);
         places.sort_unstable();
         places.dedup();
         let mut found = Found::default();
+        let shown = name.display();
         for at in &places {
-            let what = format!("{name} flipped at {at} of {len}");
-            damaged(bench, ground, &mut found, &what, |folder| flip(&folder.join(&name), *at))?;
+            let what = format!("{shown} flipped at {at} of {len}");
+            damaged(bench, ground, &mut found, &what, |folder| flip(&folder.join(name), *at))?;
         }
-        note(&format!("{name} flipped at {} places: {found:?}", places.len()));
-        if name == "db" || name == "completeness" {
-            ensure!(found.truncated + found.corrupt > 0, "no flip of {name} was noticed");
+        note(&format!("{shown} flipped at {} places: {found:?}", places.len()));
+        if *name == files.log || needed(name) {
+            ensure!(found.truncated + found.corrupt > 0, "no flip of {shown} was noticed");
         }
     }
     Ok(())
 }
 
 fn missing(bench: &Bench, ground: &Ground) -> anyhow::Result<()> {
-    let mut found = Found::default();
-    for name in ["db", "completeness"] {
-        damaged(bench, ground, &mut found, &format!("{name} is gone"), |folder| {
+    let (Files { log, needed, .. }, mut found) = (files(ground)?, Found::default());
+    for name in needed.iter().chain([&log]) {
+        damaged(bench, ground, &mut found, &format!("{} is gone", name.display()), |folder| {
             Ok(fs::remove_file(folder.join(name))?)
         })?;
     }
-    damaged(bench, ground, &mut found, "db is empty", |folder| Ok(fs::write(folder.join("db"), b"")?))?;
+    damaged(bench, ground, &mut found, "the log is empty", |folder| Ok(fs::write(folder.join(&log), b"")?))?;
     ensure!(found.whole == 0, "S15: a missing file was not missed");
     Ok(())
 }
 
-/// A format of the completeness file that does not exist yet; nothing may be changed then.
+/// A format that does not exist yet; nothing may be changed then.
 fn future(bench: &Bench, ground: &Ground) -> anyhow::Result<()> {
     let folder = bench.root.path().join("copy");
     let copied = copy(ground, &folder)?;
-    let mut bytes = b"lr-sled\n".to_vec();
+    let Files { log, format: (name, magic), .. } = files(ground)?;
+    let mut bytes = magic.to_vec();
     bytes.extend_from_slice(&99_u32.to_le_bytes());
     bytes.extend_from_slice(b"whatever there will be");
     bytes.extend_from_slice(&crc32c(&bytes).to_le_bytes());
-    fs::write(folder.join("completeness"), bytes)?;
-    let before = fs::read(folder.join("db"))?;
+    fs::write(folder.join(name), bytes)?;
+    let before = fs::read(folder.join(&log))?;
     match copied.open_kv() {
-        Err(OpenError::FutureFormat { found: 99, .. }) => {}
+        Err(refusal) if refusal.reason() == Reason::FutureFormat(99) => {}
         Err(other) => bail!("not the right error: {other:?}"),
         Ok(_) => bail!("it was opened"),
     }
-    ensure!(fs::read(folder.join("db"))? == before, "a future format was changed");
+    ensure!(fs::read(folder.join(log))? == before, "a future format was changed");
     fs::remove_dir_all(folder)?;
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use anyhow::{bail, ensure};
 
 use super::super::child::{self, WriterPlan};
+use super::super::cli::StoreChoice;
 use super::super::verify::Mode;
 use super::{Bench, note};
 
@@ -29,6 +31,51 @@ enum Then {
     Dies,
 }
 
+/// A call, the error it gives, and among which of its times, in the thread that makes it.
+type Failing = (&'static str, &'static str, Range<u64>);
+/// A call that kills, and the number of the last that may.
+type Deadly = (&'static str, u64);
+
+/// The calls that a store makes, by numbers that reach beyond its open.
+const fn faults(store: StoreChoice) -> (&'static [Failing], &'static [Deadly]) {
+    match store {
+        StoreChoice::Sled => (
+            &[
+                ("fdatasync", "EIO", 6..30),
+                ("pwrite64", "EIO", 6..30),
+                ("pwrite64", "ENOSPC", 6..30),
+                ("sync_file_range", "EIO", 6..30),
+            ],
+            &[
+                ("pwrite64", 40),
+                ("fdatasync", 40),
+                ("rename,renameat", 2),
+                ("fsync", 5),
+                ("sync_file_range", 15),
+            ],
+        ),
+        // fjall writes its journal by `write`, as the writer does its facts: only a kill may meet either.
+        StoreChoice::Fjall => (
+            &[
+                ("fdatasync", "EIO", 2..30),
+                ("fdatasync", "EIO", 2..30),
+                ("fdatasync", "ENOSPC", 2..30),
+                ("pwrite64", "EIO", 6..30),
+            ],
+            &[("write", 400), ("fdatasync", 40), ("rename,renameat", 30), ("fsync", 150), ("ftruncate", 3)],
+        ),
+        StoreChoice::Redb => (
+            &[
+                ("fdatasync", "EIO", 12..60),
+                ("fdatasync", "ENOSPC", 12..60),
+                ("pwrite64", "EIO", 40..400),
+                ("pwrite64", "ENOSPC", 40..400),
+            ],
+            &[("pwrite64", 400), ("fdatasync", 60), ("rename,renameat", 2), ("fsync", 6), ("ftruncate", 3)],
+        ),
+    }
+}
+
 pub(super) fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let works = Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).output();
     if !works.is_ok_and(|output| output.status.success()) {
@@ -36,17 +83,14 @@ pub(super) fn run(bench: &mut Bench) -> anyhow::Result<()> {
         return Ok(());
     }
     let mut cases = Vec::new();
-    for (call, error) in
-        [("fdatasync", "EIO"), ("pwrite64", "EIO"), ("pwrite64", "ENOSPC"), ("sync_file_range", "EIO")]
-    {
+    let (failing, deadly) = faults(bench.campaign.store);
+    for (call, error, times) in failing {
         for then in [Then::Heals, Then::Stays] {
-            let at = bench.dice.within(6..30);
-            cases.push((call, format!("error={error}"), at, then));
+            let at = bench.dice.within(times.clone());
+            cases.push((*call, format!("error={error}"), at, then));
         }
     }
-    for (call, last) in
-        [("pwrite64", 40), ("fdatasync", 40), ("rename,renameat", 2), ("fsync", 5), ("sync_file_range", 15)]
-    {
+    for &(call, last) in deadly {
         for _ in 0..3 {
             cases.push((call, "signal=KILL".to_owned(), bench.dice.within(1..last), Then::Dies));
         }
