@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
+use http::uri::Authority;
 use longrun::{Caller, Operation, PageRequest, ResourceId};
 use longrun_api::dialect::{cloud, google};
 use longrun_api::google::longrunning;
@@ -42,7 +43,8 @@ const ENDPOINTS: &[&str] = &["compute", "endpoint", "iam", "operation", "resourc
 #[derive(Clone)]
 pub struct Faces {
     inner: Arc<Inner>,
-    address: Arc<str>,
+    advertised: Option<Arc<str>>,
+    listens_at: Option<Arc<str>>,
     body_time: Duration,
 }
 
@@ -58,7 +60,7 @@ impl fmt::Debug for Faces {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Faces")
             .field("types", &self.inner.types)
-            .field("address", &self.address)
+            .field("advertised", &self.advertised)
             .finish_non_exhaustive()
     }
 }
@@ -88,14 +90,20 @@ impl Faces {
     ) -> Self {
         let draining = watch::Sender::new(false);
         let inner = Inner { authenticator, operations, snapshots, types, draining };
-        Self { inner: Arc::new(inner), address: "".into(), body_time: BODY_TIME }
+        Self { inner: Arc::new(inner), advertised: None, listens_at: None, body_time: BODY_TIME }
     }
 
-    /// With the address, `host:port`, at which clients that look for services find them. For the faces that are made of these
-    /// from now on.
+    /// With the address, `host:port`, at which clients that look for services find them. Without one they are told the
+    /// address at which they have reached gRPC. For the faces that are made of these from now on.
     #[must_use]
     pub fn advertise(self, address: impl Into<Arc<str>>) -> Self {
-        Self { address: address.into(), ..self }
+        Self { advertised: Some(address.into()), ..self }
+    }
+
+    /// With the address of gRPC, for those who look for it over REST when none is [advertised](Self::advertise).
+    #[must_use]
+    pub fn listens_at(self, address: impl Into<Arc<str>>) -> Self {
+        Self { listens_at: Some(address.into()), ..self }
     }
 
     /// With another time than 30 seconds for the body of a request to come in. For the faces that are made of these from now
@@ -326,19 +334,35 @@ impl Faces {
 
 /// Where the services are. Whoever asks need not be known.
 impl Faces {
-    pub(crate) fn endpoints(&self, _: &ListApiEndpointsRequest) -> ListApiEndpointsResponse {
-        let endpoints = ENDPOINTS.iter().map(|id| self.endpoint(id)).collect();
+    pub(crate) fn endpoints(
+        &self,
+        _: &ListApiEndpointsRequest,
+        reached_at: Option<&Authority>,
+    ) -> ListApiEndpointsResponse {
+        let endpoints = ENDPOINTS.iter().map(|id| self.endpoint(id, reached_at)).collect();
         ListApiEndpointsResponse { endpoints, next_page_token: String::new() }
     }
 
-    pub(crate) fn find_endpoint(&self, request: &GetApiEndpointRequest) -> Result<ApiEndpoint, ApiError> {
+    pub(crate) fn find_endpoint(
+        &self,
+        request: &GetApiEndpointRequest,
+        reached_at: Option<&Authority>,
+    ) -> Result<ApiEndpoint, ApiError> {
         let found = ENDPOINTS.iter().find(|id| **id == request.api_endpoint_id);
         let none = || ApiError::new(Reason::NotFound, "the endpoint does not exist");
-        found.map(|id| self.endpoint(id)).ok_or_else(none)
+        found.map(|id| self.endpoint(id, reached_at)).ok_or_else(none)
     }
 
-    fn endpoint(&self, id: &str) -> ApiEndpoint {
-        ApiEndpoint { id: id.to_owned(), address: self.address.to_string() }
+    /// What is advertised; else where gRPC was reached, which is where it can be reached, whatever lies in between; else
+    /// where it listens.
+    fn endpoint(&self, id: &str, reached_at: Option<&Authority>) -> ApiEndpoint {
+        let reached = || {
+            let authority = reached_at?;
+            Some(format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(443)))
+        };
+        let known = |address: &Option<Arc<str>>| address.as_deref().map(str::to_owned);
+        let address = known(&self.advertised).or_else(reached).or_else(|| known(&self.listens_at));
+        ApiEndpoint { id: id.to_owned(), address: address.unwrap_or_default() }
     }
 }
 

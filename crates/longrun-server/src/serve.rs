@@ -85,8 +85,11 @@ async fn serve(
     };
     let (grpc, http) = (bind(options.grpc).await?, bind(options.http).await?);
     let addresses = (grpc.address()?, http.address()?);
-    let advertised = options.advertise.clone().unwrap_or_else(|| addresses.0.to_string());
-    let faces = faces(snapshots.clone(), options.auth_token_file.as_deref())?.advertise(advertised);
+    let mut faces = faces(snapshots.clone(), options.auth_token_file.as_deref())?;
+    faces = match &options.advertise {
+        Some(address) => faces.advertise(address.as_str()),
+        None => faces.listens_at(addresses.0.to_string()),
+    };
     let (routes, health) = grpc::routes(&faces).await.context("cannot describe the services")?;
 
     let collecting = tokio::spawn(collect(snapshots));

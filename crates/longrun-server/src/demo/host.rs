@@ -25,7 +25,7 @@ enum Place {
     /// A process of its own, over a store on disk.
     Process(StoreChoice, Option<Box<Process>>),
     /// This process, over a store in memory that outlives the engine.
-    Memory(Arc<dyn Store>, Option<Service>),
+    Memory(Arc<dyn Store>, Option<Box<Service>>),
 }
 
 struct Process {
@@ -76,7 +76,7 @@ impl Host {
             Place::Memory(store, service) => {
                 let (started, greeting) =
                     Service::start(Arc::clone(store), &Folders::under(&self.dir)).await?;
-                (*service, self.greeting) = (Some(started), greeting);
+                (*service, self.greeting) = (Some(Box::new(started)), greeting);
             }
         }
         Ok(())

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use http::uri::Authority;
 use http::{HeaderMap, Request, Response};
 use longrun_api::{ApiError, Reason};
 use tonic::body::Body;
@@ -35,6 +36,14 @@ impl<S> Adapted<S> {
     }
 }
 
+/// What a method has to know of its request besides headers and message.
+#[derive(Clone, Debug)]
+pub(super) struct Arrived {
+    pub(super) id: RequestId,
+    /// Where the client thinks that it is.
+    pub(super) reached_at: Option<Authority>,
+}
+
 impl<S: NamedService> NamedService for Adapted<S> {
     const NAME: &'static str = S::NAME;
 }
@@ -54,8 +63,11 @@ where
         self.service.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let id = RequestId::of(request.headers());
+        let reached_at = request.uri().authority().cloned();
+        // The method answers under the same id.
+        request.extensions_mut().insert(Arrived { id: id.clone(), reached_at });
         let time = self.faces.time_for_body();
         let answer = self.service.call(request.map(|body| Body::new(Timed::new(body, time))));
         Box::pin(async move { answer.await.map(|response| adapt(id, response)) })

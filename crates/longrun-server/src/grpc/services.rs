@@ -15,6 +15,7 @@ use prost::Message;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Response, Status};
 
+use super::adapt::Arrived;
 use crate::call::{Call, RequestId};
 use crate::faces::Faces;
 
@@ -32,12 +33,18 @@ impl Service {
         Q: Send,
         F: Future<Output = Result<A, ApiError>> + Send,
     {
+        let id = arrived(&request).id;
         let (metadata, _, message) = request.into_parts();
         let headers = metadata.into_headers();
-        let id = RequestId::of(&headers);
         let answer = self.0.call(&id, &headers, |faces, call| work(faces, call, message)).await;
         finish(&id, answer)
     }
+}
+
+/// What was learned of the request on its way here.
+fn arrived<Q>(request: &Request<Q>) -> Arrived {
+    let unknown = || Arrived { id: RequestId::of(request.metadata().as_ref()), reached_at: None };
+    request.extensions().get::<Arrived>().cloned().unwrap_or_else(unknown)
 }
 
 /// An answer or a status, with the id of the request.
@@ -169,15 +176,15 @@ impl ApiEndpointService for Service {
         &self,
         request: Request<endpoint::GetApiEndpointRequest>,
     ) -> Result<Response<endpoint::ApiEndpoint>, Status> {
-        let id = RequestId::of(request.metadata().as_ref());
-        finish(&id, self.0.find_endpoint(request.get_ref()))
+        let Arrived { id, reached_at } = arrived(&request);
+        finish(&id, self.0.find_endpoint(request.get_ref(), reached_at.as_ref()))
     }
 
     async fn list(
         &self,
         request: Request<endpoint::ListApiEndpointsRequest>,
     ) -> Result<Response<endpoint::ListApiEndpointsResponse>, Status> {
-        let id = RequestId::of(request.metadata().as_ref());
-        finish(&id, Ok(self.0.endpoints(request.get_ref())))
+        let Arrived { id, reached_at } = arrived(&request);
+        finish(&id, Ok(self.0.endpoints(request.get_ref(), reached_at.as_ref())))
     }
 }

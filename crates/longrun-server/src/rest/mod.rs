@@ -148,12 +148,12 @@ async fn list_snapshot_operations(
 
 async fn list_endpoints(State(faces): State<Faces>, request: Request) -> Response {
     let id = RequestId::of(request.headers());
-    finish(&id, Ok(faces.endpoints(&ListApiEndpointsRequest::default())))
+    finish(&id, Ok(faces.endpoints(&ListApiEndpointsRequest::default(), None)))
 }
 
 async fn get_endpoint(State(faces): State<Faces>, Segment(endpoint): Segment, request: Request) -> Response {
     let id = RequestId::of(request.headers());
-    finish(&id, faces.find_endpoint(&GetApiEndpointRequest { api_endpoint_id: endpoint }))
+    finish(&id, faces.find_endpoint(&GetApiEndpointRequest { api_endpoint_id: endpoint }, None))
 }
 
 async fn openapi(request: Request) -> Response {

@@ -41,7 +41,8 @@ pub(crate) struct Options {
     /// Key of the certificate, as PEM
     #[arg(long, env = "LONGRUN_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
     pub(super) tls_key: Option<PathBuf>,
-    /// Address at which clients that look for services find them; that of gRPC unless given
+    /// Address at which clients that look for services find them; unless given, that at which
+    /// they have reached gRPC
     #[arg(long, env = "LONGRUN_ADVERTISE", value_name = "HOST:PORT")]
     pub(super) advertise: Option<String>,
     /// Tokens, one a line: TOKEN CALLER FOLDERS. FOLDERS are separated by commas, `*` is every one, `=read` behind one allows
