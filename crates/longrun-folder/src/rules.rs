@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use longrun_store::{Batch, Direction, Durability, KeyRange, Kv, KvError, Table};
-use tempfile::{TempDir, tempdir};
+use tempfile::{TempDir, tempdir, tempdir_in};
 
 use crate::engine::Engine;
 use crate::error::{BatchTooLarge, OpenError};
@@ -26,6 +26,8 @@ pub type MakeOptions<E> = fn(FolderOptions) -> <E as Engine>::Options;
 const BATCHES: u64 = 400;
 /// Places in each file that are flipped or cut.
 const PLACES: u64 = 10;
+/// Files that are flipped or cut; of more, every so many-th is.
+const FILES: usize = 20;
 const CHILD: &str = "LONGRUN_FOLDER";
 
 fn open<E: Engine>(path: &Path, options: MakeOptions<E>) -> Result<FolderKv<E>, OpenError> {
@@ -34,6 +36,11 @@ fn open<E: Engine>(path: &Path, options: MakeOptions<E>) -> Result<FolderKv<E>, 
 
 fn accepting<E: Engine>(path: &Path, options: MakeOptions<E>) -> FolderKv<E> {
     FolderKv::open(path, options(FolderOptions::default().accept_loss(true))).unwrap()
+}
+
+/// In memory where there is such a file system: what is looked at here does not depend on a disk, and each open syncs.
+fn new_folder() -> TempDir {
+    tempdir_in("/dev/shm").or_else(|_| tempdir()).unwrap()
 }
 
 /// Batch number `n` of a writer: one entry of its own and one that each batch overwrites, in two tables.
@@ -91,7 +98,7 @@ fn copy(from: &Path, to: &Path) {
 
 /// Closing, reopening and dying keep everything.
 pub fn close_reopen_and_kill_keep_everything<E: Engine>(options: MakeOptions<E>, module: &str) {
-    let folder = tempdir().unwrap();
+    let folder = new_folder();
     let kv = open::<E>(folder.path(), options).unwrap();
     write(&kv, 0..100);
     kv.reopen().unwrap();
@@ -111,7 +118,7 @@ pub fn close_reopen_and_kill_keep_everything<E: Engine>(options: MakeOptions<E>,
 
 /// The weaker durability is told, and keeps everything when the process ends.
 pub fn process_crash_durability_keeps_everything<E: Engine>(options: MakeOptions<E>, _: &str) {
-    let folder = tempdir().unwrap();
+    let folder = new_folder();
     let weaker = || options(FolderOptions::default().durability(Durability::Volatile));
     let kv = FolderKv::<E>::open(folder.path(), weaker()).unwrap();
     assert_eq!(kv.capabilities().durability, Durability::ProcessCrash);
@@ -124,7 +131,7 @@ pub fn process_crash_durability_keeps_everything<E: Engine>(options: MakeOptions
 
 /// A second handle is refused, in this process and in another; when the first is gone it is given.
 pub fn a_second_handle_is_refused<E: Engine>(options: MakeOptions<E>, module: &str) {
-    let folder = tempdir().unwrap();
+    let folder = new_folder();
     let kv = open::<E>(folder.path(), options).unwrap();
     let error = open::<E>(folder.path(), options).err().unwrap();
     assert!(matches!(error, OpenError::Locked { .. }), "{error}");
@@ -166,7 +173,7 @@ pub fn write_and_die<E: Engine>(options: MakeOptions<E>) {
 
 /// What a kill in the midst of the first open left is no hindrance.
 pub fn an_unfinished_creation_is_begun_anew<E: Engine>(options: MakeOptions<E>, _: &str) {
-    let folder = tempdir().unwrap();
+    let folder = new_folder();
     let kv = open::<E>(folder.path(), options).unwrap();
     drop(kv);
     let [place, new] =
@@ -183,7 +190,7 @@ pub fn an_unfinished_creation_is_begun_anew<E: Engine>(options: MakeOptions<E>, 
 
 /// Only this user can look into the folder, and the folders above are made.
 pub fn the_folder_is_private<E: Engine>(options: MakeOptions<E>, _: &str) {
-    let parent = tempdir().unwrap();
+    let parent = new_folder();
     let folder = parent.path().join("a/b");
     let _kv = open::<E>(&folder, options).unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -194,7 +201,7 @@ pub fn the_folder_is_private<E: Engine>(options: MakeOptions<E>, _: &str) {
 
 /// What is too large is refused as not applied, and the engine goes on.
 pub fn too_large_is_not_applied<E: Engine>(options: MakeOptions<E>, _: &str) {
-    let folder = tempdir().unwrap();
+    let folder = new_folder();
     let kv = open::<E>(folder.path(), options).unwrap();
     let refused = |key: usize, value: usize, times: u8| {
         let mut batch = Batch::default();
@@ -213,7 +220,7 @@ pub fn too_large_is_not_applied<E: Engine>(options: MakeOptions<E>, _: &str) {
 
 /// The largest keys, values and batches are kept, and take each other's place.
 pub fn the_largest_batches_are_kept<E: Engine>(options: MakeOptions<E>, _: &str) {
-    let folder = tempdir().unwrap();
+    let folder = new_folder();
     let kv = open::<E>(folder.path(), options).unwrap();
     let key = |n: u8| vec![n; KEY_BYTES_MAX];
     let rest = BATCH_BYTES_MAX - 4 * KEY_BYTES_MAX - 3 * VALUE_BYTES_MAX;
@@ -240,7 +247,7 @@ pub fn the_largest_batches_are_kept<E: Engine>(options: MakeOptions<E>, _: &str)
 
 /// While the disk is as good as full, commits are refused as not applied, with the cause, and readings go on.
 pub fn a_full_disk_is_not_applied_and_readings_go_on<E: Engine>(options: MakeOptions<E>, _: &str) {
-    let folder = tempdir().unwrap();
+    let folder = new_folder();
     let kv = open::<E>(folder.path(), options).unwrap();
     write(&kv, 0..10);
     drop(kv);
@@ -265,7 +272,7 @@ pub fn a_missing_database_is_refused<E: Engine>(options: MakeOptions<E>, module:
 
 /// A database that was replaced by an older copy is refused, unless the loss is accepted.
 pub fn an_older_database_is_refused<E: Engine>(options: MakeOptions<E>, _: &str) {
-    let (folder, older) = (tempdir().unwrap(), tempdir().unwrap());
+    let (folder, older) = (new_folder(), new_folder());
     let kv = open::<E>(folder.path(), options).unwrap();
     write(&kv, 0..20);
     drop(kv);
@@ -288,7 +295,7 @@ pub fn an_older_database_is_refused<E: Engine>(options: MakeOptions<E>, _: &str)
 
 /// The tail is a hint: without it, or with one that is damaged, the database opens. One of a later format does not.
 pub fn the_tail_is_a_hint<E: Engine>(options: MakeOptions<E>, _: &str) {
-    let folder = tempdir().unwrap();
+    let folder = new_folder();
     let kv = open::<E>(folder.path(), options).unwrap();
     write(&kv, 0..5);
     drop(kv);
@@ -315,7 +322,7 @@ enum Ending {
 }
 
 fn written<E: Engine>(options: MakeOptions<E>, ending: Ending, module: &str) -> TempDir {
-    let folder = tempdir().unwrap();
+    let folder = new_folder();
     match ending {
         Ending::Killed => {
             let output = another_process(module, "write_and_die", folder.path());
@@ -351,7 +358,7 @@ struct Seen {
 
 /// Damages a copy of `original` and looks at it twice, as the first look may have repaired what it should not.
 fn look<E: Engine>(options: MakeOptions<E>, original: &Path, seen: &mut Seen, damage: impl FnOnce(&Path)) {
-    let folder = tempdir().unwrap();
+    let folder = new_folder();
     copy(original, folder.path());
     damage(folder.path());
     for _ in 0..2 {
@@ -406,10 +413,11 @@ fn damage_each_file<E: Engine>(
 ) {
     let original = written::<E>(options, ending, module);
     let mut all = Seen::default();
-    for path in files(&original.path().join(E::PLACE)) {
+    let files = files(&original.path().join(E::PLACE));
+    for path in files.iter().step_by(files.len().div_ceil(FILES)) {
         let name = path.strip_prefix(original.path()).unwrap().to_path_buf();
         let mut seen = Seen::default();
-        for at in places(&path) {
+        for at in places(path) {
             println!("{ending:?}: {} {how} at {at}", name.display());
             look::<E>(options, original.path(), &mut seen, |folder| damage(&folder.join(&name), at));
         }

@@ -35,6 +35,15 @@ fn kills_lose_nothing() {
 }
 
 #[test]
+fn kills_lose_nothing_on_fjall_and_redb() {
+    for store in ["fjall", "redb"] {
+        let (output, text) = crash(&["kill", "--store", store, "--rounds", "5"]);
+        assert!(output.status.success(), "{text}");
+        assert!(text.trim_end().ends_with("5 checked, 0 violations"), "{text}");
+    }
+}
+
+#[test]
 fn power_cuts_lose_nothing() {
     let rounds = number("LONGRUN_POWER_CUTS", 3);
     let (output, text) = crash(&["power", "--store", "sled", "--rounds", &rounds]);
