@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{CommitError, Conflict, StoreError};
 use crate::gate::Gate;
-use crate::items::{Confirm, DropSome, Dropped, Holder, Take, Taken};
+use crate::items::{Confirm, DropSome, Dropped, Holder, Of, Take, Taken};
 use crate::kv::{Batch, Cause, Direction, KeyRange, Kv, KvError, Table};
 use crate::layout;
 use crate::prepare::Prepared;
@@ -189,7 +189,7 @@ impl Committer {
             }
             Work::Drop(drop_some, reply) => {
                 let dropped = self
-                    .check_holder(&drop_some.holder, overlay)
+                    .check_dropper(&drop_some, overlay)
                     .and_then(|()| Ok(drop_some.perform(self.kv.as_ref(), bytes_max)?));
                 Answer::Dropped(
                     reply,
@@ -368,6 +368,21 @@ impl Committer {
         Err(Conflict::Resource { key, holder: held_by, exists: row.is_some() }.into())
     }
 
+    fn check_dropper(&self, drop_some: &DropSome, overlay: &Overlay) -> Result<(), CommitError> {
+        let DropSome { holder, of, .. } = drop_some;
+        if *of == Of::Held {
+            return self.check_holder(holder, overlay);
+        }
+        self.check_fence(holder.fence)?;
+        match self.row(&holder.resource, overlay)? {
+            None => Ok(()),
+            Some(row) => {
+                let (key, holder) = (holder.resource.clone(), row.operation);
+                Err(Conflict::Resource { key, holder, exists: true }.into())
+            }
+        }
+    }
+
     fn row(&self, key: &ResourceKey, overlay: &Overlay) -> Result<Option<Row>, StoreError> {
         let bytes = self.value(Table::Resources, &layout::resource(key), overlay)?;
         bytes.map(|bytes| read::checked_row(key, &bytes)).transpose()
@@ -453,13 +468,12 @@ impl Work {
             Self::Turn(prepared, _) => prepared.batch.byte_len(),
             Self::Take(take, _) => take.byte_len_max(),
             Self::Confirm(confirm, _) => confirm.byte_len_max(),
-            // Makes itself as small as it has to be.
-            Self::Drop(..) => bytes_max.min(1),
+            Self::Drop(drop_some, _) => drop_some.byte_len_max(bytes_max),
             Self::Forget(_, orphans, _) => orphans.iter().map(|orphan| layout::orphan(orphan).len()).sum(),
         }
     }
 
-    /// Whether it reads ranges of keys, and so can follow nothing in a batch.
+    /// Whether it reads what others in the batch may write, without asking the batch, and so can follow nothing in it.
     const fn scans(&self) -> bool {
         matches!(self, Self::Drop(..))
     }

@@ -281,6 +281,10 @@ macro_rules! store_conformance {
             references::an_older_owner_changes_no_references,
             references::racing_takes_and_drops_keep_the_count,
             references::what_is_confirmed_is_told_for_one_life,
+            references::references_to_some_items_are_dropped_and_others_stay,
+            references::references_are_listed_in_pages_each_once,
+            references::each_holder_is_listed_once_whatever_it_holds,
+            references::references_of_a_resource_are_dropped_as_gone_only_when_it_is_gone,
             ledger::a_key_that_nobody_used_is_unknown,
             ledger::a_key_names_its_first_operation_and_its_request,
             ledger::a_key_outlives_its_operation,
@@ -298,6 +302,7 @@ macro_rules! store_conformance {
             purging::what_was_purged_stays_gone_after_a_restart,
             restart::everything_is_there_after_a_restart,
             restart::the_page_secret_stays,
+            restart::the_id_of_a_store_stays_and_is_not_its_secret,
             restart::positions_outlive_a_restart,
             restart::what_it_promises_stays,
         }

@@ -11,7 +11,10 @@
 //! | forget | orphan | nothing |
 //!
 //! Each change is idempotent, so a change of unknown outcome is simply repeated. It is conditional on the holder being
-//! held by the operation: what rows promise and what references keep alive cannot part.
+//! held by the operation: what rows promise and what references keep alive cannot part. References of a resource that is
+//! gone, which an operator's intervention may leave, are dropped under the opposite condition: that there is no such resource.
+
+use std::collections::BTreeSet;
 
 use longrun_core::{Fence, Incarnation, ItemKey, OperationId, Orphan, ResourceKey};
 
@@ -28,7 +31,7 @@ pub struct Holder {
     pub fence: Fence,
     /// The operation that does it.
     pub operation: OperationId,
-    /// The resource whose references they are. The operation must hold it.
+    /// The resource whose references they are. The operation must hold it, but where its absence is the condition.
     pub resource: ResourceKey,
 }
 
@@ -58,11 +61,30 @@ pub(crate) struct Take {
     pub(crate) fresh: Incarnation,
 }
 
-/// References to drop: the first ones that the holder has.
+/// References to drop.
 #[derive(Debug)]
 pub(crate) struct DropSome {
     pub(crate) holder: Holder,
-    pub(crate) limit: usize,
+    pub(crate) which: Which,
+    pub(crate) of: Of,
+}
+
+/// Which of the holder's references to drop.
+#[derive(Debug)]
+pub(crate) enum Which {
+    /// The first so many.
+    First(usize),
+    /// Those to these items.
+    To(Vec<ItemKey>),
+}
+
+/// Under what condition references are dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Of {
+    /// The operation holds the resource.
+    Held,
+    /// There is no such resource.
+    Gone,
 }
 
 /// Items to confirm.
@@ -143,20 +165,43 @@ impl Take {
 }
 
 impl DropSome {
-    /// As many as fit a batch.
-    pub(crate) fn limit(&self, bytes_max: usize) -> usize {
-        self.limit.clamp(1, (bytes_max / DROP_BYTES_MAX).clamp(1, read::SCAN_ENTRIES))
+    /// Bytes that it writes, at most.
+    pub(crate) fn byte_len_max(&self, bytes_max: usize) -> usize {
+        match &self.which {
+            // Makes itself as small as it has to be.
+            Which::First(_) => bytes_max.min(1),
+            Which::To(items) => items.len() * DROP_BYTES_MAX,
+        }
+    }
+
+    /// The references to drop, and whether there are more. As many as fit a batch.
+    fn find(&self, kv: &dyn Kv, bytes_max: usize) -> Result<(Vec<Entry>, bool), StoreError> {
+        match &self.which {
+            Which::First(limit) => {
+                let limit = (*limit).clamp(1, (bytes_max / DROP_BYTES_MAX).clamp(1, read::SCAN_ENTRIES));
+                let range = KeyRange::prefix(&layout::references_prefix(&self.holder.resource));
+                let mut found = kv.scan(Table::References, &range, Direction::Forward, limit + 1)?;
+                let more = found.len() > limit;
+                found.truncate(limit);
+                Ok((found, more))
+            }
+            Which::To(items) => {
+                let items: BTreeSet<_> = items.iter().collect();
+                let mut found = Vec::with_capacity(items.len());
+                for item in items {
+                    let reference = layout::reference(&self.holder.resource, item);
+                    found.extend(kv.get(Table::References, &reference)?.map(|bytes| (reference, bytes)));
+                }
+                Ok((found, false))
+            }
+        }
     }
 
     /// What to write, and what that does. Called when nothing waits to be written.
     pub(crate) fn perform(&self, kv: &dyn Kv, bytes_max: usize) -> Result<(Batch, Dropped), StoreError> {
         let (mut batch, mut items) = (Batch::default(), Batch::default());
-        let limit = self.limit(bytes_max);
         let prefix = layout::references_prefix(&self.holder.resource);
-        let mut found =
-            kv.scan(Table::References, &KeyRange::prefix(&prefix), Direction::Forward, limit + 1)?;
-        let more = found.len() > limit;
-        found.truncate(limit);
+        let (found, more) = self.find(kv, bytes_max)?;
         let references = found.len();
         for entry in found {
             batch.remove(Table::References, entry.0.clone());

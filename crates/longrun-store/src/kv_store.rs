@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::committer::{Committer, Job, REOPEN_WAIT, Work};
 use crate::error::{CommitError, StoreError};
 use crate::gate::{Gate, Reading};
-use crate::items::{self, Confirm, DropSome, Dropped, Holder, Take, Taken};
+use crate::items::{self, Confirm, DropSome, Dropped, Holder, Of, Take, Taken, Which};
 use crate::kv::{Batch, Direction, KeyRange, Kv, Table};
 use crate::layout::{self, FORMAT_VERSION};
 use crate::memory::MemoryKv;
@@ -139,6 +139,11 @@ impl KvStore {
             }
         }
         answer.await.ok()
+    }
+
+    async fn drop_some(&self, drop_some: DropSome) -> Result<Dropped, CommitError> {
+        let drop_some = Box::new(drop_some);
+        self.ask(|reply| Job::Write(Work::Drop(drop_some, reply))).await.unwrap_or_else(silent)
     }
 
     async fn read<T: Send>(
@@ -294,8 +299,33 @@ impl Store for KvStore {
     }
 
     async fn drop_references(&self, holder: Holder, limit: usize) -> Result<Dropped, CommitError> {
-        let drop_some = Box::new(DropSome { holder, limit });
-        self.ask(|reply| Job::Write(Work::Drop(drop_some, reply))).await.unwrap_or_else(silent)
+        self.drop_some(DropSome { holder, which: Which::First(limit), of: Of::Held }).await
+    }
+
+    async fn drop_references_to(&self, holder: Holder, items: Vec<ItemKey>) -> Result<usize, CommitError> {
+        let dropped = self.drop_some(DropSome { holder, which: Which::To(items), of: Of::Held }).await?;
+        Ok(dropped.references)
+    }
+
+    async fn drop_references_of_gone(&self, holder: Holder, limit: usize) -> Result<Dropped, CommitError> {
+        self.drop_some(DropSome { holder, which: Which::First(limit), of: Of::Gone }).await
+    }
+
+    async fn references(
+        &self,
+        of: &ResourceKey,
+        after: Option<&ItemKey>,
+        limit: usize,
+    ) -> Result<Vec<ItemKey>, StoreError> {
+        self.read(|kv, _| read::references(kv, of, after, limit)).await
+    }
+
+    async fn reference_holders(
+        &self,
+        after: Option<&ResourceKey>,
+        limit: usize,
+    ) -> Result<Vec<ResourceKey>, StoreError> {
+        self.read(|kv, _| read::reference_holders(kv, after, limit)).await
     }
 
     async fn orphans(

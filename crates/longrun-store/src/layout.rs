@@ -182,6 +182,29 @@ pub(crate) fn parse_item(bytes: &[u8]) -> Result<ItemKey, CodecError> {
     Ok(ItemKey { kind, id: ItemId::new(id.get(1..).unwrap_or_default()).map_err(content)? })
 }
 
+pub(crate) fn parse_resource(bytes: &[u8]) -> Result<ResourceKey, CodecError> {
+    let end = bytes.iter().position(|byte| *byte == SEPARATOR).ok_or(CodecError::Length)?;
+    let (kind, id) = bytes.split_at(end);
+    let content = |error: longrun_core::Invalid| CodecError::Content(error.to_string());
+    let kind = ResourceKind::new(String::from_utf8_lossy(kind)).map_err(content)?;
+    let id = String::from_utf8_lossy(id.get(1..).unwrap_or_default());
+    Ok(ResourceKey { kind, id: ResourceId::new(id).map_err(content)? })
+}
+
+/// The holder at the beginning of a key of `references`.
+pub(crate) fn holder_in(reference: &[u8]) -> Result<ResourceKey, CodecError> {
+    let mut parts = reference.splitn(3, |byte| *byte == SEPARATOR);
+    let (kind, id) = parts.next().zip(parts.next()).ok_or(CodecError::Length)?;
+    parse_resource(&[kind, &[SEPARATOR], id].concat())
+}
+
+/// Every reference of a holder is below this, and every one of the next holder is not.
+pub(crate) fn references_end(holder: &ResourceKey) -> Vec<u8> {
+    let mut bytes = resource(holder);
+    bytes.push(SEPARATOR + 1);
+    bytes
+}
+
 pub(crate) fn references_prefix(holder: &ResourceKey) -> Vec<u8> {
     by_resource_prefix(holder)
 }

@@ -53,5 +53,5 @@ pub use memory::MemoryKv;
 pub use page::{PageTokenError, PageTokens};
 pub use store::{
     Capabilities, Commit, Due, LedgerClaim, LedgerEntry, OperationQuery, Position, Purge, Purged,
-    ResourceOrder, ResourceQuery, Slice, Store,
+    ResourceOrder, ResourceQuery, Slice, Store, StoreId,
 };

@@ -3,7 +3,7 @@
 use std::ops::Bound;
 
 use longrun_core::limits::PAGE_SIZE_MAX;
-use longrun_core::{Entry, Execution, OperationId, Orphan, ResourceKey, Revision, Row, Timestamp};
+use longrun_core::{Entry, Execution, ItemKey, OperationId, Orphan, ResourceKey, Revision, Row, Timestamp};
 
 use crate::codec::CodecError;
 use crate::error::StoreError;
@@ -189,6 +189,55 @@ pub(crate) fn orphans(
         record::decode_reference(key, value).and_then(|_| layout::parse_orphan(key)).inspect_err(damaged).ok()
     });
     Ok(parsed.collect())
+}
+
+/// The items that a resource refers to, in the order of their keys.
+pub(crate) fn references(
+    kv: &dyn Kv,
+    of: &ResourceKey,
+    after: Option<&ItemKey>,
+    limit: usize,
+) -> Result<Vec<ItemKey>, StoreError> {
+    let prefix = layout::references_prefix(of);
+    let mut range = KeyRange::prefix(&prefix);
+    if let Some(after) = after {
+        range.from = Bound::Excluded(layout::reference(of, after));
+    }
+    let found = kv.scan(Table::References, &range, Direction::Forward, limit.clamp(1, PAGE_SIZE_MAX))?;
+    let item = |(key, _): &(Vec<u8>, Vec<u8>)| {
+        layout::parse_item(key.get(prefix.len()..).unwrap_or_default())
+            .map_err(|error| StoreError::unreadable(format!("a reference of {of}"), error))
+    };
+    found.iter().map(item).collect()
+}
+
+/// The resources that have references, in the order of their keys: one look into the table for each.
+pub(crate) fn reference_holders(
+    kv: &dyn Kv,
+    after: Option<&ResourceKey>,
+    limit: usize,
+) -> Result<Vec<ResourceKey>, StoreError> {
+    let mut range = KeyRange::prefix(b"");
+    if let Some(after) = after {
+        range.from = Bound::Included(layout::references_end(after));
+    }
+    let mut holders = Vec::new();
+    while holders.len() < limit.clamp(1, PAGE_SIZE_MAX) {
+        let found = kv.scan(Table::References, &range, Direction::Forward, 1)?;
+        let Some((key, _)) = found.first() else { break };
+        match layout::holder_in(key) {
+            Ok(holder) => {
+                range.from = Bound::Included(layout::references_end(&holder));
+                holders.push(holder);
+            }
+            // One damaged key must not keep all others from being found (C18).
+            Err(error) => {
+                tracing::error!(%error, ?key, "a key in the table of references is damaged");
+                range.from = Bound::Excluded(key.clone());
+            }
+        }
+    }
+    Ok(holders)
 }
 
 /// Walks the keys under a prefix after a position, and gives out what `item` makes of each.

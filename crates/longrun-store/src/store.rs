@@ -1,6 +1,6 @@
 //! [`Store`]: where everything durable lives, in the engine's own words.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -208,6 +208,34 @@ pub struct Capabilities {
     pub multi_process: bool,
 }
 
+/// Tells one store from all others: what lies outside and belongs to a store can be marked with it. As text: 32 hex
+/// digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StoreId([u8; 16]);
+
+impl StoreId {
+    /// From what was drawn when the store was made. The one-way function keeps that secret, and the context keeps it apart from
+    /// what else is made of it.
+    fn derive(secret: &[u8; 32]) -> Self {
+        let derived = blake3::derive_key("longrun 2026-11 the id of a store", secret);
+        let mut id = [0; 16];
+        id.copy_from_slice(&derived[..16]);
+        Self(id)
+    }
+}
+
+impl fmt::Display for StoreId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl Debug for StoreId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 /// Where everything durable lives.
 ///
 /// [`KvStore`](crate::KvStore) is one, over any [`Kv`](crate::Kv): that is what to implement for another embedded database. A
@@ -305,6 +333,33 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// To be correct: under the conditions of [`take_references`](Self::take_references), and durable when it returns.
     async fn drop_references(&self, holder: Holder, limit: usize) -> Result<Dropped, CommitError>;
 
+    /// Drops the references that a resource has to these items, and gives their number; one that it has not is no error.
+    ///
+    /// To be correct: all of them are dropped or none; otherwise as [`drop_references`](Self::drop_references).
+    async fn drop_references_to(&self, holder: Holder, items: Vec<ItemKey>) -> Result<usize, CommitError>;
+
+    /// Drops references of a resource that is gone, at most `limit` of them; the store may drop fewer. An operator who declares
+    /// a step undone that was not may leave such.
+    ///
+    /// To be correct: only if there is no such resource, whoever the operation is, and the fence is the newest; otherwise as
+    /// [`drop_references`](Self::drop_references).
+    async fn drop_references_of_gone(&self, holder: Holder, limit: usize) -> Result<Dropped, CommitError>;
+
+    /// At most `limit` items that a resource refers to, in a fixed order, after one.
+    async fn references(
+        &self,
+        of: &ResourceKey,
+        after: Option<&ItemKey>,
+        limit: usize,
+    ) -> Result<Vec<ItemKey>, StoreError>;
+
+    /// At most `limit` resources that have references, whether they are there or not, in a fixed order, after one.
+    async fn reference_holders(
+        &self,
+        after: Option<&ResourceKey>,
+        limit: usize,
+    ) -> Result<Vec<ResourceKey>, StoreError>;
+
     /// At most `limit` orphans that are not yet forgotten, in a fixed order, after a place: those that one operation
     /// left behind, or all.
     async fn orphans(
@@ -322,6 +377,11 @@ pub trait Store: Debug + Send + Sync + 'static {
 
     /// 32 bytes that were drawn when the store was made, to authenticate page tokens with.
     fn page_secret(&self) -> [u8; 32];
+
+    /// Which store this is, of all that there are; the same for as long as it exists, and for a copy of it. Not secret.
+    fn id(&self) -> StoreId {
+        StoreId::derive(&self.page_secret())
+    }
 
     /// What this store promises.
     fn capabilities(&self) -> Capabilities;

@@ -96,10 +96,21 @@ fn costs(rows: u64) -> Vec<usize> {
     costs
 }
 
-#[test]
-fn a_page_costs_the_same_however_long_the_list_is() {
-    let (short, long) = (costs(1_000), costs(20_000));
+fn assert_same_cost(rows: u64) {
+    let (short, long) = (costs(1_000), costs(rows));
     assert_eq!(short, long);
     // An index entry and a row for each item, and one entry beyond each reading.
     assert!(long.iter().all(|entries| *entries <= 2 * 100 + 2 + 100), "{long:?}");
+}
+
+#[test]
+fn a_page_costs_the_same_however_long_the_list_is() {
+    assert_same_cost(20_000);
+}
+
+/// Takes some gigabytes of memory: `cargo test --release -p longrun-store --test list_cost -- --ignored`.
+#[test]
+#[ignore = "takes a minute and some gigabytes"]
+fn a_page_of_a_million_costs_what_one_of_a_thousand_costs() {
+    assert_same_cost(1_000_000);
 }

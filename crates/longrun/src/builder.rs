@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use longrun_core::limits::DURATION_MILLIS_MAX;
 use longrun_core::{IdPrefix, Invalid, KindName, StepName};
-use longrun_store::Store;
+use longrun_store::{Store, StoreId};
 use tokio::sync::Semaphore;
 
 use crate::engine::{Engine, Held};
@@ -149,6 +149,11 @@ impl EngineBuilder {
     pub fn environment(mut self, environment: impl Environment) -> Self {
         self.environment = Arc::new(environment);
         self
+    }
+
+    /// Which store the engine will be one of.
+    pub fn store_id(&self) -> StoreId {
+        self.store.id()
     }
 
     fn mistake(&mut self, mistake: BuildError) {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use longrun_core::{
     Attempt, Caller, Code, Fence, Header, Invalid, Json, KindName, OperationId, Payload, Progress,
-    ProgressUnit, ResourceId, StepIndex, StepName,
+    ProgressUnit, ResourceId, StepIndex, StepName, Timestamp,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -61,6 +61,7 @@ pub(crate) struct Shared {
     pub(crate) step: StepIndex,
     pub(crate) step_name: StepName,
     pub(crate) token: FencingToken,
+    pub(crate) began_at: Timestamp,
     pub(crate) checkpoint: Option<Json>,
     pub(crate) driver: mpsc::Sender<Message>,
     pub(crate) progress: Arc<Mutex<Option<Progress>>>,
@@ -119,6 +120,11 @@ macro_rules! shared_methods {
         /// References to items, for a resource that the operation creates, changes or deletes.
         pub fn references<R: Resource>(&self, id: &ResourceId) -> Result<References, Invalid> {
             Ok(References::new(Arc::clone(&self.shared), R::key(id)?))
+        }
+
+        /// When this run began, by the clock of the engine: what a step that waits for a time has to wait is reckoned from it.
+        pub fn began_at(&self) -> Timestamp {
+            self.shared.began_at
         }
 
         /// Resolves when it has to stop. What goes on after a grace is dropped where it stands.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use longrun_core::{Caller, Command, Execution, Fence, Operation, OperationId, Phase, Timestamp, Verb};
-use longrun_store::{Commit, CommitError, Conflict, PageTokens, Store, StoreError};
+use longrun_store::{Commit, CommitError, Conflict, PageTokens, Store, StoreError, StoreId};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tracing::Instrument;
@@ -129,6 +129,11 @@ impl Engine {
         inner.tasks.token().spawn(scheduler::run(Arc::clone(&inner)));
         let stop = Arc::new(StopOnDrop(Arc::clone(&inner)));
         Self { inner, _stop: stop }
+    }
+
+    /// Which store this is an engine of.
+    pub fn store_id(&self) -> StoreId {
+        self.inner.store.id()
     }
 
     /// The operation as it is now.

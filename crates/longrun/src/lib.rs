@@ -201,10 +201,10 @@ pub use longrun_core::{
 #[cfg(feature = "sled")]
 pub use longrun_sled as sled;
 pub use longrun_store::{
-    CommitError, KvStore, OpenError, OperationQuery, ResourceOrder, Store, StoreError, Taken,
+    CommitError, KvStore, OpenError, OperationQuery, ResourceOrder, Store, StoreError, StoreId, Taken,
 };
 pub use plan::{Found, IntoInput, Out, PlanBuilder};
-pub use references::{ReferenceError, References};
+pub use references::{DroppedOfGone, ReferenceError, References};
 pub use registry::HoldReason;
 pub use step::{Step, StepError, StepResult, UndoError, UndoResult, Undoable, Value};
 pub use submit::Call;

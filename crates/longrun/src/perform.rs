@@ -55,6 +55,7 @@ fn job(
         step,
         step_name: spec.map(|spec| spec.name.clone()).unwrap_or_else(unnamed),
         token: FencingToken { epoch: inner.fence, attempt },
+        began_at: inner.now(),
         checkpoint: execution.checkpoint(step).cloned(),
         driver: entry.inbox.clone(),
         progress,

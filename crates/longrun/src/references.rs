@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use longrun_core::{Incarnation, ItemKey, Orphan, ResourceKey};
+use longrun_core::{IdPrefix, Incarnation, ItemKey, OperationId, Orphan, ResourceKey};
 use longrun_store::{CommitError, Holder, StoreError, Taken};
 use tokio::sync::oneshot;
 
@@ -12,8 +12,10 @@ use crate::context::Shared;
 use crate::driver::Message;
 use crate::engine::{Engine, Inner};
 
-/// References that one call takes in one commit.
+/// References that one call takes, or drops by name, in one commit.
 const TAKEN_AT_ONCE: usize = 256;
+/// References, and resources that have some, that are read at once.
+const LISTED_AT_ONCE: usize = 500;
 /// References that one commit drops, at most.
 const DROPPED_AT_ONCE: usize = 500;
 
@@ -112,6 +114,35 @@ impl References {
         }
     }
 
+    /// Drops the references that the resource has to items that `keep` refuses. Gives their number.
+    ///
+    /// For a step that ran more than once and may have taken more than its result needs.
+    pub async fn drop_all_but(
+        &self,
+        mut keep: impl FnMut(&ItemKey) -> bool + Send,
+    ) -> Result<usize, ReferenceError> {
+        let (mut references, mut after) = (0, None);
+        loop {
+            let from: Option<ItemKey> = after.take();
+            let found = self.ask(move |inner, holder| {
+                Box::pin(async move {
+                    Ok(inner.store.references(&holder.resource, from.as_ref(), LISTED_AT_ONCE).await?)
+                })
+            });
+            let mut found = found.await?;
+            let Some(last) = found.last().cloned() else { return Ok(references) };
+            found.retain(|item| !keep(item));
+            for items in found.chunks(TAKEN_AT_ONCE) {
+                let items = items.to_vec();
+                let dropped = self.ask(|inner, holder| {
+                    Box::pin(async move { Ok(inner.store.drop_references_to(holder, items).await?) })
+                });
+                references += dropped.await?;
+            }
+            after = Some(last);
+        }
+    }
+
     /// Items that lost their last reference to this operation and are not forgotten yet; at most `limit` of them.
     pub async fn orphans(&self, limit: usize) -> Result<Vec<Orphan>, ReferenceError> {
         let orphans = self.ask(move |inner, holder| {
@@ -153,7 +184,45 @@ impl References {
     }
 }
 
+/// What [`Engine::drop_references_of_gone`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DroppedOfGone {
+    /// References that are gone.
+    pub references: usize,
+    /// Resources whose references cannot be read, or whose row cannot. They are left as they are, and named in the log.
+    pub unreadable: usize,
+}
+
 impl Engine {
+    /// Drops the references of all resources that are gone, of whatever kind. None are left by operations that end by
+    /// themselves; but an operator may [declare undone](longrun_core::Verb::MarkUndone), or pass over, an undo that had them to
+    /// drop. Items that so lose their last reference are then among the [orphans](Self::orphans).
+    pub async fn drop_references_of_gone(&self) -> Result<DroppedOfGone, CommitError> {
+        let stopped = |_| CommitError::Unavailable("the engine has stopped".into());
+        let (mut dropped, mut after) = (DroppedOfGone::default(), None);
+        loop {
+            // For some at a time: a shutdown waits for no more.
+            let _token = self.inner.begin_write().map_err(stopped)?;
+            let holders = self.inner.store.reference_holders(after.as_ref(), LISTED_AT_ONCE).await;
+            let holders = holders.map_err(CommitError::from)?;
+            for holder in &holders {
+                match self.inner.drop_if_gone(holder).await {
+                    Ok(references) => dropped.references += references,
+                    Err(CommitError::Unreadable(error)) => {
+                        let error = crate::step::with_causes(&error);
+                        tracing::error!(%holder, error, "the references of a resource cannot be read");
+                        dropped.unreadable += 1;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            match holders.last() {
+                Some(last) => after = Some(last.clone()),
+                None => return Ok(dropped),
+            }
+        }
+    }
+
     /// The incarnation of each item; `None` for one that nobody refers to. What is found outside under another incarnation is
     /// nobody's, and never will be anybody's.
     pub async fn incarnations(&self, items: &[ItemKey]) -> Result<Vec<Option<Incarnation>>, StoreError> {
@@ -171,5 +240,32 @@ impl Engine {
         let stopped = |_| CommitError::Unavailable("the engine has stopped".into());
         let _token = self.inner.begin_write().map_err(stopped)?;
         self.inner.store.forget_orphans(self.inner.fence, orphans).await
+    }
+}
+
+impl Inner {
+    /// Drops the references of a resource, if it is gone. The store looks again with each commit: what is not there now may be
+    /// made meanwhile.
+    async fn drop_if_gone(&self, resource: &ResourceKey) -> Result<usize, CommitError> {
+        if self.store.resource(resource).await?.is_some() {
+            return Ok(0);
+        }
+        let prefix = IdPrefix::new("gon").map_err(|error| CommitError::Unavailable(error.into()))?;
+        // Orphans are kept under the operation that dropped the last reference. There is none, so it is one that never was.
+        let operation = OperationId::generate(prefix, self.now(), self.environment.random());
+        let mut references = 0;
+        loop {
+            let holder = Holder { fence: self.fence, operation, resource: resource.clone() };
+            match self.store.drop_references_of_gone(holder, DROPPED_AT_ONCE).await {
+                Ok(dropped) => {
+                    references += dropped.references;
+                    if !dropped.more {
+                        return Ok(references);
+                    }
+                }
+                Err(CommitError::Conflict(_)) => return Ok(references),
+                Err(error) => return Err(error),
+            }
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::thread;
 
-use longrun_core::{Fence, Incarnation, ItemId, ItemKey, OperationId, Orphan, ResourceKind};
+use longrun_core::{Fence, Incarnation, ItemId, ItemKey, OperationId, Orphan, ResourceKey, ResourceKind};
 
 use super::bench::Bench;
 use super::sample::{Draft, Live, creates, deletes, operation_id, resource_key};
@@ -259,4 +259,122 @@ pub fn what_is_confirmed_is_told_for_one_life(fixture: &mut dyn StoreFixture) {
     assert_eq!(confirmed(&bench, &b, &[1]), [true], "it lives on");
     drop_all(&bench, &b);
     assert_eq!(confirmed(&bench, &a, &[1]), [false], "another life");
+}
+
+fn references(bench: &Bench<'_>, of: &Holder, limit: usize) -> Vec<ItemKey> {
+    let mut all = Vec::new();
+    loop {
+        let page = wait(bench.store().references(&of.resource, all.last(), limit)).unwrap();
+        if page.is_empty() {
+            return all;
+        }
+        assert!(page.len() <= limit);
+        all.extend(page);
+    }
+}
+
+fn holders(bench: &Bench<'_>, limit: usize) -> Vec<ResourceKey> {
+    let mut all = Vec::new();
+    loop {
+        let page = wait(bench.store().reference_holders(all.last(), limit)).unwrap();
+        if page.is_empty() {
+            return all;
+        }
+        assert!(page.len() <= limit);
+        all.extend(page);
+    }
+}
+
+/// The references that are named go, in one commit; others stay. One that is not there, or is named twice, does no harm.
+pub fn references_to_some_items_are_dropped_and_others_stay(fixture: &mut dyn StoreFixture) {
+    let bench = Bench::new(fixture);
+    let (_, a) = making(&bench, 1, "a");
+    let (_, b) = making(&bench, 2, "b");
+    taken(&bench, &a, &[1, 2, 3], 10);
+    taken(&bench, &b, &[2], 20);
+    let drop_to = |of: &Holder, numbers: &[u8]| {
+        wait(bench.store().drop_references_to(of.clone(), items(numbers.iter().copied())))
+    };
+    assert_eq!(drop_to(&a, &[1, 2, 2, 9]).unwrap(), 2);
+    assert_eq!([1, 2, 3].map(|n| lives(&bench, n)), [None, Some(10), Some(10)]);
+    assert_eq!(references(&bench, &a, 9), items([3]));
+    let of_a = Orphan { operation: a.operation, incarnation: Incarnation(10), item: item(1) };
+    assert_eq!(orphans(&bench, None), [of_a]);
+    assert_eq!(drop_to(&a, &[1, 2]).unwrap(), 0, "it may be repeated");
+    assert_eq!(drop_to(&a, &[]).unwrap(), 0);
+    let other = Holder { operation: operation_id(7), ..a.clone() };
+    assert!(matches!(drop_to(&other, &[3]), Err(CommitError::Conflict(Conflict::Resource { .. }))));
+    let old = Holder { fence: Fence(bench.fence.0 + 1), ..a.clone() };
+    assert!(matches!(drop_to(&old, &[3]), Err(CommitError::Fenced { .. })));
+    assert_eq!(references(&bench, &a, 9), items([3]));
+}
+
+/// What a resource refers to is listed in pages of any size, each item once, and nothing of others.
+pub fn references_are_listed_in_pages_each_once(fixture: &mut dyn StoreFixture) {
+    let mut bench = Bench::new(fixture);
+    let (_, a) = making(&bench, 1, "a");
+    let (_, b) = making(&bench, 2, "ab");
+    taken(&bench, &a, &[5, 1, 3], 10);
+    taken(&bench, &b, &[2, 3], 20);
+    for _ in 0..2 {
+        for limit in [1, 2, 3, 100] {
+            assert_eq!(references(&bench, &a, limit), items([1, 3, 5]));
+            assert_eq!(references(&bench, &b, limit), items([2, 3]));
+        }
+        bench.restart();
+    }
+    let nothing = Holder { resource: resource_key("c"), ..a };
+    assert_eq!(references(&bench, &nothing, 5), []);
+}
+
+/// Each resource with references is listed once, however many it has.
+pub fn each_holder_is_listed_once_whatever_it_holds(fixture: &mut dyn StoreFixture) {
+    let bench = Bench::new(fixture);
+    assert_eq!(holders(&bench, 5), []);
+    for (n, name) in (1..).zip(["b", "a", "ab", "none"]) {
+        let (_, of) = making(&bench, n, name);
+        if name != "none" {
+            taken(&bench, &of, &[0, 1, 255], 10);
+        }
+    }
+    for limit in [1, 2, 100] {
+        assert_eq!(holders(&bench, limit), ["a", "ab", "b"].map(resource_key));
+    }
+}
+
+/// References of a resource are dropped as those of one that is gone when it is gone, and not before.
+pub fn references_of_a_resource_are_dropped_as_gone_only_when_it_is_gone(fixture: &mut dyn StoreFixture) {
+    let bench = Bench::new(fixture);
+    let (mut live, a) = making(&bench, 1, "a");
+    let (_, b) = making(&bench, 2, "b");
+    taken(&bench, &a, &[1, 2, 3], 10);
+    taken(&bench, &b, &[2], 20);
+    let collector = Holder { operation: operation_id(77), ..a.clone() };
+    let drop_gone = |limit| wait(bench.store().drop_references_of_gone(collector.clone(), limit));
+    let there = |holder| {
+        move |result: &Result<Dropped, CommitError>| match result {
+            Err(CommitError::Conflict(Conflict::Resource { holder: found, exists: true, .. })) => {
+                *found == holder
+            }
+            _ => false,
+        }
+    };
+    assert!(there(Some(a.operation))(&drop_gone(9)), "it is being made");
+    let commit = live.done(bench.fence, 0);
+    bench.stored(&live, commit);
+    assert!(there(None)(&drop_gone(9)), "nobody holds it, and it is there");
+    let mut delete = bench.accept(Draft::chain(3, 1).with(deletes(bench.row("a").unwrap())));
+    assert!(there(Some(delete.id()))(&drop_gone(9)), "it is being deleted");
+    let commit = delete.done(bench.fence, 0);
+    bench.stored(&delete, commit);
+    assert_eq!(bench.row("a"), None);
+    assert_eq!(holders(&bench, 9), ["a", "b"].map(resource_key), "the delete left them");
+    assert_eq!(drop_gone(2).unwrap(), Dropped { references: 2, more: true });
+    assert_eq!(drop_gone(2).unwrap(), Dropped { references: 1, more: false });
+    assert_eq!(drop_gone(2).unwrap(), Dropped::default());
+    assert_eq!([1, 2, 3].map(|n| lives(&bench, n)), [None, Some(10), None]);
+    let orphan = |n| Orphan { operation: operation_id(77), incarnation: Incarnation(10), item: item(n) };
+    assert_eq!(orphans(&bench, None), [orphan(1), orphan(3)]);
+    let old = Holder { fence: Fence(bench.fence.0 + 1), ..collector.clone() };
+    assert!(matches!(wait(bench.store().drop_references_of_gone(old, 9)), Err(CommitError::Fenced { .. })));
 }

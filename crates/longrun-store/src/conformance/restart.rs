@@ -45,6 +45,18 @@ pub fn the_page_secret_stays(fixture: &mut dyn StoreFixture) {
     }
 }
 
+/// What is marked with the id of a store is known by it after a restart; and it does not give the secret away.
+pub fn the_id_of_a_store_stays_and_is_not_its_secret(fixture: &mut dyn StoreFixture) {
+    let id = fixture.store().id();
+    let secret: String = fixture.store().page_secret().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(id.to_string().len(), 32);
+    assert!(!secret.contains(&id.to_string()));
+    for _ in 0..2 {
+        wait(fixture.reopen());
+        assert_eq!(fixture.store().id(), id);
+    }
+}
+
 /// C19: a list goes on after a restart where it was.
 pub fn positions_outlive_a_restart(fixture: &mut dyn StoreFixture) {
     let mut bench = Bench::new(fixture);

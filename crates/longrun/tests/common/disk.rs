@@ -242,6 +242,31 @@ impl Store for SlowStore {
         self.store.drop_references(holder, limit).await
     }
 
+    async fn drop_references_to(&self, holder: Holder, items: Vec<ItemKey>) -> Result<usize, CommitError> {
+        self.store.drop_references_to(holder, items).await
+    }
+
+    async fn drop_references_of_gone(&self, holder: Holder, limit: usize) -> Result<Dropped, CommitError> {
+        self.store.drop_references_of_gone(holder, limit).await
+    }
+
+    async fn references(
+        &self,
+        of: &ResourceKey,
+        after: Option<&ItemKey>,
+        limit: usize,
+    ) -> Result<Vec<ItemKey>, StoreError> {
+        self.store.references(of, after, limit).await
+    }
+
+    async fn reference_holders(
+        &self,
+        after: Option<&ResourceKey>,
+        limit: usize,
+    ) -> Result<Vec<ResourceKey>, StoreError> {
+        self.store.reference_holders(after, limit).await
+    }
+
     async fn orphans(
         &self,
         of: Option<OperationId>,

@@ -9,7 +9,8 @@ use longrun::store::{CommitError, Conflict, Store};
 use longrun::{
     Code, Engine, Found, IdPrefix, Incarnation, ItemId, ItemKey, Kind, Operation, PageRequest, PlanBuilder,
     Planned, ReferenceError, Resource, ResourceId, ResourceList, ResourceStatus, Status, Step, StepContext,
-    StepError, StepPolicy, StepResult, SubmitError, UndoContext, UndoResult, Undoable, async_trait,
+    StepError, StepIndex, StepPolicy, StepResult, SubmitError, UndoContext, UndoError, UndoResult, Undoable,
+    Verb, async_trait,
 };
 use longrun_core::ResourceKind;
 use serde::{Deserialize, Serialize};
@@ -44,6 +45,8 @@ struct Make {
     layers: BTreeSet<u8>,
     /// What goes wrong once the layers are there.
     fails: bool,
+    /// Its undo cannot be done.
+    stuck: bool,
     slow: u64,
 }
 
@@ -97,7 +100,15 @@ impl Step for Push {
         Ok(image)
     }
 
-    async fn undo(&self, cx: &UndoContext, (image, _): (Image, Make), _: Undoable<Image, ()>) -> UndoResult {
+    async fn undo(
+        &self,
+        cx: &UndoContext,
+        (image, make): (Image, Make),
+        _: Undoable<Image, ()>,
+    ) -> UndoResult {
+        if make.stuck {
+            return Err(UndoError::new(Code::Unavailable, "as asked"));
+        }
         let references = cx.references::<Image>(&image.id)?;
         remove(&self.0, &references).await?;
         Ok(())
@@ -186,7 +197,7 @@ impl Images {
     }
 
     async fn make(&self, layers: &[u8], fails: bool, slow: u64) -> Operation {
-        let make = Make { layers: layers.iter().copied().collect(), fails, slow };
+        let make = Make { layers: layers.iter().copied().collect(), fails, stuck: false, slow };
         self.engine().submit::<MakeImage>(&make, call()).await.unwrap()
     }
 
@@ -256,6 +267,40 @@ async fn c04_a_rollback_frees_exactly_what_nobody_else_uses() {
         assert!(done.error().is_some());
         assert_eq!(images.shelved(), [1, 2]);
         images.check().await;
+    }
+}
+
+/// C4: an operator answers for what was declared undone, but its references are the engine's own, and go when it is told to look.
+#[tokio::test(start_paused = true)]
+async fn c04_references_of_a_resource_that_an_operator_gave_up_can_be_dropped() {
+    for verb in [Verb::MarkUndone(StepIndex(0)), Verb::SkipUndo(StepIndex(0))] {
+        let images = Images::new().await;
+        let kept = images.made(&[1, 2]).await;
+        let nothing = images.engine().drop_references_of_gone().await.unwrap();
+        assert_eq!((nothing.references, nothing.unreadable), (0, 0));
+        let make = Make { layers: BTreeSet::from([2, 3, 4]), fails: true, stuck: true, slow: 1 };
+        let operation = images.engine().submit::<MakeImage>(&make, call()).await.unwrap();
+        pass(60_000).await;
+        // It is there still, and so are its references.
+        assert_eq!(images.engine().drop_references_of_gone().await.unwrap().references, 0);
+        let by = crate::common::caller();
+        images.engine().intervene(operation.id(), &by, verb, "by hand").await.unwrap();
+        let done = images.engine().wait_done(operation.id()).await.unwrap();
+        assert!(done.error().is_some());
+        assert_eq!(images.all().await.len(), 1);
+        assert_eq!(images.engine().drop_references_of_gone().await.unwrap().references, 3);
+        let orphans = images.engine().orphans(None, 10).await.unwrap();
+        assert_eq!(
+            orphans.iter().map(|orphan| orphan.item.clone()).collect::<Vec<_>>(),
+            [layer(3), layer(4)]
+        );
+        for orphan in &orphans {
+            images.shelf.lock().unwrap().remove(&(orphan.item.id.as_bytes()[0], orphan.incarnation));
+        }
+        images.engine().forget_orphans(orphans).await.unwrap();
+        assert_eq!(images.engine().drop_references_of_gone().await.unwrap().references, 0);
+        images.check().await;
+        images.delete(&kept).await.unwrap();
     }
 }
 
