@@ -70,7 +70,8 @@ impl Kind for CreateSnapshot {
         let disk_id: DiskId = request.disk_id.parse().map_err(|_: BadId| no_disk())?;
         let no_such = |status: Status| if status.code() == Code::NotFound { no_disk() } else { status };
         let disk = self.plane.look_at_disk(&disk_id).await.map_err(no_such)?;
-        if disk.folder_id.as_ref().is_some_and(|folder| *folder != request.folder_id) {
+        let is_free = disk.folder_id.is_none() && !self.plane.folder_required;
+        if !is_free && disk.folder_id.as_ref() != Some(&request.folder_id) {
             return Err(no_disk());
         }
         let ids = Json::encode("product_ids", &disk.product_ids);
@@ -155,7 +156,8 @@ impl Kind for DeleteSnapshot {
         request.check()?;
         let found = find(plan, &request.snapshot_id).await?;
         plan.describe("Delete snapshot");
-        plan.step::<Grace>(self.plane.delete_grace);
+        // A time, and not how long: a restart does not begin it anew.
+        plan.step::<Grace>(plan.now().saturating_add(self.plane.delete_grace));
         let removed = plan.step::<RemoveSnapshot>(snapshot_id(&found.row.key.id)?);
         plan.point_of_no_return(&removed);
         plan.delete(&found);

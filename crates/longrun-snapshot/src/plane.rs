@@ -6,12 +6,14 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use longrun::{Code, ItemId, ItemKey, Status, StepError};
-use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, OwnedSemaphorePermit, RwLock, Semaphore};
+use longrun::{Code, ItemId, ItemKey, Status, StepError, StoreId};
+use tokio::sync::{
+    OnceCell, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, OwnedSemaphorePermit, RwLock, Semaphore,
+};
 
 use crate::data::{
     self, ChunkError, ChunkName, ChunkStore, CopyError, Digest, DiskError, DiskId, DiskInfo, DiskSource,
-    Incarnation, ReadBackError, SnapshotId,
+    Incarnation, Owner, ReadBackError, SnapshotId,
 };
 
 /// The kind of item that a chunk is.
@@ -24,6 +26,10 @@ pub struct DataPlane {
     pub(crate) chunks: Arc<dyn ChunkStore>,
     pub(crate) copy_rate: Option<NonZeroU64>,
     pub(crate) delete_grace: Duration,
+    pub(crate) folder_required: bool,
+    /// The store whose references keep the chunks alive, once it is known.
+    owner: Option<StoreId>,
+    claimed: Arc<OnceCell<()>>,
     at_work: Arc<AtWork>,
     turns: Arc<Semaphore>,
 }
@@ -45,6 +51,9 @@ impl DataPlane {
             chunks: Arc::new(chunks),
             copy_rate: None,
             delete_grace: Duration::ZERO,
+            folder_required: false,
+            owner: None,
+            claimed: Arc::default(),
             at_work: Arc::default(),
             turns: Arc::new(Semaphore::new(PARALLEL)),
         }
@@ -65,7 +74,18 @@ impl DataPlane {
         self
     }
 
+    /// Refuses disks that do not say which folder they belong to. Unless this is set anybody may copy such a disk to any
+    /// folder; one that names its folder can be copied there alone, in either case.
+    #[must_use]
+    pub const fn require_folder(mut self) -> Self {
+        self.folder_required = true;
+        self
+    }
+
     /// How long a delete waits, and can be cancelled, before it begins to remove chunks. Not at all unless this is set.
+    ///
+    /// It counts from the delete's acceptance, over restarts. Meanwhile the delete counts as
+    /// [running](longrun::EngineBuilder::running_max).
     #[must_use]
     pub const fn delete_grace(mut self, grace: Duration) -> Self {
         self.delete_grace = grace;
@@ -75,6 +95,22 @@ impl DataPlane {
     /// Where the chunks are.
     pub fn chunks(&self) -> &Arc<dyn ChunkStore> {
         &self.chunks
+    }
+
+    /// The same plane, for a service whose references are kept in this store.
+    pub(crate) fn of_store(&self, store: StoreId) -> Self {
+        Self { owner: Some(store), claimed: Arc::default(), ..self.clone() }
+    }
+
+    /// Makes sure that the chunks are those of this service's store. To be asked before chunks are looked at or changed: by the
+    /// references of another store all of them would be garbage, or missing.
+    pub(crate) async fn claim(&self) -> Result<(), StepError> {
+        let Some(owner) = self.owner else { return Ok(()) };
+        let claim = || async move {
+            let (chunks, owner): (_, Owner) = (Arc::clone(&self.chunks), owner.to_string().parse()?);
+            blocking(move || chunks.claim(&owner)).await?.map_err(|error| chunk_error(&error))
+        };
+        self.claimed.get_or_try_init(claim).await.copied()
     }
 
     /// What is known of a disk. It must be there and readable before anything is accepted.
@@ -162,6 +198,7 @@ pub(crate) fn disk_error(error: &DiskError) -> StepError {
 pub(crate) fn chunk_error(error: &ChunkError) -> StepError {
     let code = match error {
         ChunkError::NoSpace { .. } => Code::ResourceExhausted,
+        ChunkError::Foreign { .. } | ChunkError::Unmarked { .. } => Code::FailedPrecondition,
         error if error.is_damage() => Code::DataLoss,
         _ => Code::Unavailable,
     };

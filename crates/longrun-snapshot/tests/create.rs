@@ -9,6 +9,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::num::NonZeroU64;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -199,6 +200,40 @@ async fn a_create_whose_draft_is_lost_begins_anew() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_copy_that_goes_on_or_begins_anew_on_a_changed_disk_keeps_no_reference_that_it_does_not_need() {
+    for lost in [false, true] {
+        let lab = lab(6);
+        lab.gate.close_at(4 * CHUNK_BYTES);
+        let service = lab.start_on(slow(lab.plane())).await;
+        let (accepted, id) = create(&service).await;
+        lab.gate.reader().await;
+        drop(service);
+        lab.gate.open();
+        lab.settle().await;
+        let taken = lab.counts().references;
+        assert!(taken >= 3);
+        if lost {
+            std::fs::remove_dir_all(lab.path_of("drafts").join(id.as_str())).unwrap();
+        }
+        // Somebody writes to the disk, and all of it is other than it was.
+        let image = std::fs::OpenOptions::new().write(true).open(lab.image("disk-1")).unwrap();
+        for chunk in 0..6 {
+            image.write_all_at(&noise(100 + chunk, 4096), chunk * CHUNK_BYTES).unwrap();
+        }
+        lab.gate.close_at(u64::MAX);
+        let service = lab.start_on(slow(lab.plane())).await;
+        let done = done(&service, &accepted).await;
+        assert!(done.response().is_some(), "{:?}", done.error());
+        assert_eq!(lab.gate.lowest() == Some(0), lost);
+        let counts = lab.counts();
+        assert_eq!((counts.references, counts.items, counts.orphans), (6, 6, 0));
+        assert_eq!(lab.chunk_files().len(), 6, "chunks that only the first run had are gone");
+        let verified = service.verify(&caller(), &get_of(&id)).await.unwrap();
+        assert_eq!((verified.damage, verified.verdict.unwrap().verified.chunks), (None, 6));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn c13_a_create_that_is_cancelled_in_mid_copy_leaves_nothing() {
     let lab = lab(6);
     lab.gate.close_at(4 * CHUNK_BYTES);
@@ -333,6 +368,28 @@ async fn c04_a_disk_that_is_replaced_while_the_engine_is_away_rolls_back() {
     std::fs::rename(lab.image("other"), lab.image("disk-1")).unwrap();
     let service = lab.start().await;
     assert_rolled_back(&lab, &service, &accepted, Code::FailedPrecondition, &["replaced"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_names_no_folder_is_for_all_folders_unless_disks_have_to_name_theirs() {
+    let lab = lab(1);
+    lab.tiny_disk("named", 1);
+    lab.sidecar("named", &format!(r#"{{"folder_id": "{FOLDER}"}}"#));
+    let in_folder = |folder: &str, disk: &str| {
+        let folder_id = folder.to_owned();
+        CreateSnapshotRequest { folder_id, ..create_of(disk) }
+    };
+    let service = lab.start().await;
+    for (folder, disk) in [(FOLDER, "disk-1"), ("folder-2", "disk-1"), (FOLDER, "named")] {
+        made(&service, &in_folder(folder, disk)).await;
+    }
+    drop(service);
+    let service = lab.start_on(lab.plane().require_folder()).await;
+    made(&service, &in_folder(FOLDER, "named")).await;
+    for (folder, disk) in [(FOLDER, "disk-1"), ("folder-2", "disk-1"), ("folder-2", "named")] {
+        let error = service.create(call(), &in_folder(folder, disk)).await.unwrap_err();
+        assert_eq!(error.status(), Status::new(Code::NotFound, "the disk does not exist"));
+    }
 }
 
 #[tokio::test(start_paused = true)]

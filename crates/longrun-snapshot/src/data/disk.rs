@@ -6,7 +6,7 @@ use std::{
     ops::Range,
     os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
-    time::UNIX_EPOCH,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use rustix::{
@@ -56,8 +56,8 @@ pub struct DiskInfo {
     pub size: u64,
     /// Which of the things that ever had this name it is: differs once another has taken its place. Short.
     ///
-    /// For a file its device and inode number and, where the file system has it, the time it was made: inode numbers
-    /// are used again.
+    /// For a file its inode number and the time it was made: inode numbers are used again. Not its device number, which may
+    /// be another after a reboot; only where the file system does not know when files were made it has to do.
     pub identity: String,
     /// Product ids that its snapshots inherit.
     pub product_ids: Vec<String>,
@@ -269,8 +269,15 @@ impl DiskRead for Disk {
 
 fn identity_of(found: &Metadata) -> String {
     let made = found.created().ok().and_then(|made| made.duration_since(UNIX_EPOCH).ok());
-    let made = made.map_or_else(String::new, |made| format!(":{}", made.as_nanos()));
-    format!("{}:{}{made}", found.dev(), found.ino())
+    identity(found.dev(), found.ino(), made)
+}
+
+/// See [`DiskInfo::identity`]. `made`: since 1970.
+fn identity(device: u64, inode: u64, made: Option<Duration>) -> String {
+    match made {
+        Some(made) => format!("{inode}@{}", made.as_nanos()),
+        None => format!("{inode}:{device}"),
+    }
 }
 
 fn cannot_seek_data(error: &io::Error) -> bool {
@@ -302,4 +309,20 @@ fn read_sidecar(path: &Path) -> io::Result<Sidecar> {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("over {SIDECAR_BYTES_MAX} bytes")));
     }
     Ok(serde_json::from_slice(&text)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_the_same_after_a_reboot_and_another_in_its_place_is_not() {
+        let made = |nanos| Some(Duration::from_nanos(nanos));
+        let disk = identity(1, 17, made(5));
+        assert_eq!(identity(2, 17, made(5)), disk, "the device number may change");
+        for other in [identity(1, 18, made(5)), identity(1, 17, made(6)), identity(1, 17, None)] {
+            assert_ne!(other, disk);
+        }
+        assert_ne!(identity(1, 17, None), identity(2, 17, None), "nothing better is known");
+    }
 }

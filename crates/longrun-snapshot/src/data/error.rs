@@ -4,7 +4,7 @@ use std::{fmt, io, path::PathBuf};
 
 use thiserror::Error;
 
-use super::{ChunkName, RunName, SnapshotId};
+use super::{ChunkName, Owner, RunName, SnapshotId};
 
 /// What a [`ChunkError`] is about, by name. Never a path: users see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,6 +98,21 @@ pub enum ChunkError {
         /// The snapshot.
         snapshot: SnapshotId,
     },
+    /// The chunk store is another's.
+    #[error("the chunk store belongs to {owner}, not to {ours}")]
+    Foreign {
+        /// Whose it is.
+        owner: Owner,
+        /// Who wanted to use it.
+        ours: Owner,
+    },
+    /// The chunk store has something in it and does not say whose it is. It may be that of somebody whose mark was lost, so
+    /// nobody takes it for his own by himself.
+    #[error("the chunk store is not empty and does not say whose it is; it is not taken for that of {ours}")]
+    Unmarked {
+        /// Who wanted to use it.
+        ours: Owner,
+    },
     /// The draft that was being written is gone: the snapshot was removed, or another run has completed it.
     #[error("run {run} has no draft of snapshot {snapshot} any more")]
     NoDraft {
@@ -125,6 +140,7 @@ impl ChunkError {
             Self::Damaged { .. } | Self::Missing { .. } => true,
             Self::DamagedManifest { .. } | Self::NoManifest { .. } => true,
             Self::Io { .. } | Self::NoSpace { .. } | Self::Length { .. } | Self::NoDraft { .. } => false,
+            Self::Foreign { .. } | Self::Unmarked { .. } => false,
         }
     }
 }

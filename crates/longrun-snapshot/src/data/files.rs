@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Write},
     path::{Path, PathBuf},
     process,
     sync::atomic::{AtomicU64, Ordering},
@@ -41,6 +41,32 @@ pub(super) fn replace_file<E: From<ChunkError>>(
         let _ = fs::remove_file(&temporary);
     }
     replaced
+}
+
+/// Writes `target` through a temporary file in its folder, unless there is such a file: of two who do so at the same time one
+/// is first, and what he wrote stays.
+///
+/// The content is durable on return; the name only after [`sync_folder`]. A crash may leave a temporary file behind.
+pub(super) fn write_new_file(
+    target: &Path,
+    stem: &str,
+    what: &Subject,
+    bytes: &[u8],
+) -> Result<(), ChunkError> {
+    let (temporary, mut file) = create_temporary(folder_of(target), stem, what)?;
+    let written =
+        file.write_all(bytes).and_then(|()| file.sync_data()).map_err(failed("write", what, target));
+    // A second name, and not another one: renaming would take the place of a file that is there.
+    let linked = written.and_then(|()| match fs::hard_link(&temporary, target) {
+        // Somebody else was first; or he was, and his sweep took our temporary file for one that a crash left.
+        Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
+            Ok(())
+        }
+        linked => linked.map_err(failed("write", what, target)),
+    });
+    // Only tidiness: a sweep takes what is left.
+    let _ = fs::remove_file(&temporary);
+    linked
 }
 
 /// A new file under a name that nobody uses. Taking the next name when one is there also serves

@@ -7,6 +7,7 @@
 //! <root>/drafts/<snapshot id>/<run>
 //! <root>/drafts/.<snapshot id>.gone/                                         being removed
 //! <root>/damaged/<digest>-<incarnation>                                      taken out of use; for people to look at
+//! <root>/owner                                                               whose all this is: one line of text
 //! ```
 
 use std::{
@@ -19,10 +20,13 @@ use std::{
 };
 
 use super::{
-    BoxError, ByteStream, ChunkError, ChunkName, ChunkStore, Draft, IsLive, RunName, SnapshotId, SweepError,
-    Swept,
+    BoxError, ByteStream, ChunkError, ChunkName, ChunkStore, Draft, IsLive, NAME_CHARS_MAX, Owner, RunName,
+    SnapshotId, SweepError, Swept,
     error::Subject,
-    files::{create_folder, failed, open_file, remove_file, replace_file, stem_of_temporary, sync_folder},
+    files::{
+        create_folder, failed, open_file, remove_file, replace_file, stem_of_temporary, sync_folder,
+        write_new_file,
+    },
     frame::{self, FRAME_LEN_MAX, HEADER_LEN, Header, Press},
     geometry::CHUNK_LEN,
     parallel::{Broken, in_parallel},
@@ -34,6 +38,8 @@ const SWEEP_NAMES: usize = 1000;
 const SYNCS_AT_A_TIME: usize = 4;
 /// How many presses are kept for the next chunk: some more than the workers of one copy.
 const PRESSES_MAX: usize = 8;
+/// The file that says whose the store is.
+const OWNER: &str = "owner";
 /// How often a folder is removed again because somebody was just adding a file to it.
 const REMOVE_TRIES: usize = 10;
 
@@ -42,6 +48,7 @@ const REMOVE_TRIES: usize = 10;
 /// Processes may share it, and so may machines where the file system has POSIX semantics for renaming and removing.
 #[derive(Debug)]
 pub struct ChunkFolder {
+    root: PathBuf,
     chunks: PathBuf,
     manifests: PathBuf,
     drafts: PathBuf,
@@ -67,7 +74,7 @@ impl ChunkFolder {
             sync_folder(folder, &Subject::Store)?;
         }
         let damaged = root.join("damaged");
-        Ok(Self { chunks, manifests, drafts, damaged, presses: Mutex::default() })
+        Ok(Self { root, chunks, manifests, drafts, damaged, presses: Mutex::default() })
     }
 
     fn fan_out(&self, name: &ChunkName) -> PathBuf {
@@ -85,6 +92,11 @@ impl ChunkFolder {
 
     fn draft_folder(&self, snapshot: &SnapshotId) -> PathBuf {
         self.drafts.join(snapshot.as_str())
+    }
+
+    /// Where the drafts are while they are being removed.
+    fn gone_folder(&self, snapshot: &SnapshotId) -> PathBuf {
+        self.drafts.join(format!(".{snapshot}.gone"))
     }
 
     fn draft_path(&self, snapshot: &SnapshotId, run: &RunName) -> PathBuf {
@@ -123,7 +135,7 @@ impl ChunkFolder {
     /// The folder is renamed first: at one blow no run has a draft to seal.
     fn retire_drafts(&self, snapshot: &SnapshotId) -> Result<(), ChunkError> {
         let what = Subject::Draft(snapshot.clone());
-        let gone = self.drafts.join(format!(".{snapshot}.gone"));
+        let gone = self.gone_folder(snapshot);
         move_away(&self.draft_folder(snapshot), &gone, &what)?;
         remove_folder(&gone, &what)?;
         sync_folder(&self.drafts, &what)
@@ -131,6 +143,22 @@ impl ChunkFolder {
 }
 
 impl ChunkStore for ChunkFolder {
+    fn claim(&self, owner: &Owner) -> Result<(), ChunkError> {
+        if self.owner()?.is_none() {
+            let empty = self.is_empty()?;
+            if empty {
+                let line = format!("{owner}\n");
+                write_new_file(&self.root.join(OWNER), OWNER, &Subject::Store, line.as_bytes())?;
+            }
+        }
+        // Read after it was found not to be empty: whoever has put something into it has marked it before.
+        match self.owner()? {
+            Some(found) if found == *owner => sync_folder(&self.root, &Subject::Store),
+            Some(found) => Err(ChunkError::Foreign { owner: found, ours: owner.clone() }),
+            None => Err(ChunkError::Unmarked { ours: owner.clone() }),
+        }
+    }
+
     fn put(&self, name: &ChunkName, plain: &[u8]) -> Result<u64, ChunkError> {
         if plain.is_empty() || plain.len() > CHUNK_LEN {
             return Err(ChunkError::Length { name: name.clone(), length: plain.len() });
@@ -212,27 +240,14 @@ impl ChunkStore for ChunkFolder {
 
     fn sweep(&self, is_live: &mut IsLive<'_>) -> Result<Swept, SweepError> {
         let mut swept = Swept::default();
+        self.sweep_claims(&mut swept);
         for fan_out in Entries::of(&self.chunks)? {
-            let (name, folder) = fan_out?;
-            if name.len() != 2 || !folder.is_dir() {
-                swept.strange += 1;
-                continue;
-            }
-            let before = swept.removed + swept.temporaries;
-            let mut files = Vec::with_capacity(SWEEP_NAMES);
-            for entry in Entries::of(&folder)? {
-                let (name, path) = entry?;
-                match Found::parse(&name) {
-                    Some((chunk, found)) => files.push((chunk, found, path)),
-                    None => swept.strange += 1,
+            match fan_out {
+                Ok((name, folder)) if name.len() == 2 && folder.is_dir() => {
+                    self.sweep_folder(&folder, is_live, &mut swept)?;
                 }
-                if files.len() == SWEEP_NAMES {
-                    self.sweep_some(&mut files, is_live, &mut swept)?;
-                }
-            }
-            self.sweep_some(&mut files, is_live, &mut swept)?;
-            if swept.removed + swept.temporaries > before {
-                sync_folder(&folder, &Subject::Store)?;
+                Ok(_) => swept.strange += 1,
+                Err(error) => swept.pass_over(&error),
             }
         }
         Ok(swept)
@@ -277,6 +292,19 @@ impl ChunkStore for ChunkFolder {
         Ok(file.map(|file| Box::new(file) as ByteStream))
     }
 
+    fn discard_drafts(&self, snapshot: &SnapshotId) -> Result<bool, ChunkError> {
+        let what = Subject::Draft(snapshot.clone());
+        let there = |path: PathBuf| match path.symlink_metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            found => found.map(|_| true).map_err(failed("look up", &what, &path)),
+        };
+        let any = there(self.draft_folder(snapshot))? || there(self.gone_folder(snapshot))?;
+        if any {
+            self.retire_drafts(snapshot)?;
+        }
+        Ok(any)
+    }
+
     fn discard(&self, snapshot: &SnapshotId) -> Result<(), ChunkError> {
         let what = Subject::Manifest(snapshot.clone());
         // The drafts first: afterwards nobody can make a manifest of one.
@@ -289,24 +317,117 @@ impl ChunkStore for ChunkFolder {
         &self,
         see: &mut dyn FnMut(&[SnapshotId]) -> Result<(), BoxError>,
     ) -> Result<(), SweepError> {
-        for folder in [&self.manifests, &self.drafts] {
-            let mut some = Vec::with_capacity(SWEEP_NAMES);
-            for entry in Entries::of(folder)? {
-                some.extend(snapshot_of(&entry?.0));
-                if some.len() == SWEEP_NAMES {
-                    see(&some).map_err(SweepError::Ended)?;
-                    some.clear();
-                }
-            }
-            if !some.is_empty() {
-                see(&some).map_err(SweepError::Ended)?;
-            }
+        let manifests = snapshots_in(&self.manifests, see);
+        if let Err(SweepError::Ended(error)) = manifests {
+            return Err(SweepError::Ended(error));
         }
-        Ok(())
+        let drafts = snapshots_in(&self.drafts, see);
+        manifests.and(drafts)
     }
 }
 
+/// Shows the snapshots that a folder has something of.
+fn snapshots_in(
+    folder: &Path,
+    see: &mut dyn FnMut(&[SnapshotId]) -> Result<(), BoxError>,
+) -> Result<(), SweepError> {
+    let mut some = Vec::with_capacity(SWEEP_NAMES);
+    let mut failed = None;
+    for entry in Entries::of(folder)? {
+        match entry {
+            Ok((name, _)) => some.extend(snapshot_of(&name)),
+            Err(error) => failed = Some(error),
+        }
+        if some.len() == SWEEP_NAMES {
+            see(&some).map_err(SweepError::Ended)?;
+            some.clear();
+        }
+    }
+    if !some.is_empty() {
+        see(&some).map_err(SweepError::Ended)?;
+    }
+    failed.map_or(Ok(()), |error| Err(error.into()))
+}
+
 impl ChunkFolder {
+    /// Whose the store is, if it says so. A mark that nobody can have made is as good as none.
+    fn owner(&self) -> Result<Option<Owner>, ChunkError> {
+        let path = self.root.join(OWNER);
+        let Some(file) = open_file(&path, &Subject::Store)? else { return Ok(None) };
+        let mut text = String::new();
+        match file.take(NAME_CHARS_MAX as u64 + 2).read_to_string(&mut text) {
+            Err(error) if error.kind() != io::ErrorKind::InvalidData => {
+                Err(failed("read", &Subject::Store, &path)(error))
+            }
+            _ => Ok(text.trim_end().parse().ok()),
+        }
+    }
+
+    /// Whether there is nothing of anybody in it.
+    fn is_empty(&self) -> Result<bool, ChunkError> {
+        let mut folders = vec![self.manifests.clone(), self.drafts.clone()];
+        for fan_out in Entries::of(&self.chunks)? {
+            folders.push(fan_out?.1);
+        }
+        if self.damaged.exists() {
+            folders.push(self.damaged.clone());
+        }
+        for folder in folders {
+            if Entries::of(&folder)?.next().is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Removes what those left who crashed as they claimed the store. It has an owner by now, so nobody needs it.
+    fn sweep_claims(&self, swept: &mut Swept) {
+        let entries = match Entries::of(&self.root) {
+            Ok(entries) => entries,
+            Err(error) => return swept.pass_over(&error),
+        };
+        for (name, path) in entries.flatten() {
+            if stem_of_temporary(&name) == Some(OWNER) {
+                swept.remove_temporary(&path, &Subject::Store);
+            }
+        }
+    }
+
+    /// Sweeps one of the folders that chunks are in.
+    fn sweep_folder(
+        &self,
+        folder: &Path,
+        is_live: &mut IsLive<'_>,
+        swept: &mut Swept,
+    ) -> Result<(), SweepError> {
+        let entries = match Entries::of(folder) {
+            Ok(entries) => entries,
+            Err(error) => {
+                swept.pass_over(&error);
+                return Ok(());
+            }
+        };
+        let before = swept.removed + swept.temporaries;
+        let mut files = Vec::with_capacity(SWEEP_NAMES);
+        for entry in entries {
+            match entry.map(|(name, path)| (Found::parse(&name), path)) {
+                Ok((Some((chunk, found)), path)) => files.push((chunk, found, path)),
+                Ok((None, _)) => swept.strange += 1,
+                Err(error) => swept.pass_over(&error),
+            }
+            if files.len() == SWEEP_NAMES {
+                self.sweep_some(&mut files, is_live, swept)?;
+            }
+        }
+        self.sweep_some(&mut files, is_live, swept)?;
+        if swept.removed + swept.temporaries > before
+            && let Err(error) = sync_folder(folder, &Subject::Store)
+        {
+            swept.pass_over(&error);
+        }
+        Ok(())
+    }
+
     /// Asks about these files and removes those to be removed.
     fn sweep_some(
         &self,
@@ -322,29 +443,53 @@ impl ChunkFolder {
         // Of files without an answer nothing is known.
         for ((name, found, path), live) in files.drain(..).zip(answers) {
             let what = Subject::Chunk(name.clone());
-            let length = || path.symlink_metadata().map_or(0, |found| found.len());
             match found {
                 Found::Chunk if live => swept.kept += 1,
-                Found::Chunk => {
-                    let bytes = length();
-                    if remove_file(&path, &what)? {
-                        (swept.removed, swept.removed_bytes) =
-                            (swept.removed + 1, swept.removed_bytes + bytes);
-                    }
-                }
-                // It may be being written just now, unless it is of no use any more.
-                Found::Temporary if live && self.find(&name)?.is_none() => {}
-                Found::Temporary => {
-                    let bytes = length();
-                    if remove_file(&path, &what)? {
-                        swept.temporaries += 1;
-                        swept.temporary_bytes += bytes;
-                    }
-                }
+                Found::Chunk => swept.remove_chunk(&path, &what),
+                Found::Temporary if live => match self.find(&name) {
+                    // It may be being written just now.
+                    Ok(None) => {}
+                    Ok(Some(_)) => swept.remove_temporary(&path, &what),
+                    Err(error) => swept.pass_over(&error),
+                },
+                Found::Temporary => swept.remove_temporary(&path, &what),
             }
         }
         Ok(())
     }
+}
+
+impl Swept {
+    /// Counts what could not be done, and tells the operator: one bad file must not keep all others from being swept.
+    fn pass_over(&mut self, error: &ChunkError) {
+        tracing::warn!(%error, cause = ?error, "a part of the chunk store could not be swept");
+        self.failed += 1;
+    }
+
+    fn remove_chunk(&mut self, path: &Path, what: &Subject) {
+        let bytes = length_of(path);
+        match remove_file(path, what) {
+            Ok(true) => (self.removed, self.removed_bytes) = (self.removed + 1, self.removed_bytes + bytes),
+            Ok(false) => {}
+            Err(error) => self.pass_over(&error),
+        }
+    }
+
+    fn remove_temporary(&mut self, path: &Path, what: &Subject) {
+        let bytes = length_of(path);
+        match remove_file(path, what) {
+            Ok(true) => {
+                (self.temporaries, self.temporary_bytes) =
+                    (self.temporaries + 1, self.temporary_bytes + bytes);
+            }
+            Ok(false) => {}
+            Err(error) => self.pass_over(&error),
+        }
+    }
+}
+
+fn length_of(path: &Path) -> u64 {
+    path.symlink_metadata().map_or(0, |found| found.len())
 }
 
 /// What a sweep found.

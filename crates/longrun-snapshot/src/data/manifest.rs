@@ -349,6 +349,35 @@ fn unreadable(snapshot: &SnapshotId, why: Unreadable) -> ChunkError {
     }
 }
 
+/// The digests of a snapshot's chunks, 16 bytes of each: for questions where a wrong yes does no harm.
+#[derive(Debug)]
+pub struct DigestSet(Vec<[u8; 16]>);
+
+impl DigestSet {
+    /// Those of a complete snapshot.
+    pub fn of_manifest(chunks: &dyn ChunkStore, snapshot: &SnapshotId) -> Result<Self, ChunkError> {
+        let reader = ManifestReader::open(chunks, snapshot)?;
+        let mut all = reader
+            .map(|entry| entry.map(|entry| first_half(entry.name.digest.as_bytes())))
+            .collect::<Result<Vec<_>, _>>()?;
+        all.sort_unstable();
+        all.dedup();
+        Ok(Self(all))
+    }
+
+    /// False: none of the chunks has this digest, of which the bytes are given.
+    pub fn may_contain(&self, digest: &[u8]) -> bool {
+        self.0.binary_search(&first_half(digest)).is_ok()
+    }
+}
+
+/// The first 16 bytes, with zeros behind what is shorter.
+fn first_half(digest: &[u8]) -> [u8; 16] {
+    let mut first = [0; 16];
+    first.iter_mut().zip(digest).for_each(|(to, from)| *to = *from);
+    first
+}
+
 /// What the chunks of one snapshot take, each counted once: 16 bytes for each, 88 bits of the digest above 40 of the size.
 /// That two chunks of one snapshot agree in so many bits without being equal is not to be expected.
 #[derive(Debug, Default)]
@@ -358,8 +387,7 @@ impl Taken {
     const SIZE_BITS: u32 = 40;
 
     fn add(&mut self, entry: &ManifestEntry) {
-        let mut first = [0; 16];
-        first.copy_from_slice(&entry.name.digest.as_bytes()[..16]);
+        let first = first_half(entry.name.digest.as_bytes());
         let size_max = (1 << Self::SIZE_BITS) - 1;
         let size = u128::from(entry.stored_bytes).min(size_max);
         self.0.push(u128::from_be_bytes(first) & !size_max | size);

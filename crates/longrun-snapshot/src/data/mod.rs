@@ -19,10 +19,12 @@
 //! <root>/chunks/<first 2 hex digits>/<digest>-<incarnation>   a chunk, framed and compressed
 //! <root>/manifests/<snapshot id>                              which chunks make up a complete snapshot
 //! <root>/drafts/<snapshot id>/<run>                           the same, as far as a run has come
+//! <root>/owner                                                whose all this is
 //! ```
 //!
 //! Chunks are named by their content, so that a chunk that occurs again, in the same snapshot or another, is there already. All
-//! snapshots share one folder, and so may all nodes.
+//! snapshots share one folder, and so may all nodes that have their references in one store: it is the [owner](Owner) of the
+//! folder, and [claims](ChunkStore::claim) it before anything else.
 //!
 //! # The life of a chunk
 //!
@@ -45,6 +47,7 @@
 //!
 //! | crash after | what is there | who cleans |
 //! |---|---|---|
+//! | a claim in part | a temporary file, perhaps with the mark beside it | [`sweep`](ChunkStore::sweep) |
 //! | references taken | references without files | the rollback drops them; going on writes the files |
 //! | a chunk in part | a temporary file | [`sweep`](ChunkStore::sweep) |
 //! | a chunk written, its name not synced | the file or not; no draft names it | going on finds it, or writes it again |
@@ -59,7 +62,8 @@
 //!
 //! A run that was taken for dead may do any of this later. It cannot take references, so it writes only files that are held
 //! by its snapshot (which is right) or are of dead incarnations (`sweep`), drafts of its own (`finish`, `discard`), and perhaps
-//! a draft of a snapshot that is gone: the caller [finds](ChunkStore::snapshots) and discards those.
+//! a draft of a snapshot that is gone, or complete: the caller [finds](ChunkStore::snapshots) and
+//! [discards](ChunkStore::discard_drafts) those.
 
 mod copy;
 mod digest;
@@ -87,8 +91,8 @@ pub use error::{ChunkError, Subject};
 pub use folder::ChunkFolder;
 pub use geometry::CHUNK_BYTES;
 pub use id::{BadId, DiskId, ID_CHARS_MAX, SnapshotId};
-pub use manifest::{ManifestEntry, ManifestHeader, ManifestReader, Summary};
-pub use name::{BadName, ChunkName, Incarnation, NAME_CHARS_MAX, RunName};
+pub use manifest::{DigestSet, ManifestEntry, ManifestHeader, ManifestReader, Summary};
+pub use name::{BadName, ChunkName, Incarnation, NAME_CHARS_MAX, Owner, RunName};
 pub use rate::RateLimit;
 pub use read_back::{
     DAMAGED_PLACES_MAX, DamagedPlace, Inspection, ReadBackError, Verdict, Verified, inspect, restore, verify,

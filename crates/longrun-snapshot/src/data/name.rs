@@ -7,13 +7,13 @@ use thiserror::Error;
 
 use super::{Digest, text::checked_text};
 
-/// The longest [`Incarnation`] or [`RunName`], in characters.
+/// The longest [`Incarnation`], [`RunName`] or [`Owner`], in characters.
 pub const NAME_CHARS_MAX: usize = 64;
 
 /// Hex digits in a digest.
 const HEX_CHARS: usize = 64;
 
-/// Text that is no [`Incarnation`], [`RunName`] or [`ChunkName`]. The text itself is not repeated.
+/// Text that is no [`Incarnation`], [`RunName`], [`Owner`] or [`ChunkName`]. The text itself is not repeated.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{what} is {rule}")]
 pub struct BadName {
@@ -42,6 +42,13 @@ checked_text! {
     ///
     /// No two runs that copy into one snapshot have the same name.
     RunName, BadName, |text| check_name(text, "the name of a run")
+}
+
+checked_text! {
+    /// Whose chunks a chunk store keeps: `[0-9a-z-]{1,64}`.
+    ///
+    /// Whoever keeps the references is the owner, for no other can tell which chunks are in use.
+    Owner, BadName, |text| check_name(text, "an owner")
 }
 
 /// The name of a chunk file. In text: `<64 hex digits>-<incarnation>`.

@@ -11,8 +11,8 @@ use std::{
 use thiserror::Error;
 
 use super::{
-    ChunkError, ChunkName, ChunkStore, Digest, Incarnation, ManifestEntry, ManifestHeader, ManifestReader,
-    SnapshotId, Subject, Summary,
+    ChunkError, ChunkName, ChunkStore, Digest, ManifestEntry, ManifestHeader, ManifestReader, SnapshotId,
+    Subject, Summary,
     files::{failed, folder_of, replace_file, sync_folder},
     geometry::is_zero,
     parallel::{Broken, in_parallel, worker_count},
@@ -141,16 +141,13 @@ pub fn verify(
     })
 }
 
-/// As [`verify`], but reads only what nobody can have read back before: the chunks that the copy has
-/// written itself, and those of an incarnation that `own` accepts, which earlier runs of the same copy may have written.
+/// As [`verify`], but reads only what nobody can have read back before: the chunks that are [fresh](ManifestEntry::fresh).
 pub fn verify_fresh(
     chunks: &dyn ChunkStore,
     snapshot: &SnapshotId,
-    own: &dyn Fn(&Incarnation) -> bool,
     go_on: &mut dyn FnMut(u64) -> bool,
 ) -> Result<Verified, ReadBackError> {
-    let wanted = |entry: &ManifestEntry| entry.fresh || own(&entry.name.incarnation);
-    Reading { chunks, snapshot, wanted: &wanted }.verify(go_on, &mut |place| {
+    Reading { chunks, snapshot, wanted: &|entry| entry.fresh }.verify(go_on, &mut |place| {
         Err(ReadBackError::Damaged { snapshot: snapshot.clone(), place: Box::new(place) })
     })
 }

@@ -4,7 +4,7 @@ use std::{error::Error, fmt, io::Read};
 
 use thiserror::Error;
 
-use super::{ChunkError, ChunkName, RunName, SnapshotId};
+use super::{ChunkError, ChunkName, Owner, RunName, SnapshotId};
 
 /// An error of the caller's own, from a function that it gave.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -25,6 +25,13 @@ pub type IsLive<'a> = dyn FnMut(&[ChunkName]) -> Result<Vec<bool>, BoxError> + '
 /// * **Seen**: what a call did is seen by all calls that begin after its return, whoever makes them.
 /// * **Repeated**: every call may be made again after a crash or an error, also while another makes the same one.
 pub trait ChunkStore: fmt::Debug + Send + Sync + 'static {
+    /// Makes the store that of an owner, if it is empty and nobody's, and finds out whether it is this owner's; else
+    /// [`ChunkError::Foreign`] or [`ChunkError::Unmarked`]. Durable on return.
+    ///
+    /// Whoever keeps the references calls it before anything else: to another all of these chunks would be garbage. Of two
+    /// who claim an empty store at the same time one gets it.
+    fn claim(&self, owner: &Owner) -> Result<(), ChunkError>;
+
     /// Stores a chunk in place of what was there under its name, and returns what it takes.
     ///
     /// `plain` are the bytes that `name.digest` is the digest of; the caller's word is taken for it, and
@@ -62,7 +69,8 @@ pub trait ChunkStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// `is_live` answers for some names at a time, in their order: whether this incarnation of the digest is the one on
     /// record. It is asked after the chunk was seen, and references are taken before chunks are written,
-    /// so one that is not live then never will be. Nothing is removed on a missing answer, and an error ends the sweep.
+    /// so one that is not live then never will be. Nothing is removed on a missing answer, and an error of `is_live` ends the
+    /// sweep. What cannot be looked at or removed is passed over, reported in the log and counted as failed.
     /// Memory does not grow with the number of chunks. What is removed may come back after a crash, for the next sweep.
     fn sweep(&self, is_live: &mut IsLive<'_>) -> Result<Swept, SweepError>;
 
@@ -84,13 +92,18 @@ pub trait ChunkStore: fmt::Debug + Send + Sync + 'static {
     /// The manifest of a snapshot. `None`: there is none.
     fn read_manifest(&self, snapshot: &SnapshotId) -> Result<Option<ByteStream>, ChunkError>;
 
+    /// Removes the drafts of a snapshot that is complete, if there are any: a run that was given up may have begun one when the
+    /// manifest was sealed already. False: there were none. For the next call, if a crash brings them back.
+    fn discard_drafts(&self, snapshot: &SnapshotId) -> Result<bool, ChunkError>;
+
     /// Removes the manifest and all drafts of a snapshot; if there are none nothing happens. Durable on return.
     ///
     /// From then on no run can seal or go on with a draft that it began before.
     fn discard(&self, snapshot: &SnapshotId) -> Result<(), ChunkError>;
 
     /// Shows `see` every snapshot that has a manifest or a draft, some at a time; one that has both may come
-    /// twice. An error ends it. `see` may [`discard`](Self::discard) what it is shown.
+    /// twice. An error of `see` ends it; if one of its own keeps it from showing some, it shows the others first. `see` may
+    /// [`discard`](Self::discard) what it is shown.
     ///
     /// It is for finding those that nobody knows: a run that is told too late that its snapshot was removed may have
     /// begun a draft.
@@ -122,6 +135,8 @@ pub struct Swept {
     pub temporary_bytes: u64,
     /// Things that are no chunks. They are left alone.
     pub strange: u64,
+    /// Things that could not be looked at or not be removed, each a file or a folder. The log names them.
+    pub failed: u64,
 }
 
 /// Why a sweep ended early.

@@ -17,18 +17,14 @@ use super::{
     CreateSnapshotRequest, DeleteSnapshotRequest, GetSnapshotRequest, Limits, ListSnapshotOperationsRequest,
     ListSnapshotsRequest, OrderField, UpdateSnapshotRequest, Violations,
 };
-use crate::data::{
-    self, BadId, ChunkError, ChunkStore, ReadBackError, SnapshotId, Summary, SweepError, Swept, Verdict,
-};
+use crate::data::{self, BadId, ChunkError, ChunkStore, ReadBackError, SnapshotId, Summary, Verdict};
 use crate::operations::{
     CreateSnapshot, DeleteSnapshot, FindSnapshot, Finding, SnapshotMetadata, UpdateSnapshot, not_found,
 };
-use crate::plane::{DataPlane, blocking, chunk_error, chunk_name, is_chunk, item};
+use crate::plane::{DataPlane, blocking};
 use crate::snapshot::Snapshot;
 use crate::steps::{CopyDisk, Grace, RemoveSnapshot, StopOnDrop, VerifyCopy};
 
-/// Orphans, and chunks, that a collection looks up at once.
-const COLLECTED_AT_ONCE: usize = 256;
 /// Damaged places that are named in a snapshot's damage.
 const PLACES_NAMED: usize = 5;
 
@@ -73,8 +69,8 @@ impl Admission for Everybody {
 /// What a caller may not see does not exist for it: the answers are the same.
 #[derive(Clone)]
 pub struct SnapshotService {
-    engine: Engine,
-    plane: DataPlane,
+    pub(super) engine: Engine,
+    pub(super) plane: DataPlane,
     limits: Limits,
     access: Arc<dyn Access>,
     admission: Arc<dyn Admission>,
@@ -173,20 +169,10 @@ pub struct Verification {
     pub unrecorded: Option<SubmitError>,
 }
 
-/// What a [collection](SnapshotService::collect) has removed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Collected {
-    /// Chunks that had lost their last reference, and whose operation did not get to removing them.
-    pub orphans: usize,
-    /// What the sweep of the chunk store did.
-    pub swept: Swept,
-    /// Manifests and drafts of snapshots that do not exist.
-    pub unknown_snapshots: usize,
-}
-
 impl SnapshotService {
     /// Registers the service's kinds and steps with an engine.
     pub fn register(builder: EngineBuilder, plane: &DataPlane, limits: Limits) -> EngineBuilder {
+        let plane = plane.of_store(builder.store_id());
         builder
             .kind(CreateSnapshot { plane: plane.clone(), limits })
             .kind(UpdateSnapshot { limits })
@@ -195,11 +181,12 @@ impl SnapshotService {
             .step(CopyDisk(plane.clone()))
             .step(VerifyCopy(plane.clone()))
             .step(Grace)
-            .step(RemoveSnapshot(plane.clone()))
+            .step(RemoveSnapshot(plane))
     }
 
     /// The service on an engine with which it is [registered](Self::register).
     pub fn new(engine: Engine, plane: DataPlane, limits: Limits) -> Self {
+        let plane = plane.of_store(engine.store_id());
         Self { engine, plane, limits, access: Arc::new(Everybody), admission: Arc::new(Everybody) }
     }
 
@@ -271,6 +258,7 @@ impl SnapshotService {
         let folder = folder.map_err(|invalid| ServiceError::Submit(SubmitError::Invalid(invalid)))?;
         self.permit(call.caller(), &folder, Action::Write)?;
         self.admit(&folder)?;
+        self.claim_chunks().await?;
         Ok(self.engine.submit::<CreateSnapshot>(request, call).await?)
     }
 
@@ -377,6 +365,7 @@ impl SnapshotService {
     ) -> Result<Verification, ServiceError> {
         request.check()?;
         let found = self.find_complete(caller, &request.snapshot_id, Action::Write).await?;
+        self.claim_chunks().await?;
         let (chunks, id) = (Arc::clone(&self.plane.chunks), data_id(&found.row.key.id)?);
         let stop = Arc::new(AtomicBool::new(false));
         let _stop_on_drop = StopOnDrop(Arc::clone(&stop));
@@ -426,6 +415,7 @@ impl SnapshotService {
     ) -> Result<Summary, ServiceError> {
         request.check()?;
         let found = self.find_complete(caller, &request.snapshot_id, Action::Read).await?;
+        self.claim_chunks().await?;
         let (chunks, id) = (Arc::clone(&self.plane.chunks), data_id(&found.row.key.id)?);
         let stop = Arc::new(AtomicBool::new(false));
         let _stop_on_drop = StopOnDrop(Arc::clone(&stop));
@@ -438,66 +428,12 @@ impl SnapshotService {
         Ok(restored.map_err(|error| crate::plane::read_back_error(&error))?)
     }
 
-    /// Removes what nobody refers to and nobody is left to remove: what was written by a process that had been given up, what
-    /// crashes left half written, and what operators left behind. Everything else may go on meanwhile.
-    pub async fn collect(&self) -> Result<Collected, ServiceError> {
-        let orphans = self.collect_orphans().await?;
-        let swept = self.sweep().await?;
-        let unknown_snapshots = self.collect_unknown().await?;
-        Ok(Collected { orphans, swept, unknown_snapshots })
-    }
-
-    async fn collect_orphans(&self) -> Result<usize, ServiceError> {
-        let (mut removed, mut after) = (0, None);
-        loop {
-            let orphans = self.engine.orphans(after.as_ref(), COLLECTED_AT_ONCE).await?;
-            let Some(last) = orphans.last().cloned() else { return Ok(removed) };
-            let orphans: Vec<_> = orphans.into_iter().filter(|orphan| is_chunk(&orphan.item)).collect();
-            let names = orphans.iter().map(|orphan| chunk_name(&orphan.item, orphan.incarnation));
-            let names = names.collect::<Result<Vec<_>, _>>()?;
-            let chunks = Arc::clone(&self.plane.chunks);
-            blocking(move || chunks.remove(&names)).await?.map_err(|error| chunk_error(&error))?;
-            removed += orphans.len();
-            self.engine.forget_orphans(orphans).await?;
-            after = Some(last);
-        }
-    }
-
-    async fn sweep(&self) -> Result<Swept, ServiceError> {
-        let (chunks, engine) = (Arc::clone(&self.plane.chunks), self.engine.clone());
-        let runtime = tokio::runtime::Handle::current();
-        let swept = blocking(move || {
-            chunks.sweep(&mut |names| {
-                let items = names.iter().map(|name| item(&name.digest)).collect::<Result<Vec<_>, _>>()?;
-                let lives = runtime.block_on(engine.incarnations(&items))?;
-                let is_live = |(name, life): (&data::ChunkName, Option<longrun::Incarnation>)| {
-                    life.is_some_and(|life| life.to_string() == name.incarnation.as_str())
-                };
-                Ok(names.iter().zip(lives).map(is_live).collect())
-            })
-        });
-        Ok(swept.await?.map_err(|error| sweep_error(&error))?)
-    }
-
-    /// Removes manifests and drafts of snapshots without a row. A row is there before anything is written for it.
-    async fn collect_unknown(&self) -> Result<usize, ServiceError> {
-        let (chunks, engine) = (Arc::clone(&self.plane.chunks), self.engine.clone());
-        let runtime = tokio::runtime::Handle::current();
-        let removed = blocking(move || {
-            let mut removed = 0;
-            let seen = chunks.snapshots(&mut |snapshots| {
-                for snapshot in snapshots {
-                    let id = ResourceId::new(snapshot.as_str())?;
-                    if runtime.block_on(engine.resource::<Snapshot>(&id))?.is_none() {
-                        chunks.discard(snapshot)?;
-                        removed += 1;
-                    }
-                }
-                Ok(())
-            });
-            seen.map(|()| removed)
-        });
-        Ok(removed.await?.map_err(|error| sweep_error(&error))?)
+    /// Makes sure that the chunk store is that of the engine's store: an empty one that is nobody's becomes so. FAILED_PRECONDITION
+    /// if it is another's.
+    ///
+    /// Everything that touches chunks asks for this by itself; called at a start it tells at once that folders were mixed up.
+    pub async fn claim_chunks(&self) -> Result<(), ServiceError> {
+        Ok(self.plane.claim().await?)
     }
 
     fn permit(&self, caller: &Caller, folder: &ResourceId, action: Action) -> Result<(), ServiceError> {
@@ -592,11 +528,4 @@ fn describe(verdict: &Verdict) -> String {
     let more = verdict.damaged.saturating_sub(named.len() as u64);
     let more = if more > 0 { format!("; and {more} more") } else { String::new() };
     format!("{} damaged: {}{more}", verdict.damaged, named.join("; "))
-}
-
-fn sweep_error(error: &SweepError) -> StepError {
-    match error {
-        SweepError::Chunk(error) => chunk_error(error),
-        error => StepError::of(Code::Unavailable, error),
-    }
 }

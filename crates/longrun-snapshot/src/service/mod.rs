@@ -35,6 +35,7 @@
 //! ```
 
 mod api;
+mod collect;
 mod filter;
 mod mask;
 mod order;
@@ -42,7 +43,8 @@ mod requests;
 mod text;
 mod validate;
 
-pub use api::{Access, Action, Admission, Collected, ServiceError, SnapshotService, Verification};
+pub use api::{Access, Action, Admission, ServiceError, SnapshotService, Verification};
+pub use collect::Collected;
 pub use filter::{Filter, FilterError, FilterProblem};
 pub use mask::{SnapshotChange, UpdateSnapshotRequest};
 pub use order::{OrderBy, OrderByError, OrderByProblem, OrderField};

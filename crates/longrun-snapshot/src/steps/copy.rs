@@ -6,19 +6,20 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use longrun::{
-    ProgressUnit, References, ResourceId, Step, StepContext, StepError, StepPolicy, StepResult, UndoContext,
-    UndoResult, Undoable, async_trait,
+    ItemKey, ProgressUnit, References, ResourceId, Step, StepContext, StepError, StepPolicy, StepResult,
+    UndoContext, UndoResult, Undoable, async_trait,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedRwLockReadGuard;
 use tokio::time::Instant;
 
+use super::remove::remove_orphans;
 use super::{StopOnDrop, remove, stopped};
 use crate::data::{
-    BATCH_BYTES_MAX, Batch, CopyError, CopyReader, CopyWriter, Cursor, Digest, DiskId, Incarnation,
-    RateLimit, RunName, SnapshotId, Summary,
+    BATCH_BYTES_MAX, Batch, CopyError, CopyReader, CopyWriter, Cursor, Digest, DigestSet, DiskId,
+    Incarnation, RateLimit, RunName, SnapshotId, Summary,
 };
-use crate::plane::{DataPlane, blocking, copy_error, incarnation, item};
+use crate::plane::{DataPlane, blocking, chunk_error, copy_error, incarnation, is_chunk, item};
 use crate::snapshot::Snapshot;
 
 /// Bytes copied between two checkpoints, at most, and a batch.
@@ -74,6 +75,9 @@ impl Step for CopyDisk {
         let run: RunName = format!("{}-{}", token.epoch, token.attempt).parse()?;
         let stop = Arc::new(AtomicBool::new(false));
         let _stop_on_drop = StopOnDrop(Arc::clone(&stop));
+        // Before anything is done: a chunk store of another is no reason to undo, which would have to remove from it.
+        let claimed = self.0.claim().await;
+        claimed.map_err(|error| StepError::not_applied(error.status().code(), error.status().message()))?;
         let _turn = tokio::select! {
             turn = self.0.turn() => turn,
             reason = cx.stopped() => return Err(stopped(reason)),
@@ -87,7 +91,11 @@ impl Step for CopyDisk {
             opened => opened,
         };
         let Ends { reader, writer } = ends.map_err(|error| copy_error(&error))?;
-        let summary = Copy { cx, plane: &self.0, references, stop, at_work }.run(reader, writer).await?;
+        let copy = Copy { cx, plane: &self.0, references, stop, at_work };
+        let summary = copy.run(reader, writer).await?;
+        if cx.attempt().0 > 1 {
+            copy.drop_unused(&input.snapshot_id).await?;
+        }
         Ok(Copied {
             snapshot_id: input.snapshot_id,
             disk_size: summary.disk_size,
@@ -204,11 +212,26 @@ impl Copy<'_> {
         let (writer, cursor) = self
             .at_work(move || {
                 let trusted = |digest: &Digest| confirmed.contains(digest);
-                let cursor = writer.store_trusting(&batch, &incarnations, &trusted, &stop);
+                let cursor = writer.store(&batch, &incarnations, &trusted, &stop);
                 (writer, cursor)
             })
             .await?;
         Ok((writer, cursor.map_err(|error| copy_error(&error))?))
+    }
+
+    /// Drops the references that an earlier run took and the copy does not need: the disk may have changed under its hands, or
+    /// the copy begun anew.
+    ///
+    /// The manifest is sealed, and the cursor at its end is saved, so no run comes to another list of chunks from here.
+    async fn drop_unused(&self, snapshot: &SnapshotId) -> Result<(), StepError> {
+        let (chunks, id) = (Arc::clone(&self.plane.chunks), snapshot.clone());
+        let used = blocking(move || DigestSet::of_manifest(&*chunks, &id)).await?;
+        let used = used.map_err(|error| chunk_error(&error))?;
+        let is_used = |item: &ItemKey| !is_chunk(item) || used.may_contain(item.id.as_bytes());
+        if self.references.drop_all_but(is_used).await? > 0 {
+            remove_orphans(self.plane, &self.references).await?;
+        }
+        Ok(())
     }
 
     /// Blocking work that writes: whoever wants to remove the snapshot waits for it, even if this run is dropped.

@@ -44,11 +44,17 @@ pub(super) async fn remove(
     references: &References,
     snapshot: &SnapshotId,
 ) -> Result<(), StepError> {
+    plane.claim().await?;
     // A run that was given up may still write: what it writes must not come after this.
     let _alone = plane.remove(snapshot).await;
     let (chunks, id) = (Arc::clone(&plane.chunks), snapshot.clone());
     blocking(move || chunks.discard(&id)).await?.map_err(|error| chunk_error(&error))?;
     references.drop_all().await?;
+    remove_orphans(plane, references).await
+}
+
+/// Removes the chunks that lost their last reference to this operation.
+pub(super) async fn remove_orphans(plane: &DataPlane, references: &References) -> Result<(), StepError> {
     loop {
         let orphans = references.orphans(REMOVED_AT_ONCE).await?;
         if orphans.is_empty() {

@@ -31,6 +31,7 @@ impl Step for VerifyCopy {
 
     async fn run(&self, cx: &StepContext<()>, (copied, draft): (Copied, Snapshot)) -> StepResult<Snapshot> {
         let references = cx.references::<Snapshot>(&draft.id)?;
+        self.0.claim().await?;
         let _turn = tokio::select! {
             turn = self.0.turn() => turn,
             reason = cx.stopped() => return Err(stopped(reason)),
@@ -40,7 +41,7 @@ impl Step for VerifyCopy {
             let (chunks, id) = (Arc::clone(&self.0.chunks), copied.snapshot_id.clone());
             let (stop, reached) = (Arc::clone(&stop), Arc::clone(&reached));
             move || {
-                data::verify_fresh(&*chunks, &id, &|_| false, &mut |offset| {
+                data::verify_fresh(&*chunks, &id, &mut |offset| {
                     reached.store(offset, Ordering::Relaxed);
                     !stop.load(Ordering::Relaxed)
                 })

@@ -4,8 +4,8 @@ use std::io::{self, ErrorKind};
 use std::sync::{Arc, Condvar, Mutex};
 
 use longrun_snapshot::data::{
-    BoxError, ByteStream, ChunkError, ChunkFolder, ChunkName, ChunkStore, Draft, IsLive, RunName, SnapshotId,
-    Subject, SweepError, Swept,
+    BoxError, ByteStream, ChunkError, ChunkFolder, ChunkName, ChunkStore, Draft, IsLive, Owner, RunName,
+    SnapshotId, Subject, SweepError, Swept,
 };
 use tokio::sync::Notify;
 
@@ -155,6 +155,10 @@ impl Doubled {
 }
 
 impl ChunkStore for Doubled {
+    fn claim(&self, owner: &Owner) -> Result<(), ChunkError> {
+        self.inner.claim(owner)
+    }
+
     fn put(&self, name: &ChunkName, plain: &[u8]) -> Result<u64, ChunkError> {
         self.switch.around(Verb::Put, || self.inner.put(name, plain))
     }
@@ -198,6 +202,10 @@ impl ChunkStore for Doubled {
 
     fn read_manifest(&self, snapshot: &SnapshotId) -> Result<Option<ByteStream>, ChunkError> {
         self.switch.around(Verb::ReadManifest, || self.inner.read_manifest(snapshot))
+    }
+
+    fn discard_drafts(&self, snapshot: &SnapshotId) -> Result<bool, ChunkError> {
+        self.switch.around(Verb::Discard, || self.inner.discard_drafts(snapshot))
     }
 
     fn discard(&self, snapshot: &SnapshotId) -> Result<(), ChunkError> {

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use longrun::store::conformance::{Counts, verify_indexes};
 use longrun::store::faulty::{Faults, FaultyKv};
-use longrun::store::{Kv, MemoryKv};
+use longrun::store::{Batch, Direction, KeyRange, Kv, MemoryKv, Table};
 use longrun::{
     BuildError, Call, Caller, Engine, EngineBuilder, IdempotencyKey, KvStore, Operation, ResourceId,
     ResourceStatus, Store,
@@ -159,6 +159,27 @@ impl Lab {
         Ok(SnapshotService::new(builder.start().await?, plane, Limits::documented()))
     }
 
+    /// A store in memory, other than that of another number.
+    pub(crate) fn store_of(number: u8) -> Arc<dyn Store> {
+        Arc::new(KvStore::open_inline(MemoryKv::new(), [number; 32]).unwrap())
+    }
+
+    /// A service on the same disks and chunks, over another store.
+    pub(crate) async fn start_over(&self, store: Arc<dyn Store>) -> SnapshotService {
+        let (plane, limits) = (self.plane(), Limits::documented());
+        let builder = Engine::builder_shared(store).environment(self.time.clone());
+        let engine = SnapshotService::register(builder, &plane, limits).start().await.unwrap();
+        SnapshotService::new(engine, plane, limits)
+    }
+
+    /// Writes rubbish over the first record whose key begins like this.
+    pub(crate) fn damage(&self, table: Table, key: &[u8]) {
+        let found = self.memory.scan(table, &KeyRange::prefix(key), Direction::Forward, 1).unwrap();
+        let mut batch = Batch::default();
+        batch.put(table, found[0].0.clone(), b"rubbish".to_vec());
+        self.memory.commit(&batch).unwrap();
+    }
+
     pub(crate) fn image(&self, disk: &str) -> PathBuf {
         self.folder.path().join(format!("disks/{disk}.raw"))
     }
@@ -197,7 +218,7 @@ impl Lab {
         walk(&root, &root, &mut found);
         let fixed = |path: &str| {
             let fan_out = path.strip_prefix("chunks/").is_some_and(|name| name.len() == 2);
-            matches!(path, "chunks" | "manifests" | "drafts") || fan_out
+            matches!(path, "chunks" | "manifests" | "drafts" | "owner") || fan_out
         };
         found.retain(|path, _| !fixed(path));
         found

@@ -118,6 +118,26 @@ async fn c13_a_delete_that_is_cancelled_during_its_grace_leaves_all_as_it_was() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_grace_of_a_delete_counts_from_its_acceptance_over_restarts() {
+    let lab = Lab::new();
+    let (service, snapshot) = prepared(&lab).await;
+    let operation = delete(&service, &snapshot).await;
+    let mut service = Some(service);
+    for _ in 0..3 {
+        pass(3_000).await;
+        drop(service.take());
+        service = Some(lab.start_on(lab.plane().delete_grace(millis(10_000))).await);
+    }
+    let service = service.unwrap();
+    pass(900).await;
+    assert_eq!(status(&service, &snapshot.id).await, Some(ResourceStatus::Deleting));
+    assert_eq!(lab.chunk_files().len(), 2, "9.9 of 10 seconds are over");
+    let waited = tokio::time::Instant::now();
+    assert_gone(&lab, &service, &snapshot, &operation).await;
+    assert!(waited.elapsed() < millis(1_000), "{:?}", waited.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn c13_a_cancelled_delete_of_a_snapshot_in_error_restores_the_error() {
     let lab = Lab::new();
     let (service, snapshot) = prepared(&lab).await;

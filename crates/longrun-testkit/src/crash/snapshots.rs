@@ -267,7 +267,8 @@ impl Place {
 
     /// In the chunk folder is what the manifests say, and nothing else.
     fn check_chunks(&self, snapshots: &[Snapshot]) -> anyhow::Result<()> {
-        let mut expected = BTreeSet::new();
+        // The mark that says whose the folder is.
+        let mut expected = BTreeSet::from(["owner".to_owned()]);
         for snapshot in snapshots {
             let id = snapshot.id.as_str().parse()?;
             expected.insert(snapshot.id.to_string());

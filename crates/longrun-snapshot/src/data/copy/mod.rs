@@ -18,8 +18,8 @@ use thiserror::Error;
 
 use super::{ChunkError, Digest, DiskError, DiskId, DiskInfo, RunName, SnapshotId, geometry::Geometry};
 
-/// The largest disk that can be copied: 16 TiB.
-pub const DISK_BYTES_MAX: u64 = 16 << 40;
+/// The largest disk that can be copied: 26 TiB. Source: the API, which has no larger ones.
+pub const DISK_BYTES_MAX: u64 = 28_587_302_322_176;
 
 /// How far a copy has come: a checkpoint. All before it is durable.
 ///

@@ -114,19 +114,9 @@ impl CopyWriter {
     /// Stores the chunks of a batch that are not in the store, each under the incarnation that the caller was given for its
     /// digest, and returns how far the copy has come. All of it is durable on return.
     ///
-    /// `stop` is looked at between the chunks.
+    /// Chunks that are in the store already are trusted only if `trusted` says so: the others count as
+    /// [fresh](ManifestEntry::fresh), as nobody is known to have read them back. `stop` is looked at between the chunks.
     pub fn store(
-        &mut self,
-        batch: &Batch,
-        incarnations: &BTreeMap<Digest, Incarnation>,
-        stop: &AtomicBool,
-    ) -> Result<Cursor, CopyError> {
-        self.store_trusting(batch, incarnations, &|_| true, stop)
-    }
-
-    /// The same, where chunks that are in the store already are trusted only if `trusted` says so: the others count as
-    /// [fresh](ManifestEntry::fresh), as nobody is known to have read them back.
-    pub fn store_trusting(
         &mut self,
         batch: &Batch,
         incarnations: &BTreeMap<Digest, Incarnation>,
