@@ -1,9 +1,10 @@
 //! `crash snapshots`: the snapshot service killed at its system calls, one after the other.
 //!
-//! Small disks that have a chunk in common; a create, a delete, and two creates and a delete at the same time. strace kills the
-//! process when a thread makes its first, its second, its third … call of each sort, until it runs through untouched. Calls are
-//! counted in each thread by itself, so the one that comes to the number first is hit. Then a new process lets the engine finish, and looks: each READY snapshot gives
-//! its disk back, after a collection nothing is left over in the chunk folder, and every index and count agrees.
+//! Small disks that have a chunk in common; the first create in an empty chunk folder, another create, a delete, and two creates
+//! and a delete at the same time. strace kills the process when a thread makes its first, its second, its third … call of each
+//! sort, until it runs through untouched. Calls are counted in each thread by itself, so the one that comes to the number first is
+//! hit. Then a new process lets the engine finish, and looks: each READY snapshot gives its disk back, after a collection nothing
+//! is left over in the chunk folder, and every index and count agrees.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -30,7 +31,7 @@ use super::ground::caller;
 use super::report::{Report, say};
 
 /// The calls by which anything is written.
-const CALLS: [&str; 13] = [
+const CALLS: [&str; 14] = [
     "openat",
     "write",
     "pwrite64",
@@ -39,13 +40,15 @@ const CALLS: [&str; 13] = [
     "sync_file_range",
     "ftruncate",
     "rename",
+    "linkat",
     "mkdir",
     "unlink",
     "unlinkat",
     "rmdir",
     "lseek",
 ];
-const SCRIPTS: [&str; 3] = ["create", "delete", "together"];
+/// The first one finds an empty chunk folder, and claims it.
+const SCRIPTS: [&str; 4] = ["first", "create", "delete", "together"];
 const FOLDER: &str = "folder";
 /// A disk is so many chunks of its own after the one that all have in common.
 const CHUNK: usize = 4 << 20;
@@ -61,7 +64,11 @@ pub(crate) fn run(campaign: &SnapshotCampaign, seed: u64) -> anyhow::Result<Exit
     }
     let mut root = TempDir::with_prefix("longrun-snapshots-")?;
     let template = root.path().join("template");
+    let empty = root.path().join("empty");
+    make_disks(&empty)?;
     make_disks(&template)?;
+    // With a store: a store that is killed as it is made is no matter of this test.
+    child(&empty, "open", None)?.wait(WITHIN)?.context("an empty store takes too long")?;
     child(&template, "first", None)?.wait(WITHIN)?.context("the first snapshot takes too long")?;
     for script in SCRIPTS {
         for (place, call) in CALLS.into_iter().enumerate() {
@@ -70,7 +77,7 @@ pub(crate) fn run(campaign: &SnapshotCampaign, seed: u64) -> anyhow::Result<Exit
             let first = 1 + (seed + place as u64) % campaign.every;
             for at in (first..).step_by(usize::try_from(campaign.every)?) {
                 let dir = root.path().join(format!("{script}-{call}-{at}"));
-                copy(&template, &dir)?;
+                copy(if script == "first" { &empty } else { &template }, &dir)?;
                 let killed = one(&dir, script, call, at)?;
                 report.checked += 1;
                 if killed {
@@ -171,6 +178,7 @@ fn verify(dir: &Path) -> anyhow::Result<()> {
 pub(crate) async fn run_child(args: &SnapshotChild) -> anyhow::Result<ExitCode> {
     let place = Place::open(&args.dir).await?;
     let result = match args.script.as_str() {
+        "open" => Ok(()),
         "first" | "create" => place.create("a").await.map(drop),
         "delete" => place.delete().await,
         "together" => {
