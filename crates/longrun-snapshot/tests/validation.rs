@@ -130,7 +130,9 @@ fn a_request_with_nothing_but_its_ids_is_right() {
 }
 
 fn id_rule(field: &str) -> Rule<'_, String> {
-    ("ids are 1 to 50 characters", field, vec![x(1), x(50), wide(50)], vec![x(0), x(51), wide(51)])
+    let odd = ["a b", "../x", "a.b", "a\n", "a/"].map(str::to_owned);
+    let bad = [x(0), x(51), wide(1), wide(51)].into_iter().chain(odd).collect();
+    ("ids are 1 to 50 letters, digits, '-' and '_'", field, vec![x(1), x(50), "aZ0-_".to_owned()], bad)
 }
 
 #[test]

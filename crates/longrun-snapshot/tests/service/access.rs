@@ -62,7 +62,7 @@ async fn a_foreign_snapshot_is_answered_as_one_that_is_not_there() {
     let deleting: longrun_snapshot::SnapshotMetadata = delete.metadata().decode().unwrap();
     let missing = Status::new(Code::NotFound, "the snapshot does not exist");
     for (place, key) in [None, Some("key")].into_iter().enumerate() {
-        for id in [snapshot.id.as_str(), deleting.snapshot_id.as_str(), "fd8never", "Not an id"] {
+        for id in [snapshot.id.as_str(), deleting.snapshot_id.as_str(), "fd8never", "NOT_AN_ID"] {
             let caller = format!("stranger-{place}");
             assert_eq!(answers(&service, &caller, id, key).await, vec![missing.clone(); 6], "{id}");
         }

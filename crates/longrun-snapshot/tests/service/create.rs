@@ -28,13 +28,18 @@ async fn names_need_not_be_unique_and_may_be_empty() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_id_that_no_snapshot_can_have_is_not_found() {
+async fn an_id_that_no_snapshot_has_is_not_found_and_one_that_none_can_have_is_refused() {
     let lab = Lab::new();
     let service = lab.start().await;
-    for id in ["fd800000000000000000", "../../etc", "F D", &"я".repeat(50)] {
+    for (id, code) in [
+        ("fd800000000000000000", Code::NotFound),
+        ("../../etc", Code::InvalidArgument),
+        ("F D", Code::InvalidArgument),
+        (&"я".repeat(50), Code::InvalidArgument),
+    ] {
         let error =
             service.get(&caller(), &GetSnapshotRequest { snapshot_id: id.to_owned() }).await.unwrap_err();
-        assert_eq!(error.code(), Code::NotFound, "{id}");
+        assert_eq!(error.code(), code, "{id}");
         assert!(!error.to_string().contains(id));
     }
 }
