@@ -10,6 +10,7 @@ use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use super::Struct;
 use crate::{google, longrun, yandex};
 
 /// A message of any type, with the URL of its type.
@@ -93,7 +94,7 @@ static KNOWN: LazyLock<RwLock<BTreeMap<String, MessageType>>> = LazyLock::new(||
         yandex::cloud::compute::v1::UpdateSnapshotMetadata,
     );
     known.insert(EMPTY.to_owned(), MessageType::of::<pbjson_types::Empty>());
-    known.insert(STRUCT.to_owned(), MessageType::of::<pbjson_types::Struct>());
+    known.insert(STRUCT.to_owned(), MessageType::of::<Struct>());
     RwLock::new(known)
 });
 
