@@ -46,6 +46,11 @@ pub fn router(faces: &Faces) -> Router {
         .with_state(faces.clone())
 }
 
+/// The paths that [`router`] serves, as axum spells them, so that a larger router can tell which are taken.
+pub fn paths(faces: &Faces) -> Vec<&'static str> {
+    routes(faces.has_snapshots()).into_iter().map(|(path, _)| path).collect()
+}
+
 /// Every path with its methods, the one place where they stand.
 fn routes(snapshots: bool) -> Vec<(&'static str, MethodRouter<Faces>)> {
     let mut routes = vec![
