@@ -5,11 +5,13 @@
 #![allow(clippy::expect_used)]
 
 mod commands;
+mod requests;
 
 use longrun_store::conformance::records::{Form, reseal};
 use longrun_store::{PageTokens, Position};
 
 pub use commands::commands;
+pub use requests::{Verdict, json_request, judge_json, judge_protobuf, protobuf_request};
 
 /// Bytes from a disk, whatever they are, give a record or an error: no panic, no memory beyond the limit. What decodes, and is
 /// encoded again, decodes to the same.

@@ -43,3 +43,29 @@ fn page_token() {
 fn commands() {
     replay("commands", longrun_fuzz::commands);
 }
+
+#[test]
+fn json_request() {
+    replay("json_request", longrun_fuzz::json_request);
+}
+
+#[test]
+fn protobuf_request() {
+    replay("protobuf_request", longrun_fuzz::protobuf_request);
+}
+
+/// A corpus of which nothing gets past the decoders, or past the checks, would try neither.
+#[test]
+fn requests_of_the_corpus_are_read_and_some_are_right() {
+    use longrun_fuzz::Verdict::{Accepted, Refused, Unreadable};
+    for (target, judge) in [
+        ("json_request", longrun_fuzz::judge_json as fn(&[u8]) -> Vec<longrun_fuzz::Verdict>),
+        ("protobuf_request", longrun_fuzz::judge_protobuf),
+    ] {
+        let verdicts: Vec<_> =
+            corpus(target).iter().flat_map(|file| judge(&std::fs::read(file).unwrap())).collect();
+        for verdict in [Unreadable, Refused, Accepted] {
+            assert!(verdicts.contains(&verdict), "{target}: nothing is {verdict:?}");
+        }
+    }
+}

@@ -7,7 +7,7 @@ use longrun_core::{Payload, Status};
 use prost::{Message, Name};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::google;
 use crate::well_known::{Any, MessageType, Struct, register};
@@ -73,17 +73,16 @@ impl Types {
 
 fn as_struct(payload: &Payload) -> Any {
     let value = payload.decode::<Value>().unwrap_or_default();
-    let fields = match value {
+    let message = match value {
         Value::Null => {
             return Any {
                 type_url: "type.googleapis.com/google.protobuf.Empty".to_owned(),
                 ..Any::default()
             };
         }
-        value @ Value::Object(_) => value,
-        other => serde_json::json!({ "value": other }),
+        Value::Object(fields) => Struct::from(fields),
+        other => Struct::from(Map::from_iter([("value".to_owned(), other)])),
     };
-    let message: Struct = serde_json::from_value(fields).unwrap_or_default();
     Any {
         type_url: "type.googleapis.com/google.protobuf.Struct".to_owned(),
         value: message.encode_to_vec().into(),

@@ -2,10 +2,12 @@
 
 mod any;
 mod field_mask;
+mod json_struct;
 mod timestamp;
 
 pub use any::Any;
 pub(crate) use any::{MessageType, register};
 pub use field_mask::FieldMask;
-pub use pbjson_types::{Duration, Empty, Struct};
+pub use json_struct::{Kind, ListValue, Struct, Value};
+pub use pbjson_types::{Duration, Empty};
 pub use timestamp::Timestamp;

@@ -10,6 +10,7 @@ use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use super::Struct;
 use crate::{google, longrun, yandex};
 
 /// A message of any type, with the URL of its type.
@@ -42,6 +43,9 @@ impl Any {
         self.type_url.rsplit_once('/').map_or(self.type_url.as_str(), |(_, name)| name)
     }
 }
+
+const EMPTY: &str = "google.protobuf.Empty";
+const STRUCT: &str = "google.protobuf.Struct";
 
 /// `type.googleapis.com/` and the full name.
 fn url<M: Name>() -> String {
@@ -89,8 +93,8 @@ static KNOWN: LazyLock<RwLock<BTreeMap<String, MessageType>>> = LazyLock::new(||
         yandex::cloud::compute::v1::Snapshot,
         yandex::cloud::compute::v1::UpdateSnapshotMetadata,
     );
-    known.insert("google.protobuf.Empty".to_owned(), MessageType::of::<pbjson_types::Empty>());
-    known.insert("google.protobuf.Struct".to_owned(), MessageType::of::<pbjson_types::Struct>());
+    known.insert(EMPTY.to_owned(), MessageType::of::<pbjson_types::Empty>());
+    known.insert(STRUCT.to_owned(), MessageType::of::<Struct>());
     RwLock::new(known)
 });
 
@@ -103,6 +107,12 @@ fn known(name: &str) -> Option<MessageType> {
     KNOWN.read().unwrap_or_else(PoisonError::into_inner).get(name).copied()
 }
 
+/// The `value` of a type with a JSON of its own, which stands beside `@type` alone.
+fn alone<E: serde::de::Error>(mut fields: Map<String, Value>) -> Result<Option<Value>, E> {
+    let value = fields.remove("value");
+    if fields.is_empty() { Ok(value) } else { Err(E::custom("only value may stand beside @type")) }
+}
+
 impl Serialize for Any {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let shown = match known(self.name()) {
@@ -111,7 +121,7 @@ impl Serialize for Any {
         };
         // Types with a JSON of their own, such as Struct, stand under `value`.
         let mut fields = match shown {
-            Value::Object(fields) if self.name() != "google.protobuf.Struct" => fields,
+            Value::Object(fields) if self.name() != STRUCT => fields,
             other => Map::from_iter([("value".to_owned(), other)]),
         };
         fields.insert("@type".to_owned(), Value::String(self.type_url.clone()));
@@ -127,14 +137,10 @@ impl<'de> Deserialize<'de> for Any {
         };
         let mut any = Self { type_url, value: Bytes::new() };
         let message = known(any.name()).ok_or_else(|| D::Error::custom("@type: not known"))?;
-        let value = match fields.remove("value") {
-            Some(value) if any.name() == "google.protobuf.Struct" => value,
-            Some(_) if any.name() == "google.protobuf.Empty" => Value::Object(fields),
-            Some(value) => {
-                fields.insert("value".to_owned(), value);
-                Value::Object(fields)
-            }
-            None => Value::Object(fields),
+        let value = match any.name() {
+            STRUCT => alone(fields)?.ok_or_else(|| D::Error::custom("value: is missing"))?,
+            EMPTY => alone(fields)?.unwrap_or_else(|| Value::Object(Map::new())),
+            _ => Value::Object(fields),
         };
         any.value = (message.read)(value).map_err(D::Error::custom)?;
         Ok(any)

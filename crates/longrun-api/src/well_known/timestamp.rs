@@ -1,5 +1,7 @@
 //! `google.protobuf.Timestamp`.
 
+use std::ops::RangeInclusive;
+
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -22,9 +24,18 @@ impl From<longrun_core::Timestamp> for Timestamp {
     }
 }
 
+/// The years 1 to 9999. chrono knows more of them.
+const SECONDS: RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
+const NANOS_MAX: i32 = 999_999_999;
+
 impl Timestamp {
+    /// This, if it is an instant that protobuf has. A leap second, of more nanoseconds, is none.
+    fn checked(self) -> Option<Self> {
+        (SECONDS.contains(&self.seconds) && (0..=NANOS_MAX).contains(&self.nanos)).then_some(self)
+    }
+
     fn date_time(self) -> Option<DateTime<Utc>> {
-        DateTime::from_timestamp(self.seconds, u32::try_from(self.nanos).ok()?)
+        DateTime::from_timestamp(self.seconds, u32::try_from(self.checked()?.nanos).ok()?)
     }
 }
 
@@ -40,7 +51,8 @@ impl<'de> Deserialize<'de> for Timestamp {
         let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
         let instant = DateTime::parse_from_rfc3339(&text).map_err(serde::de::Error::custom)?;
         let nanos = i32::try_from(instant.timestamp_subsec_nanos()).map_err(serde::de::Error::custom)?;
-        Ok(Self { seconds: instant.timestamp(), nanos })
+        let timestamp = Self { seconds: instant.timestamp(), nanos };
+        timestamp.checked().ok_or_else(|| serde::de::Error::custom("timestamp: out of range"))
     }
 }
 

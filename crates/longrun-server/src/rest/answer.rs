@@ -32,7 +32,7 @@ where
     let id = RequestId::of(&parts.headers);
     let time = faces.time_for_body();
     let answer = faces.call(&id, &parts.headers, |faces, call| async {
-        let mut message: Q = read(&parts.uri, body, time, source).await?;
+        let mut message: Q = read(&parts, body, time, source).await?;
         fill(&mut message)?;
         work(faces, call, message).await
     });

@@ -41,8 +41,14 @@ pub fn router(faces: &Faces) -> Router {
     router
         .fallback(no_path)
         .method_not_allowed_fallback(no_method)
-        .layer(RequestDecompressionLayer::new())
+        // An encoding that it does not know it would refuse in its own way; `read` does in ours.
+        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
         .with_state(faces.clone())
+}
+
+/// The paths that [`router`] serves, as axum spells them, so that a larger router can tell which are taken.
+pub fn paths(faces: &Faces) -> Vec<&'static str> {
+    routes(faces.has_snapshots()).into_iter().map(|(path, _)| path).collect()
 }
 
 /// Every path with its methods, the one place where they stand.

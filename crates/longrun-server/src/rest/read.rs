@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::Uri;
+use http::HeaderMap;
+use http::header::CONTENT_ENCODING;
+use http::request::Parts;
 use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use longrun_api::{ApiError, Reason};
@@ -27,15 +29,18 @@ pub(super) enum Source {
 }
 
 pub(super) async fn read<Q: DeserializeOwned>(
-    uri: &Uri,
+    parts: &Parts,
     body: Body,
     time: Duration,
     source: Source,
 ) -> Result<Q, ApiError> {
-    let query = uri.query().unwrap_or_default();
+    let query = parts.uri.query().unwrap_or_default();
     match source {
         Source::Query => from_query(query),
-        Source::Body if query.is_empty() => from_body(&whole(body, time).await?),
+        Source::Body if query.is_empty() => {
+            check_encoding(&parts.headers)?;
+            from_body(&whole(body, time).await?)
+        }
         Source::Body => {
             Err(ApiError::violation("query", "must be empty: this method's fields are in the body"))
         }
@@ -49,6 +54,16 @@ pub(super) fn set_id(field: &'static str, place: &mut String, id: String) -> Res
     }
     *place = id;
     Ok(())
+}
+
+/// What was decompressed has no encoding any more.
+fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
+    match headers.get(CONTENT_ENCODING) {
+        Some(encoding) if encoding != "identity" => {
+            Err(ApiError::violation("content-encoding", "must be gzip, identity or none"))
+        }
+        _ => Ok(()),
+    }
 }
 
 async fn whole(body: Body, time: Duration) -> Result<Bytes, ApiError> {

@@ -130,7 +130,8 @@ async fn b06_a_gzip_bomb_is_stopped_when_the_limit_is_passed_and_not_after() {
         server.raw_grpc(CREATE, &[("grpc-encoding", "hush")], framed(1, b"x")).await.refusal(),
         "hush",
     );
-    assert_eq!(server.rest(Method::POST, PATH, &[("content-encoding", "hush")], "x").await.status, 415);
+    let strange = server.rest(Method::POST, PATH, &[("content-encoding", "hush")], "x").await;
+    Want::invalid("content-encoding").rest(&strange, "hush");
     assert_eq!(server.state(), before);
     server.lives().await;
 }
