@@ -8,7 +8,7 @@ use tonic_prost::{ProstCodec, ProstEncoder};
 /// The codec of all services here. A message that cannot be decoded is INVALID_ARGUMENT; tonic's own codec calls it
 /// INTERNAL, as if the server had failed.
 #[derive(Clone, Copy, Debug)]
-pub struct Codec<T, U>(std::marker::PhantomData<fn(T) -> U>);
+pub(crate) struct Codec<T, U>(std::marker::PhantomData<fn(T) -> U>);
 
 impl<T, U> Default for Codec<T, U> {
     fn default() -> Self {
@@ -33,7 +33,7 @@ impl<T: Message + Send + 'static, U: Message + Default + Send + 'static> tonic::
 
 /// Decodes messages.
 #[derive(Clone, Copy, Debug)]
-pub struct MessageDecoder<U>(std::marker::PhantomData<fn() -> U>);
+pub(crate) struct MessageDecoder<U>(std::marker::PhantomData<fn() -> U>);
 
 impl<U: Message + Default> Decoder for MessageDecoder<U> {
     type Item = U;

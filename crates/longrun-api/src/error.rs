@@ -7,7 +7,7 @@ use std::time::Duration;
 use longrun_core::{Code, Status};
 
 use crate::google::rpc;
-use crate::well_known::{Any, Duration as WireDuration};
+use crate::well_known::{Any, duration};
 
 /// Whose list of reasons [`Reason`] is: the domain of every `google.rpc.ErrorInfo`.
 pub const DOMAIN: &str = "longrun";
@@ -66,6 +66,8 @@ reasons! {
     QuotaExceeded = ResourceExhausted, "QUOTA_EXCEEDED";
     /// The service is at its limit, or its disk is full.
     Overloaded = ResourceExhausted, "OVERLOADED";
+    /// The service has no room left to record this.
+    StorageFull = ResourceExhausted, "STORAGE_FULL";
     /// A message or body is larger than the limit.
     TooLarge = ResourceExhausted, "TOO_LARGE";
     /// The service, or what it needs, is not there just now. Nothing was done.
@@ -123,6 +125,7 @@ impl Reason {
                 Some("what is stored is damaged; the service's log tells more under the request's id")
             }
             Self::TooNew => Some("what is stored was written by a newer version of the service"),
+            Self::StorageFull => Some("the service has no room to record this now; try again"),
             Self::Unavailable => Some("the service cannot do this now; try again"),
             Self::OutcomeUnknown => {
                 Some("whether the request was accepted is not known now; repeat it with its idempotency key")
@@ -154,7 +157,9 @@ impl ApiError {
             None => (message, None),
         };
         let retry_after = match reason {
-            Reason::Unavailable | Reason::OutcomeUnknown | Reason::Overloaded => Some(Duration::from_secs(1)),
+            Reason::Unavailable | Reason::OutcomeUnknown | Reason::Overloaded | Reason::StorageFull => {
+                Some(Duration::from_secs(1))
+            }
             _ => None,
         };
         Self { reason, message, facts: BTreeMap::new(), violations: Vec::new(), retry_after, internal }
@@ -183,7 +188,7 @@ impl ApiError {
 
     /// After how long the same request may succeed.
     #[must_use]
-    pub const fn retry_after(mut self, delay: Duration) -> Self {
+    pub const fn with_retry_after(mut self, delay: Duration) -> Self {
         self.retry_after = Some(delay);
         self
     }
@@ -209,7 +214,7 @@ impl ApiError {
     }
 
     /// After how long the same request may succeed, if it may.
-    pub const fn retry_delay(&self) -> Option<Duration> {
+    pub const fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
 
@@ -230,9 +235,7 @@ impl ApiError {
             details.push(Any::pack(&rpc::BadRequest { field_violations }));
         }
         if let Some(delay) = self.retry_after {
-            let seconds = i64::try_from(delay.as_secs()).unwrap_or(i64::MAX);
-            let nanos = i32::try_from(delay.subsec_nanos()).unwrap_or(0);
-            details.push(Any::pack(&rpc::RetryInfo { retry_delay: Some(WireDuration { seconds, nanos }) }));
+            details.push(Any::pack(&rpc::RetryInfo { retry_delay: Some(duration(delay)) }));
         }
         let request = rpc::RequestInfo { request_id: request_id.to_owned(), serving_data: String::new() };
         details.push(Any::pack(&request));
@@ -278,7 +281,7 @@ mod tests {
             let hidden = !error.message().contains("secret");
             let own_fault =
                 matches!(error.code(), Code::Internal | Code::Unknown | Code::DataLoss | Code::Unavailable)
-                    || *reason == Reason::TooNew;
+                    || matches!(reason, Reason::TooNew | Reason::StorageFull);
             assert_eq!(hidden, own_fault, "{reason:?}");
             assert_eq!(error.internal(), own_fault.then_some("secret"));
             let status = error.to_status("r");
@@ -292,7 +295,7 @@ mod tests {
         let error = ApiError::violation("name", "must be short")
             .with_violation("labels", "must be few")
             .with_fact("operation", "opr")
-            .retry_after(Duration::from_millis(1500));
+            .with_retry_after(Duration::from_millis(1500));
         let shown = serde_json::to_value(error.to_status("req-1")).unwrap();
         let of = |name: &str| {
             let url = format!("type.googleapis.com/google.rpc.{name}");

@@ -6,14 +6,16 @@
 //! core, engine and service errors --> ApiError --> google.rpc.Status, gRPC code, HTTP status
 //! ```
 //!
-//! Everything is pure: nothing here waits, reads or writes. The messages are generated from the files in `proto/`, whose
+//! Nothing here waits, reads or writes; the one thing that is kept is the table of message types that an
+//! [`Any`](well_known::Any) can show, which only grows. The messages are generated from the files in `proto/`, whose
 //! packages, fields and numbers are those of the public APIs, by a compiler in Rust: nothing has to be installed. Their
 //! JSON follows the protobuf mapping: lowerCamelCase, 64-bit integers as strings, enums by name, unknown fields refused.
 //!
 //! What users put into an operation (metadata, response) is JSON of their own. [`Types`] turns it into messages, where
 //! these are [registered](Types::with); what is not registered goes out as `google.protobuf.Struct`, so nothing is lost.
 //!
-//! Features: `grpc` adds clients and servers by tonic; `snapshot` the conversions of the snapshot service.
+//! Features: `grpc` adds clients and servers by tonic; `engine` turns the engine's errors into [`ApiError`]; `snapshot` adds the
+//! conversions of the snapshot service.
 //!
 //! # Example
 //!
@@ -27,8 +29,10 @@
 //! ```
 
 #[cfg(feature = "grpc")]
-pub mod codec;
+mod codec;
 pub mod dialect;
+#[cfg(feature = "engine")]
+mod engine;
 mod error;
 mod messages;
 #[cfg(feature = "snapshot")]

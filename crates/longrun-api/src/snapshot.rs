@@ -1,7 +1,6 @@
 //! The snapshot service's requests, answers and errors, as wire types and back.
 
-use longrun::store::{CommitError, PageTokenError, StoreError};
-use longrun::{CommandError, Operation, Page, ReadError, ResourceStatus, SubmitError};
+use longrun::{Code, Operation, Page, ResourceStatus};
 use longrun_snapshot::Snapshot;
 use longrun_snapshot::operations::{CreateSnapshotMetadata, SnapshotMetadata};
 use longrun_snapshot::service::{self as domain, ServiceError, Violations};
@@ -143,8 +142,14 @@ impl From<ServiceError> for ApiError {
             ServiceError::Read(error) => error.into(),
             ServiceError::Command(error) => error.into(),
             ServiceError::Throttled { retry_after } => {
-                Self::new(Reason::QuotaExceeded, error.to_string()).retry_after(retry_after)
+                Self::new(Reason::QuotaExceeded, error.to_string()).with_retry_after(retry_after)
             }
+            // The chunk store, or the machine: none of the caller's business, and none of its faults.
+            ServiceError::Data(status) => match status.code() {
+                Code::ResourceExhausted => Self::new(Reason::StorageFull, status.message()),
+                Code::DataLoss => Self::new(Reason::Damaged, status.message()),
+                _ => Self::new(Reason::Unavailable, status.message()),
+            },
             other => other.status().into(),
         }
     }
@@ -156,71 +161,5 @@ impl From<Violations> for ApiError {
         violations
             .iter()
             .fold(error, |error, violation| error.with_violation(&violation.field, &violation.rule))
-    }
-}
-
-impl From<SubmitError> for ApiError {
-    fn from(error: SubmitError) -> Self {
-        let of = |reason| Self::new(reason, error.status().message());
-        match &error {
-            SubmitError::Invalid(invalid) => invalid.clone().into(),
-            SubmitError::Busy { holder, .. } => {
-                of(Reason::OperationInTheWay).with_fact("operation", holder.as_str())
-            }
-            SubmitError::KeyReused(operation) => {
-                of(Reason::IdempotencyKeyReused).with_fact("operation", operation.as_str())
-            }
-            SubmitError::KeyOutlived(operation) => {
-                of(Reason::IdempotencyKeyOutlived).with_fact("operation", operation.as_str())
-            }
-            SubmitError::Unknown { operation, .. } => {
-                of(Reason::OutcomeUnknown).with_fact("operation", operation.as_str())
-            }
-            SubmitError::Store(CommitError::Unknown(_)) => of(Reason::OutcomeUnknown),
-            SubmitError::Store(CommitError::Unreadable(StoreError::FutureFormat { .. }))
-            | SubmitError::Read(StoreError::FutureFormat { .. }) => of(Reason::TooNew),
-            other => of(Reason::of(other.code())),
-        }
-    }
-}
-
-impl From<ReadError> for ApiError {
-    fn from(error: ReadError) -> Self {
-        match &error {
-            ReadError::Invalid(invalid) => invalid.clone().into(),
-            ReadError::PageToken(error) => error.into(),
-            // The same words for everybody, whoever asks.
-            ReadError::NotFound(_) => Self::new(Reason::NotFound, "the operation does not exist"),
-            ReadError::Store(StoreError::FutureFormat { .. }) => {
-                Self::new(Reason::TooNew, error.status().message())
-            }
-            other => Self::new(Reason::of(other.code()), error.status().message()),
-        }
-    }
-}
-
-impl From<&PageTokenError> for ApiError {
-    fn from(error: &PageTokenError) -> Self {
-        let rule = match error {
-            PageTokenError::OtherQuestion => "belongs to a list with other arguments",
-            _ => "must be a token that this list has given out",
-        };
-        Self::new(Reason::InvalidPageToken, format!("invalid request: page_token: {rule}"))
-            .with_violation("page_token", rule)
-    }
-}
-
-impl From<CommandError> for ApiError {
-    fn from(error: CommandError) -> Self {
-        match &error {
-            CommandError::NotFound(id) => ReadError::NotFound(*id).into(),
-            CommandError::Store(CommitError::Unknown(_)) => {
-                Self::new(Reason::OutcomeUnknown, error.status().message())
-            }
-            CommandError::Read(StoreError::FutureFormat { .. }) => {
-                Self::new(Reason::TooNew, error.status().message())
-            }
-            other => Self::new(Reason::of(other.code()), error.status().message()),
-        }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use longrun_core::{Payload, Status};
+use longrun_core::{Code, Payload, Status};
 use prost::{Message, Name};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -11,6 +11,9 @@ use serde_json::{Map, Value};
 
 use crate::google;
 use crate::well_known::{Any, MessageType, Struct, register};
+
+/// What is told of a failure of the service itself.
+const SERVICE_FAILED: &str = "the service failed at this; its log tells more under the operation's id";
 
 /// Turns a payload's JSON into the bytes of a message.
 type Convert = fn(&Payload) -> Result<Vec<u8>, serde_json::Error>;
@@ -38,6 +41,8 @@ impl Default for Types {
 
 impl Types {
     /// Payloads under the type URL of message `M` hold a `D`, which is turned into an `M`.
+    ///
+    /// Also makes `M` known to every [`Any`] of this process; a second message of the same name replaces the first.
     #[must_use]
     pub fn with<D, M>(mut self) -> Self
     where
@@ -61,11 +66,16 @@ impl Types {
         }
     }
 
-    /// The status of an operation.
+    /// The status of an operation. Of failures of the service itself, which may name its files or what it panicked with,
+    /// clients get a fixed text; the engine puts their messages on its log.
     pub fn status(&self, status: &Status) -> google::rpc::Status {
+        let message = match status.code() {
+            Code::Internal | Code::Unknown | Code::Unavailable => SERVICE_FAILED,
+            _ => status.message(),
+        };
         google::rpc::Status {
             code: i32::from(status.code().number()),
-            message: status.message().to_owned(),
+            message: message.to_owned(),
             details: status.details().iter().map(|detail| self.any(detail)).collect(),
         }
     }
@@ -86,5 +96,20 @@ fn as_struct(payload: &Payload) -> Any {
     Any {
         type_url: "type.googleapis.com/google.protobuf.Struct".to_owned(),
         value: message.encode_to_vec().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_failure_of_the_service_itself_clients_see_the_code_alone() {
+        for code in Code::ALL {
+            let shown = Types::default().status(&Status::new(*code, "cannot write /var/lib/secret"));
+            let is_own = matches!(code, Code::Internal | Code::Unknown | Code::Unavailable);
+            assert_eq!(shown.code, i32::from(code.number()));
+            assert_eq!(shown.message.contains("secret"), !is_own, "{code}");
+        }
     }
 }

@@ -84,7 +84,7 @@ fn refusal() -> ApiError {
     ApiError::violation("name", "must be empty, or 3 to 63 characters")
         .with_violation("labels", "must be at most 64")
         .with_fact("operation", "fd8operation")
-        .retry_after(Duration::from_millis(1500))
+        .with_retry_after(Duration::from_millis(1500))
 }
 
 #[test]

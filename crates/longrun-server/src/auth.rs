@@ -5,13 +5,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::Path;
 
 use async_trait::async_trait;
 use http::HeaderMap;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, HOST, ORIGIN};
+use http::uri::Authority;
 use longrun::{Caller, ResourceId};
 use longrun_api::{ApiError, Reason};
+#[cfg(feature = "snapshot")]
 use longrun_snapshot::service::{Access, Action};
 
 /// Tells who calls.
@@ -23,21 +26,57 @@ pub trait Authenticator: Send + Sync + 'static {
 }
 
 /// Lets everybody in, as one and the same caller. For a server that nobody else can reach.
+///
+/// Only web pages are kept out: a browser on the machine reaches the server too, and runs what strangers have written. A request
+/// that says it comes from a page, and, [on loopback](Self::on_loopback), one for another name than the machine's own, is
+/// refused.
 #[derive(Clone, Debug)]
-pub struct Anonymous(Caller);
+pub struct Anonymous {
+    caller: Caller,
+    on_loopback: bool,
+}
 
 impl Anonymous {
     /// All who call are this caller.
     pub const fn as_caller(caller: Caller) -> Self {
-        Self(caller)
+        Self { caller, on_loopback: false }
+    }
+
+    /// For a server that listens on loopback alone.
+    #[must_use]
+    pub fn on_loopback(self) -> Self {
+        Self { on_loopback: true, ..self }
     }
 }
 
 #[async_trait]
 impl Authenticator for Anonymous {
-    async fn authenticate(&self, _: &HeaderMap) -> Result<Caller, ApiError> {
-        Ok(self.0.clone())
+    async fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
+        let asks_by_own_name = || match headers.get(HOST) {
+            Some(host) => host.to_str().is_ok_and(is_loopback),
+            // HTTP/2 says it elsewhere; browsers speak that over TLS only, where the name is that of the certificate.
+            None => true,
+        };
+        if from_a_page(headers) || (self.on_loopback && !asks_by_own_name()) {
+            let why = "a server without credentials is not for web pages";
+            return Err(ApiError::new(Reason::PermissionDenied, why));
+        }
+        Ok(self.caller.clone())
     }
+}
+
+/// Whether a browser sends the request for a page, and not for the person before it.
+fn from_a_page(headers: &HeaderMap) -> bool {
+    let site = headers.get("sec-fetch-site");
+    headers.contains_key(ORIGIN) || site.is_some_and(|site| site != "none")
+}
+
+/// Whether a `host` or `host:port` is a name of the machine for itself.
+fn is_loopback(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Static tokens from a file, and the folders of those who have them.
@@ -49,7 +88,7 @@ impl Authenticator for Anonymous {
 /// ```
 ///
 /// FOLDERS are separated by commas; `*` is every folder; `=read` behind one allows to look only. What is not
-/// listed is denied.
+/// listed is denied. A caller may have several tokens; its FOLDERS are then the same on each line.
 ///
 /// ```
 /// use longrun_server::auth::Tokens;
@@ -66,7 +105,7 @@ pub struct Tokens {
 }
 
 /// What one caller may do.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Grants {
     everywhere: Option<Level>,
     folders: BTreeMap<ResourceId, Level>,
@@ -139,7 +178,20 @@ impl Tokens {
             return Err("must be TOKEN CALLER FOLDERS".to_owned());
         };
         let caller = Caller::new(caller).map_err(|invalid| invalid.to_string())?;
-        let grants = self.grants.entry(caller.clone()).or_default();
+        let granted = Grants::parse(folders)?;
+        if *self.grants.entry(caller.clone()).or_insert_with(|| granted.clone()) != granted {
+            return Err("grants its caller other folders than a line before".to_owned());
+        }
+        match self.callers.insert(*blake3::hash(token.as_bytes()).as_bytes(), caller) {
+            Some(_) => Err("has the token of a line before".to_owned()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Grants {
+    fn parse(folders: &str) -> Result<Self, String> {
+        let mut grants = Self::default();
         for folder in folders.split(',') {
             let (folder, level) = match folder.strip_suffix("=read") {
                 Some(folder) => (folder, Level::Read),
@@ -152,10 +204,7 @@ impl Tokens {
                 grants.folders.insert(folder, level);
             }
         }
-        match self.callers.insert(*blake3::hash(token.as_bytes()).as_bytes(), caller) {
-            Some(_) => Err("has the token of a line before".to_owned()),
-            None => Ok(()),
-        }
+        Ok(grants)
     }
 }
 
@@ -177,6 +226,7 @@ impl Authenticator for Tokens {
     }
 }
 
+#[cfg(feature = "snapshot")]
 impl Access for Tokens {
     fn may(&self, caller: &Caller, folder: &ResourceId, action: Action) -> bool {
         let needed = match action {
@@ -212,6 +262,33 @@ mod tests {
         assert!(tokens.authenticate(&HeaderMap::new()).await.is_err());
     }
 
+    #[tokio::test]
+    async fn a_web_page_is_not_let_in_where_everybody_else_is() {
+        let anonymous = Anonymous::as_caller(Caller::new("me").unwrap());
+        let with = |name: &'static str, value: &str| {
+            HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())])
+        };
+        for (name, value) in [
+            ("origin", "http://evil.example"),
+            ("origin", "null"),
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-site", "same-origin"),
+        ] {
+            let error = anonymous.authenticate(&with(name, value)).await.unwrap_err();
+            assert_eq!(error.reason(), Reason::PermissionDenied, "{name}: {value}");
+        }
+        assert!(anonymous.authenticate(&HeaderMap::new()).await.is_ok());
+        assert!(anonymous.authenticate(&with("sec-fetch-site", "none")).await.is_ok());
+        assert!(anonymous.authenticate(&with("host", "my-server:8080")).await.is_ok());
+        let on_loopback = anonymous.on_loopback();
+        for own in ["localhost:8080", "LOCALHOST", "127.0.0.1:1", "127.9.9.9", "[::1]:8080"] {
+            assert!(on_loopback.authenticate(&with("host", own)).await.is_ok(), "{own}");
+        }
+        for other in ["evil.example:8080", "localhost.evil.example", "10.0.0.1", "", "a b"] {
+            assert!(on_loopback.authenticate(&with("host", other)).await.is_err(), "{other}");
+        }
+    }
+
     #[test]
     fn what_is_not_granted_is_denied() {
         let tokens =
@@ -240,6 +317,8 @@ mod tests {
             ("t alice a\nt bob b", 2),
             ("hush alice ../x", 1),
             ("hush alice a,,b", 1),
+            ("t alice a\nhush alice b", 2),
+            ("t alice a\nhush alice a=read", 2),
         ] {
             let error = Tokens::parse(text).unwrap_err();
             assert!(matches!(error, TokenFileError::Line { line: found, .. } if found == line), "{error}");

@@ -6,14 +6,14 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use longrun::{Caller, IdempotencyKey};
 use longrun_api::ApiError;
 
+use crate::limits::REQUEST_ID_CHARS_MAX;
+
 /// The id of a request, in requests and answers.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The same under the name by which some clients look for it in answers.
 pub(crate) const SERVER_TRACE_ID: HeaderName = HeaderName::from_static("x-server-trace-id");
 const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// Characters in the id of a request.
-const REQUEST_ID_CHARS_MAX: usize = 128;
 
 /// The id by which a request is found in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,18 +62,23 @@ fn plain_word(value: &HeaderValue) -> Option<&str> {
 
 /// A call that came in and was let in.
 #[derive(Clone, Debug)]
-pub(crate) struct Call {
+pub(crate) struct Incoming {
     pub(crate) caller: Caller,
+    #[cfg_attr(
+        not(feature = "snapshot"),
+        expect(dead_code, reason = "only changes of snapshots have keys here")
+    )]
     pub(crate) key: Option<Result<IdempotencyKey, ApiError>>,
 }
 
-impl Call {
+impl Incoming {
     pub(crate) fn new(caller: Caller, headers: &HeaderMap) -> Self {
         Self { caller, key: headers.get(IDEMPOTENCY_KEY).map(parse_key) }
     }
 
+    #[cfg(feature = "snapshot")]
     /// The call for the engine. For a change: the key counts. Reads ignore it, right or wrong.
-    pub(crate) fn change(self) -> Result<longrun::Call, ApiError> {
+    pub(crate) fn into_change(self) -> Result<longrun::Call, ApiError> {
         let call = longrun::Call::by(self.caller);
         match self.key.transpose()? {
             Some(key) => Ok(call.key(key)),
@@ -83,9 +88,9 @@ impl Call {
 }
 
 fn parse_key(value: &HeaderValue) -> Result<IdempotencyKey, ApiError> {
-    let rule = || ApiError::violation("idempotency_key", "must be 1 to 128 printable ASCII characters");
-    // Bytes that are no text are no key.
-    IdempotencyKey::new(value.to_str().map_err(|_| rule())?).map_err(|_| rule())
+    // Bytes that are no text are no key: nor is the empty text.
+    let text = value.to_str().unwrap_or_default();
+    IdempotencyKey::new(text).map_err(|invalid| ApiError::violation("idempotency_key", invalid.rule))
 }
 
 #[cfg(test)]
@@ -113,11 +118,11 @@ mod tests {
         let caller = || Caller::new("c").unwrap();
         for bad in ["", &"x".repeat(129)] {
             let headers = HeaderMap::from_iter([(IDEMPOTENCY_KEY, bad.parse().unwrap())]);
-            let call = Call::new(caller(), &headers);
-            assert_eq!(call.change().unwrap_err().code(), longrun::Code::InvalidArgument);
+            let call = Incoming::new(caller(), &headers);
+            assert_eq!(call.into_change().unwrap_err().code(), longrun::Code::InvalidArgument);
         }
         let headers = HeaderMap::from_iter([(IDEMPOTENCY_KEY, "x".repeat(128).parse().unwrap())]);
-        assert!(Call::new(caller(), &headers).change().unwrap().has_key());
-        assert!(!Call::new(caller(), &HeaderMap::new()).change().unwrap().has_key());
+        assert!(Incoming::new(caller(), &headers).into_change().unwrap().has_key());
+        assert!(!Incoming::new(caller(), &HeaderMap::new()).into_change().unwrap().has_key());
     }
 }

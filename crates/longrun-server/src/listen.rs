@@ -1,4 +1,4 @@
-//! The server beneath the faces: TCP and TLS, limits on what a connection may do, and an end in peace.
+//! The server beneath the faces: TCP and TLS, limits on what a connection may do, and graceful shutdown.
 //!
 //! A connection that says nothing may stay, for clients keep connections; one that does not come to the point may not:
 //! its first bytes, its TLS handshake, the headers and the body of a request have each their time, and a peer that does not answer
@@ -63,7 +63,7 @@ impl Default for Limits {
     }
 }
 
-/// A face on an address.
+/// A server socket for one face.
 pub struct Listener {
     listener: TcpListener,
     tls: Option<TlsAcceptor>,

@@ -262,7 +262,7 @@ opr2  done    2018-08-29T18:31:15Z  ann  Create snapshot
 #[tokio::test]
 async fn wait_outlasts_a_server_that_is_away_for_a_while() {
     let fake = Fake::start().await;
-    let away = refusal(&ApiError::new(Reason::Unavailable, "").retry_after(std::time::Duration::ZERO));
+    let away = refusal(&ApiError::new(Reason::Unavailable, "").with_retry_after(std::time::Duration::ZERO));
     fake.on::<longrunning::Operation>("WaitOperation operations/opr1", Err(away.clone()));
     fake.on::<longrunning::Operation>("WaitOperation operations/opr1", Err(away));
     fake.on("WaitOperation operations/opr1", Ok(google("opr1", End::Made)));
@@ -527,7 +527,7 @@ async fn a_closed_port_is_unreachable() {
 #[tokio::test]
 async fn a_server_that_stays_unavailable_is_unreachable_and_the_key_is_told() {
     let fake = Fake::start().await;
-    let away = ApiError::new(Reason::OutcomeUnknown, "").retry_after(std::time::Duration::ZERO);
+    let away = ApiError::new(Reason::OutcomeUnknown, "").with_retry_after(std::time::Duration::ZERO);
     fake.on::<cloud::Operation>("Create", Err(refusal(&away)));
     let create = ["snapshot", "create", "--folder", "b1g", "--disk", "epd", "--timeout", "1s"];
     let shown = fake.run(&create).await;

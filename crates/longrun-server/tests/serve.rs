@@ -1,28 +1,73 @@
-//! `longrun serve`, as a program.
+//! `longrun serve` as a program, with each store, and the same program as its client.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+#[path = "program/mod.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod program;
 
-#[test]
-fn every_store_makes_the_data_folder() {
-    for store in ["sled", "memory"] {
-        let place = tempfile::tempdir().unwrap();
-        let mut server = Command::new(env!("CARGO_BIN_EXE_longrun"))
-            .args(["serve", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--store", store, "--disks"])
-            .arg(place.path())
-            .arg("--data")
-            .arg(place.path().join("not/yet/there"))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        // Nothing, if it ended instead.
-        let read = BufReader::new(server.stdout.take().unwrap()).read_line(&mut line);
-        server.kill().unwrap();
-        server.wait().unwrap();
-        assert!(read.unwrap() > 0 && line.starts_with("ready grpc=127.0.0.1:"), "{store}: {line:?}");
+use program::{PATIENCE, Place, Program};
+use rustix::process::Signal;
+use serde_json::Value;
+use tokio::process::Command;
+
+/// Runs the program as a client, and gives its exit code and what it printed, as JSON.
+async fn client(server: &Program, arguments: &[&str]) -> (i32, Value) {
+    let ran = Command::new(env!("CARGO_BIN_EXE_longrun"))
+        .args(arguments)
+        .args(["--json", "--server", &server.grpc.to_string()])
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(PATIENCE, ran).await.expect("it ends").unwrap();
+    (output.status.code().unwrap(), serde_json::from_slice(&output.stdout).unwrap_or_default())
+}
+
+/// Creates, lists, renames and deletes a snapshot by the command line.
+async fn life_of_a_snapshot(server: &Program) {
+    let create = ["snapshot", "create", "--folder", "f", "--disk", "disk-1", "--name", "first", "--wait"];
+    let (code, operation) = client(server, &create).await;
+    assert_eq!((code, &operation["done"]), (0, &Value::Bool(true)), "{operation}");
+    let snapshot = operation["response"]["id"].as_str().unwrap().to_owned();
+    assert_eq!(operation["response"]["status"], "READY");
+
+    let (code, list) =
+        client(server, &["snapshot", "list", "--folder", "f", "--filter", "name = first"]).await;
+    assert_eq!(code, 0);
+    assert!(list.to_string().contains(&snapshot), "{list}");
+
+    let (code, _) = client(server, &["snapshot", "update", &snapshot, "--name", "second", "--wait"]).await;
+    assert_eq!(code, 0);
+    let (_, found) = client(server, &["snapshot", "get", &snapshot]).await;
+    assert_eq!(found["name"], "second");
+
+    let (code, _) = client(server, &["snapshot", "delete", &snapshot, "--wait"]).await;
+    assert_eq!(code, 0);
+    let (code, _) = client(server, &["snapshot", "get", &snapshot]).await;
+    assert_eq!(code, 1, "it is gone");
+}
+
+/// A store in memory is another one at each start; chunks that are left from the one before must not be in its way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_store_serves_and_serves_again_on_the_same_folder() {
+    for store in ["sled", "fjall", "redb", "memory"] {
+        let place = Place::new();
+        for _ in 0..2 {
+            let server = Program::start(&place, &["--store", store]).await;
+            life_of_a_snapshot(&server).await;
+            server.signal(Signal::TERM);
+            assert!(server.ended().await.success(), "{store}");
+        }
     }
+}
+
+#[tokio::test]
+async fn nothing_answers_when_the_server_is_gone() {
+    let place = Place::new();
+    let server = Program::start(&place, &["--store", "memory"]).await;
+    let address = server.grpc.to_string();
+    server.signal(Signal::TERM);
+    assert!(server.ended().await.success());
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_longrun")).args(["op", "list", "--server", &address]).output();
+    assert_eq!(output.await.unwrap().status.code(), Some(3));
 }

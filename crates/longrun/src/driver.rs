@@ -582,16 +582,27 @@ async fn sleep(wait: Option<Duration>) {
     }
 }
 
+/// What went wrong, where clients are not told: a failure of the service itself.
+fn own_failure(error: &Status) -> Option<&str> {
+    let is_own = matches!(error.code(), Code::Internal | Code::Unknown | Code::Unavailable | Code::DataLoss);
+    is_own.then(|| error.message())
+}
+
 fn trace(events: &[Event]) {
     for event in events {
         match event {
-            Event::RollbackDecided { cause, .. } => tracing::info!(cause = %cause.code(), "rolling back"),
+            Event::RollbackDecided { cause, .. } => {
+                let message = own_failure(cause);
+                tracing::info!(cause = %cause.code(), message, "rolling back");
+            }
             Event::UndoFailed { step, error, again_at, .. } => {
                 metrics::counter!("longrun_undo_failures_total").increment(1);
-                tracing::warn!(%step, error = %error.code(), %again_at, "an undo failed and will be tried again");
+                let message = own_failure(error);
+                tracing::warn!(%step, error = %error.code(), message, %again_at, "an undo failed and will be tried again");
             }
             Event::StepFailedForNow { step, error, again_at, .. } => {
-                tracing::debug!(%step, error = %error.code(), %again_at, "a step failed and will be run again");
+                let message = own_failure(error);
+                tracing::debug!(%step, error = %error.code(), message, %again_at, "a step failed and will be run again");
             }
             _ => {}
         }

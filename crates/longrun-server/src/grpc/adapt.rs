@@ -5,7 +5,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use http::uri::Authority;
 use http::{HeaderMap, Request, Response};
 use longrun_api::{ApiError, Reason};
 use tonic::body::Body;
@@ -13,11 +12,11 @@ use tonic::server::NamedService;
 use tonic::{Code, Status};
 use tower::Service;
 
-use super::MESSAGE_BYTES_MAX;
+use super::answer::{Arrived, status};
 use super::body::Timed;
-use super::services::status;
 use crate::call::RequestId;
 use crate::faces::{Faces, report};
+use crate::limits::MESSAGE_BYTES_MAX;
 
 /// A service of unary methods in which a request that does not reach its method is refused like one that does: with the
 /// code that its sender deserves, a reason and the id of the request, counted and on the log.
@@ -28,20 +27,20 @@ use crate::faces::{Faces, report};
 pub struct Adapted<S> {
     service: S,
     faces: Faces,
+    /// Whether strangers may call it.
+    is_open: bool,
 }
 
 impl<S> Adapted<S> {
+    /// A service that has to know its callers.
     pub(super) fn new(service: S, faces: &Faces) -> Self {
-        Self { service, faces: faces.clone() }
+        Self { service, faces: faces.clone(), is_open: false }
     }
-}
 
-/// What a method has to know of its request besides headers and message.
-#[derive(Clone, Debug)]
-pub(super) struct Arrived {
-    pub(super) id: RequestId,
-    /// Where the client thinks that it is.
-    pub(super) reached_at: Option<Authority>,
+    /// One that clients ask before they have anything to show.
+    pub(super) fn open(service: S, faces: &Faces) -> Self {
+        Self { service, faces: faces.clone(), is_open: true }
+    }
 }
 
 impl<S: NamedService> NamedService for Adapted<S> {
@@ -52,7 +51,7 @@ type Answer = Result<Response<Body>, Infallible>;
 
 impl<S> Service<Request<Body>> for Adapted<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
     type Response = Response<Body>;
@@ -63,15 +62,34 @@ where
         self.service.poll_ready(context)
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let id = RequestId::of(request.headers());
-        let reached_at = request.uri().authority().cloned();
-        // The method answers under the same id.
-        request.extensions_mut().insert(Arrived { id: id.clone(), reached_at });
-        let time = self.faces.time_for_body();
-        let answer = self.service.call(request.map(|body| Body::new(Timed::new(body, time))));
-        Box::pin(async move { answer.await.map(|response| adapt(id, response)) })
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        // The one that was asked whether it is ready does the work.
+        let service = self.service.clone();
+        let service = std::mem::replace(&mut self.service, service);
+        let (faces, is_open) = (self.faces.clone(), self.is_open);
+        Box::pin(answer(service, faces, is_open, request))
     }
+}
+
+/// Finds out who calls before anything of the message is taken in, and hands the request on.
+async fn answer<S>(mut service: S, faces: Faces, is_open: bool, mut request: Request<Body>) -> Answer
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
+    let id = RequestId::of(request.headers());
+    let caller = if is_open {
+        None
+    } else {
+        match faces.caller(&id, request.headers()).await {
+            Ok(caller) => Some(caller),
+            Err(refused) => return Ok(status(&id, &refused).into_http()),
+        }
+    };
+    let reached_at = request.uri().authority().cloned();
+    request.extensions_mut().insert(Arrived { id: id.clone(), caller, reached_at });
+    let time = faces.time_for_body();
+    let response = service.call(request.map(|body| Body::new(Timed::new(body, time)))).await;
+    response.map(|response| adapt(id, response))
 }
 
 fn adapt(id: RequestId, response: Response<Body>) -> Response<Body> {
@@ -100,6 +118,10 @@ fn refused_by_tonic(headers: &HeaderMap) -> Option<ApiError> {
             ApiError::new(Reason::NotSupported, "there is no such method, or not with this compression")
         }
         // A frame that is cut, damaged or missing; the connection has ended, or the stream.
-        _ => ApiError::violation("message", "could not be read to its end"),
+        Code::Internal | Code::Unknown | Code::Cancelled => {
+            ApiError::violation("message", "could not be read to its end")
+        }
+        // tonic refuses nothing so; it is the answer of a service that is not ours, such as health.
+        _ => return None,
     })
 }

@@ -10,8 +10,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::read::{Source, read};
-use crate::call::{Call, RequestId};
-use crate::faces::Faces;
+use crate::call::{Incoming, RequestId};
+use crate::faces::{Faces, report};
 
 /// Answers a request: what it asks is read from its query or body, and from its path by `fill`.
 ///
@@ -21,7 +21,7 @@ pub(super) async fn answer<Q, A, F>(
     request: Request,
     source: Source,
     fill: impl FnOnce(&mut Q) -> Result<(), ApiError> + Send,
-    work: impl FnOnce(Faces, Call, Q) -> F + Send,
+    work: impl FnOnce(Faces, Incoming, Q) -> F + Send,
 ) -> Response
 where
     Q: DeserializeOwned + Send,
@@ -31,12 +31,22 @@ where
     let (parts, body) = request.into_parts();
     let id = RequestId::of(&parts.headers);
     let time = faces.time_for_body();
-    let answer = faces.call(&id, &parts.headers, |faces, call| async {
+    let caller = match faces.caller(&id, &parts.headers).await {
+        Ok(caller) => caller,
+        Err(refused) => return finish::<()>(&id, Err(refused)),
+    };
+    let answer = Faces::counted(&id, async {
         let mut message: Q = read(&parts, body, time, source).await?;
         fill(&mut message)?;
-        work(faces, call, message).await
+        work(faces, Incoming::new(caller, &parts.headers), message).await
     });
     finish(&id, answer.await)
+}
+
+/// A refusal that comes before any method, counted like the others.
+pub(super) fn refused(id: &RequestId, error: &ApiError) -> Response {
+    report(id, error);
+    refuse(id, error)
 }
 
 /// An answer or an error, as JSON.
@@ -63,7 +73,7 @@ fn refuse(id: &RequestId, error: &ApiError) -> Response {
     if status == StatusCode::UNAUTHORIZED {
         response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
-    if let Some(delay) = error.retry_delay() {
+    if let Some(delay) = error.retry_after() {
         // Whole seconds, and not too early.
         let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));

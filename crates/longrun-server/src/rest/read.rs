@@ -13,8 +13,8 @@ use longrun_api::{ApiError, Reason};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::BODY_BYTES_MAX;
 use super::each_once::EachOnce;
+use crate::limits::MESSAGE_BYTES_MAX;
 
 /// Characters of a field's name, escaped, that an error repeats.
 const NAME_CHARS_MAX: usize = 80;
@@ -68,12 +68,12 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
 
 async fn whole(body: Body, time: Duration) -> Result<Bytes, ApiError> {
     let too_large =
-        || ApiError::new(Reason::TooLarge, format!("the body is larger than {BODY_BYTES_MAX} bytes"));
+        || ApiError::new(Reason::TooLarge, format!("the body is larger than {MESSAGE_BYTES_MAX} bytes"));
     // A length that is announced is believed: nothing is waited for.
-    if usize::try_from(body.size_hint().lower()).map_or(true, |length| length > BODY_BYTES_MAX) {
+    if usize::try_from(body.size_hint().lower()).map_or(true, |length| length > MESSAGE_BYTES_MAX) {
         return Err(too_large());
     }
-    let collected = tokio::time::timeout(time, Limited::new(body, BODY_BYTES_MAX).collect()).await;
+    let collected = tokio::time::timeout(time, Limited::new(body, MESSAGE_BYTES_MAX).collect()).await;
     let late = |_| ApiError::new(Reason::DeadlineExceeded, "the body took too long to come");
     match collected.map_err(late)? {
         Ok(collected) => Ok(collected.to_bytes()),

@@ -5,7 +5,7 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use longrun_api::ApiError;
 
-use super::answer::finish;
+use super::answer::refused;
 use crate::call::RequestId;
 
 /// The part of a path that is an id, decoded. One that does not decode is refused like any other bad request; axum's own
@@ -19,7 +19,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Segment {
         let segment = Path::<String>::from_request_parts(parts, state).await;
         segment.map(|Path(id)| Self(id)).map_err(|_| {
             let error = ApiError::violation("path", "must be percent-encoded UTF-8");
-            finish::<()>(&RequestId::of(&parts.headers), Err(error))
+            refused(&RequestId::of(&parts.headers), &error)
         })
     }
 }

@@ -6,8 +6,8 @@ use longrun_api::yandex::cloud::compute::v1 as compute;
 use longrun_api::yandex::cloud::operation::{CancelOperationRequest, GetOperationRequest};
 
 use crate::client::{call, create, create_json};
+use crate::refusal::Want;
 use crate::server::Server;
-use crate::want::Want;
 
 const PATH: &str = "/compute/v1/snapshots";
 

@@ -10,8 +10,8 @@ use longrun_api::yandex::cloud::operation::{CancelOperationRequest, GetOperation
 use serde_json::json;
 
 use crate::client::{bearer, call, create, create_json, raw, snapshot_of, status_line};
+use crate::refusal::Want;
 use crate::server::{Server, Setup};
-use crate::want::Want;
 
 const PATH: &str = "/compute/v1/snapshots";
 

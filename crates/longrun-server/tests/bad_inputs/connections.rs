@@ -14,8 +14,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::client::{CREATE, RawAnswer, Rest, create, framed, status_line};
+use crate::refusal::Want;
 use crate::server::{PATIENCE, Server, Setup};
-use crate::want::Want;
 
 /// What takes half a minute otherwise.
 const TIME: Duration = Duration::from_millis(300);

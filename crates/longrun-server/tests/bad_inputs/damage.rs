@@ -10,8 +10,8 @@ use longrun_store::conformance::records::reseal;
 
 use crate::client::bearer;
 use crate::log;
+use crate::refusal::Want;
 use crate::server::{Server, Setup};
-use crate::want::Want;
 
 /// Changes the stored head of an operation.
 fn change(kv: &MemoryKv, id: &str, change: impl FnOnce(&mut Vec<u8>)) {

@@ -8,8 +8,8 @@ use prost::Message;
 use tonic::Code;
 
 use crate::client::{RawAnswer, Rest, bearer, framed, status_line};
+use crate::refusal::Want;
 use crate::server::Server;
-use crate::want::Want;
 
 const OPERATIONS: &str = "/yandex.cloud.operation.OperationService/";
 const SNAPSHOTS: &str = "/yandex.cloud.compute.v1.SnapshotService/";

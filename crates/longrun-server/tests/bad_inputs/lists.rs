@@ -4,8 +4,8 @@ use longrun_api::google::longrunning;
 use longrun_api::yandex::cloud::compute::v1 as compute;
 
 use crate::client::bearer;
+use crate::refusal::Want;
 use crate::server::{Server, Setup};
-use crate::want::Want;
 
 const PATH: &str = "/compute/v1/snapshots";
 const BAD_TOKEN: Want = Want {

@@ -10,8 +10,8 @@ use longrun_api::yandex::cloud::compute::v1 as compute;
 use prost::Message;
 
 use crate::client::{CREATE, bearer, framed, raw, status_line};
+use crate::refusal::Want;
 use crate::server::Server;
-use crate::want::Want;
 
 const LIMIT: usize = 4 * 1024 * 1024;
 const PATH: &str = "/compute/v1/snapshots";

@@ -110,8 +110,11 @@ impl Client {
         key: &str,
         body: String,
     ) -> hyper::Result<(u16, Value)> {
-        let request =
-            Request::builder().method(method).uri(path).header("host", "x").header("idempotency-key", key);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "localhost")
+            .header("idempotency-key", key);
         self.0.ready().await?;
         let response = self.0.send_request(request.body(Full::new(body.into())).unwrap()).await?;
         let status = response.status().as_u16();

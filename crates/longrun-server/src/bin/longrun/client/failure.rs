@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use longrun::Code;
 use longrun_api::google::rpc;
+use longrun_api::well_known::time;
 use prost::Message;
 
 use super::text::{escape, span};
@@ -79,9 +80,7 @@ impl Failure {
     pub(super) fn retry_delay(&self) -> Option<Duration> {
         let Self::Refused(refusal) = self else { return None };
         let info = refusal.status.details.iter().find_map(|detail| detail.unpack::<rpc::RetryInfo>())?;
-        let delay = info.retry_delay?;
-        let millis = u64::try_from(delay.seconds).ok()?.checked_mul(1000)?;
-        Some(Duration::from_millis(millis) + Duration::from_nanos(u64::try_from(delay.nanos).ok()?))
+        time(&info.retry_delay?)
     }
 
     /// What happened, in lines that do nothing to a terminal; the first says the most. Nothing if there is nobody to tell.
@@ -205,8 +204,7 @@ fn details(status: &rpc::Status) -> Vec<String> {
             lines.push(format!("reason: {}", info.reason));
             lines.extend(info.metadata.iter().map(|(name, value)| format!("{name}: {value}")));
         } else if let Some(delay) = detail.unpack::<rpc::RetryInfo>().and_then(|info| info.retry_delay) {
-            let (seconds, nanos) = (delay.seconds.unsigned_abs(), delay.nanos.unsigned_abs());
-            let delay = Duration::from_secs(seconds) + Duration::from_millis(u64::from(nanos / 1_000_000));
+            let Some(delay) = time(&delay) else { continue };
             lines.push(format!("try again after: {}", span(delay)));
         } else if let Some(info) = detail.unpack::<rpc::RequestInfo>() {
             lines.push(format!("request id: {}", info.request_id));
@@ -262,7 +260,7 @@ mod tests {
         let error = ApiError::violation("name", "must be short")
             .with_violation("labels[\"K\"]", "must be lower case")
             .with_fact("operation", "opr1")
-            .retry_after(Duration::from_millis(1500));
+            .with_retry_after(Duration::from_millis(1500));
         let failure = refused(&error);
         assert_eq!(
             failure.lines(),

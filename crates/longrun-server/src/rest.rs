@@ -7,6 +7,8 @@ mod answer;
 mod each_once;
 mod read;
 mod segment;
+#[cfg(feature = "snapshot")]
+mod snapshots;
 
 use axum::Router;
 use axum::body::Body;
@@ -14,28 +16,24 @@ use axum::extract::{Request, State};
 use axum::http::Method;
 use axum::response::Response;
 use axum::routing::{MethodRouter, get};
-use longrun_api::yandex::cloud::compute::v1 as compute;
-use longrun_api::yandex::cloud::endpoint::{GetApiEndpointRequest, ListApiEndpointsRequest};
+use longrun_api::yandex::cloud::endpoint::GetApiEndpointRequest;
 use longrun_api::yandex::cloud::operation::{CancelOperationRequest, GetOperationRequest};
 use longrun_api::{ApiError, Reason};
 use tower_http::decompression::RequestDecompressionLayer;
 
 use crate::call::RequestId;
 use crate::faces::Faces;
-use answer::{answer, finish, respond};
+use answer::{answer, finish, refused, respond};
 use read::{Source, set_id};
 use segment::Segment;
 
-/// Bytes of a body, also once it is decompressed.
-pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
-
 /// The document that describes this face, as OpenAPI 3.1.
-pub const OPENAPI: &str = include_str!("openapi.json");
+pub const OPENAPI: &str = include_str!("rest/openapi.json");
 
 /// All paths.
 pub fn router(faces: &Faces) -> Router {
     let mut router = Router::new();
-    for (path, methods) in routes(faces.has_snapshots()) {
+    for (path, methods) in routes(faces) {
         router = router.route(path, methods);
     }
     router
@@ -48,26 +46,29 @@ pub fn router(faces: &Faces) -> Router {
 
 /// The paths that [`router`] serves, as axum spells them, so that a larger router can tell which are taken.
 pub fn paths(faces: &Faces) -> Vec<&'static str> {
-    routes(faces.has_snapshots()).into_iter().map(|(path, _)| path).collect()
+    routes(faces).into_iter().map(|(path, _)| path).collect()
 }
 
 /// Every path with its methods, the one place where they stand.
-fn routes(snapshots: bool) -> Vec<(&'static str, MethodRouter<Faces>)> {
-    let mut routes = vec![
+fn routes(faces: &Faces) -> Vec<(&'static str, MethodRouter<Faces>)> {
+    let routes = vec![
         // The router has no paths that end in a verb: `{operationId}:cancel` comes here, too.
         ("/operations/{operation}", get(get_or_cancel_operation).post(cancel_operation)),
         ("/endpoints", get(list_endpoints)),
         ("/endpoints/{id}", get(get_endpoint)),
         ("/openapi.json", get(openapi)),
     ];
-    if snapshots {
-        routes.extend([
-            ("/compute/v1/snapshots", get(list_snapshots).post(create_snapshot)),
-            ("/compute/v1/snapshots/{id}", get(get_snapshot).patch(update_snapshot).delete(delete_snapshot)),
-            ("/compute/v1/snapshots/{id}/operations", get(list_snapshot_operations)),
-        ]);
-    }
-    routes
+    routes.into_iter().chain(of_snapshots(faces)).collect()
+}
+
+#[cfg(feature = "snapshot")]
+fn of_snapshots(faces: &Faces) -> Vec<(&'static str, MethodRouter<Faces>)> {
+    if faces.has_snapshots() { snapshots::routes().into() } else { Vec::new() }
+}
+
+#[cfg(not(feature = "snapshot"))]
+fn of_snapshots(_: &Faces) -> Vec<(&'static str, MethodRouter<Faces>)> {
+    Vec::new()
 }
 
 /// What ends the path of a cancel.
@@ -103,63 +104,15 @@ async fn cancel_operation(
     answer(faces, request, source, id, Faces::cancel_operation).await
 }
 
-async fn get_snapshot(State(faces): State<Faces>, Segment(snapshot): Segment, request: Request) -> Response {
-    let id =
-        |request: &mut compute::GetSnapshotRequest| set_id("snapshot_id", &mut request.snapshot_id, snapshot);
-    answer(faces, request, Source::Query, id, Faces::get_snapshot).await
-}
-
-async fn list_snapshots(State(faces): State<Faces>, request: Request) -> Response {
-    let no_id = |_: &mut compute::ListSnapshotsRequest| Ok(());
-    answer(faces, request, Source::Query, no_id, Faces::list_snapshots).await
-}
-
-async fn create_snapshot(State(faces): State<Faces>, request: Request) -> Response {
-    let no_id = |_: &mut compute::CreateSnapshotRequest| Ok(());
-    answer(faces, request, Source::Body, no_id, Faces::create_snapshot).await
-}
-
-async fn update_snapshot(
-    State(faces): State<Faces>,
-    Segment(snapshot): Segment,
-    request: Request,
-) -> Response {
-    let id = |request: &mut compute::UpdateSnapshotRequest| {
-        set_id("snapshot_id", &mut request.snapshot_id, snapshot)
-    };
-    answer(faces, request, Source::Body, id, Faces::update_snapshot).await
-}
-
-async fn delete_snapshot(
-    State(faces): State<Faces>,
-    Segment(snapshot): Segment,
-    request: Request,
-) -> Response {
-    let id = |request: &mut compute::DeleteSnapshotRequest| {
-        set_id("snapshot_id", &mut request.snapshot_id, snapshot)
-    };
-    answer(faces, request, Source::Query, id, Faces::delete_snapshot).await
-}
-
-async fn list_snapshot_operations(
-    State(faces): State<Faces>,
-    Segment(snapshot): Segment,
-    request: Request,
-) -> Response {
-    let id = |request: &mut compute::ListSnapshotOperationsRequest| {
-        set_id("snapshot_id", &mut request.snapshot_id, snapshot)
-    };
-    answer(faces, request, Source::Query, id, Faces::list_snapshot_operations).await
-}
-
 async fn list_endpoints(State(faces): State<Faces>, request: Request) -> Response {
     let id = RequestId::of(request.headers());
-    finish(&id, Ok(faces.endpoints(&ListApiEndpointsRequest::default(), None)))
+    finish(&id, Faces::counted(&id, async { Ok(faces.endpoints(None)) }).await)
 }
 
 async fn get_endpoint(State(faces): State<Faces>, Segment(endpoint): Segment, request: Request) -> Response {
     let id = RequestId::of(request.headers());
-    finish(&id, faces.find_endpoint(&GetApiEndpointRequest { api_endpoint_id: endpoint }, None))
+    let found = async { faces.find_endpoint(&GetApiEndpointRequest { api_endpoint_id: endpoint }, None) };
+    finish(&id, Faces::counted(&id, found).await)
 }
 
 async fn openapi(request: Request) -> Response {
@@ -167,14 +120,13 @@ async fn openapi(request: Request) -> Response {
 }
 
 async fn no_path(request: Request) -> Response {
-    let id = RequestId::of(request.headers());
-    finish::<()>(&id, Err(ApiError::new(Reason::NotFound, "there is no such path")))
+    let error = ApiError::new(Reason::NotFound, "there is no such path");
+    refused(&RequestId::of(request.headers()), &error)
 }
 
 async fn no_method(request: Request) -> Response {
-    let id = RequestId::of(request.headers());
     let error = ApiError::new(Reason::NotSupported, "the path does not have this method");
-    let mut response = finish::<()>(&id, Err(error));
+    let mut response = refused(&RequestId::of(request.headers()), &error);
     *response.status_mut() = http::StatusCode::METHOD_NOT_ALLOWED;
     response
 }

@@ -5,6 +5,7 @@ use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::{Result, ensure};
 use clap::Args;
 
 use crate::stores::StoreChoice;
@@ -79,6 +80,30 @@ Examples:
       --tls-cert chain.pem --tls-key key.pem --auth-token-file tokens --advertise api.example.org:443";
 
 impl Options {
+    /// Whether nobody but this machine can reach the faces.
+    pub(super) fn on_loopback(&self) -> bool {
+        [self.grpc, self.http].iter().all(|address| address.ip().is_loopback())
+    }
+
+    /// What clap cannot see by itself.
+    pub(super) fn check(&self) -> Result<()> {
+        let off_loopback = [self.grpc, self.http].into_iter().find(|address| !address.ip().is_loopback());
+        if let Some(address) = off_loopback
+            && !self.insecure
+        {
+            ensure!(
+                self.tls_cert.is_some(),
+                "{address} can be reached from outside: give --tls-cert and --tls-key, or --insecure"
+            );
+            ensure!(
+                self.auth_token_file.is_some(),
+                "{address} can be reached from outside: give --auth-token-file, or --insecure"
+            );
+        }
+        ensure!(self.disks.is_dir(), "there is no folder {}", self.disks.display());
+        Ok(())
+    }
+
     pub(super) fn grace(&self) -> Duration {
         Duration::from_secs(self.grace.into())
     }

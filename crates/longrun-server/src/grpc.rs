@@ -3,13 +3,17 @@
 //! Each can be mounted alone in a server by tonic; [`routes`] has all of them, with health and reflection.
 
 mod adapt;
+mod answer;
 mod body;
 mod services;
+#[cfg(feature = "snapshot")]
+mod snapshots;
 
 use std::convert::Infallible;
 
 use axum::Router;
 use longrun_api::google::longrunning::operations_server::OperationsServer;
+#[cfg(feature = "snapshot")]
 use longrun_api::yandex::cloud::compute::v1::snapshot_service_server::SnapshotServiceServer;
 use longrun_api::yandex::cloud::endpoint::api_endpoint_service_server::ApiEndpointServiceServer;
 use longrun_api::yandex::cloud::operation::operation_service_server::OperationServiceServer;
@@ -18,51 +22,54 @@ use tonic::server::NamedService;
 use tonic_health::server::HealthReporter;
 
 pub use adapt::Adapted;
-use services::Service;
+pub use services::FacesService;
 
 use crate::faces::Faces;
-
-/// Bytes of a message, also once it is decompressed.
-pub const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+use crate::limits::{ASK_BYTES_MAX, MESSAGE_BYTES_MAX};
 
 /// `yandex.cloud.operation.OperationService`.
-pub fn operations(faces: &Faces) -> Adapted<OperationServiceServer<Service>> {
-    let server = OperationServiceServer::new(Service(faces.clone()));
+pub fn operations(faces: &Faces) -> Adapted<OperationServiceServer<FacesService>> {
+    let server = OperationServiceServer::new(FacesService(faces.clone()));
     let server = server.accept_compressed(CompressionEncoding::Gzip);
     Adapted::new(server.max_decoding_message_size(MESSAGE_BYTES_MAX), faces)
 }
 
 /// `yandex.cloud.compute.v1.SnapshotService`.
-pub fn snapshots(faces: &Faces) -> Adapted<SnapshotServiceServer<Service>> {
-    let server = SnapshotServiceServer::new(Service(faces.clone()));
+#[cfg(feature = "snapshot")]
+pub fn snapshots(faces: &Faces) -> Adapted<SnapshotServiceServer<FacesService>> {
+    let server = SnapshotServiceServer::new(FacesService(faces.clone()));
     let server = server.accept_compressed(CompressionEncoding::Gzip);
     Adapted::new(server.max_decoding_message_size(MESSAGE_BYTES_MAX), faces)
 }
 
 /// `google.longrunning.Operations`.
-pub fn longrunning(faces: &Faces) -> Adapted<OperationsServer<Service>> {
-    let server = OperationsServer::new(Service(faces.clone()));
+pub fn longrunning(faces: &Faces) -> Adapted<OperationsServer<FacesService>> {
+    let server = OperationsServer::new(FacesService(faces.clone()));
     let server = server.accept_compressed(CompressionEncoding::Gzip);
     Adapted::new(server.max_decoding_message_size(MESSAGE_BYTES_MAX), faces)
 }
 
 /// `yandex.cloud.endpoint.ApiEndpointService`.
-pub fn endpoints(faces: &Faces) -> Adapted<ApiEndpointServiceServer<Service>> {
-    let server = ApiEndpointServiceServer::new(Service(faces.clone()));
+pub fn endpoints(faces: &Faces) -> Adapted<ApiEndpointServiceServer<FacesService>> {
+    let server = ApiEndpointServiceServer::new(FacesService(faces.clone()));
     let server = server.accept_compressed(CompressionEncoding::Gzip);
-    Adapted::new(server.max_decoding_message_size(MESSAGE_BYTES_MAX), faces)
+    Adapted::open(server.max_decoding_message_size(ASK_BYTES_MAX), faces)
 }
 
 /// All services, with health and reflection. The reporter tells the health service how things are.
 pub async fn routes(faces: &Faces) -> Result<(Router, HealthReporter), tonic_reflection::server::Error> {
     let (health, health_service) = tonic_health::server::health_reporter();
     let mut routes = tonic::service::Routes::default()
-        .add_service(health_service)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?);
+        .add_service(Adapted::open(health_service.max_decoding_message_size(ASK_BYTES_MAX), faces))
+        .add_service(Adapted::open(reflection().build_v1()?.max_decoding_message_size(ASK_BYTES_MAX), faces))
+        .add_service(Adapted::open(
+            reflection().build_v1alpha()?.max_decoding_message_size(ASK_BYTES_MAX),
+            faces,
+        ));
     routes = mounted(&health, routes, operations(faces)).await;
     routes = mounted(&health, routes, longrunning(faces)).await;
     routes = mounted(&health, routes, endpoints(faces)).await;
+    #[cfg(feature = "snapshot")]
     if faces.has_snapshots() {
         routes = mounted(&health, routes, snapshots(faces)).await;
     }

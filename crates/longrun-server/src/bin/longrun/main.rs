@@ -1,12 +1,13 @@
 //! The `longrun` program.
 
+mod chunk_folder;
 mod client;
 mod demo;
 mod serve;
-mod snapshot;
 mod stores;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -41,11 +42,14 @@ enum SnapshotCommand {
     #[command(flatten)]
     Served(client::SnapshotCommand),
     #[command(flatten)]
-    Stored(snapshot::Command),
+    Stored(chunk_folder::Command),
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+/// How long work on threads of its own, such as a sweep of the chunk folder, may hold up the end of the program. What is
+/// cut off is as after a crash: nothing is lost.
+const LAST_THREADS: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let level = if matches!(arguments.command, Command::Serve(_)) { "info" } else { "error" };
     tracing_subscriber::fmt()
@@ -55,12 +59,25 @@ async fn main() -> ExitCode {
             tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into()),
         )
         .init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            report(&anyhow::Error::new(error).context("cannot start"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let exit = runtime.block_on(run(arguments));
+    runtime.shutdown_timeout(LAST_THREADS);
+    exit
+}
+
+async fn run(arguments: Arguments) -> ExitCode {
     let result = match arguments.command {
         Command::Serve(options) => serve::run(options).await.map(|()| true),
         Command::Demo(arguments) => demo::run(arguments).await,
         Command::Op(command) => return client::op(command).await,
         Command::Snapshot(SnapshotCommand::Served(command)) => return client::snapshot(command).await,
-        Command::Snapshot(SnapshotCommand::Stored(command)) => snapshot::run(&command),
+        Command::Snapshot(SnapshotCommand::Stored(command)) => chunk_folder::run(&command),
         Command::Completions(arguments) => return client::completions(&arguments, Arguments::command()),
         Command::DemoServe(arguments) => demo::serve(arguments).await.map(|()| true),
     };

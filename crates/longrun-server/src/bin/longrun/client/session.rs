@@ -8,7 +8,7 @@ use longrun_api::google::longrunning::operations_client::OperationsClient;
 use longrun_api::google::longrunning::{
     self, GetOperationRequest, ListOperationsRequest, WaitOperationRequest,
 };
-use longrun_api::well_known::Duration as WireDuration;
+use longrun_api::well_known::duration;
 use longrun_api::yandex::cloud::compute::v1::snapshot_service_client::SnapshotServiceClient;
 use longrun_api::yandex::cloud::compute::v1::{
     CreateSnapshotRequest, DeleteSnapshotRequest, GetSnapshotRequest, ListSnapshotOperationsRequest,
@@ -231,9 +231,7 @@ impl Session {
 
     /// An operation when it is done, or after a time.
     pub(super) async fn wait(&self, id: &str, time: Duration) -> Result<View, Failure> {
-        let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
-        let nanos = i32::try_from(time.subsec_nanos()).unwrap_or(0);
-        let request = WaitOperationRequest { name: name(id), timeout: Some(WireDuration { seconds, nanos }) };
+        let request = WaitOperationRequest { name: name(id), timeout: Some(duration(time)) };
         self.call(Manner::wait(time), request, send!(self.operations(), wait_operation)).await.map(View::from)
     }
 

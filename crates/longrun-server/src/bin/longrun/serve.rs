@@ -9,7 +9,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use longrun::{Caller, Engine};
 use longrun_server::auth::{Anonymous, Tokens};
 use longrun_server::listen::{Limits as ConnectionLimits, Listener, acceptor};
@@ -18,10 +18,13 @@ use longrun_server::{Faces, grpc, rest};
 use longrun_snapshot::data::{ChunkFolder, DiskFolder};
 use longrun_snapshot::service::Limits;
 use longrun_snapshot::{DataPlane, SnapshotService};
+use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub(crate) use options::Options;
+
+use crate::stores::StoreChoice;
 
 /// How often what nobody refers to is removed from the chunk folder.
 const COLLECT_EVERY: Duration = Duration::from_secs(60 * 60);
@@ -32,7 +35,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     let metrics = options.metrics.map(metrics::Metrics::install).transpose()?;
     // Before anything is opened, so that a signal meanwhile is not lost.
     let stop = stop_signals()?;
-    let snapshots = open(&options).await?;
+    let (snapshots, _chunks) = open(&options).await?;
     let served = serve(&options, snapshots.clone(), metrics, stop).await;
     // Also when serving failed: the store is closed in peace.
     let nothing_left = snapshots.engine().shutdown(options.grace()).await;
@@ -42,14 +45,18 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     served
 }
 
-/// The service, with what it keeps under the data folder.
-async fn open(options: &Options) -> Result<SnapshotService> {
+/// The service, with what it keeps under the data folder, and the folder of its chunks if that goes with it.
+async fn open(options: &Options) -> Result<(SnapshotService, Option<TempDir>)> {
     // Not every store makes the folder, and the chunks need it too. It is nobody else's to look into.
     let data = &options.data;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data);
     made.with_context(|| format!("cannot make {}", data.display()))?;
     let store = options.store.open(&options.data.join("store"))?;
-    let chunks = options.data.join("chunks");
+    // A store in memory is another one each time, and chunks belong to one store.
+    let is_volatile = options.store == StoreChoice::Memory;
+    let temporary =
+        is_volatile.then(|| tempfile::Builder::new().prefix("chunks-").tempdir_in(data)).transpose()?;
+    let chunks = temporary.as_ref().map_or_else(|| data.join("chunks"), |folder| folder.path().to_owned());
     let chunks = ChunkFolder::open(&chunks).with_context(|| format!("cannot open {}", chunks.display()))?;
     let mut plane =
         DataPlane::new(DiskFolder::new(&options.disks), chunks).delete_grace(options.delete_grace());
@@ -66,7 +73,10 @@ async fn open(options: &Options) -> Result<SnapshotService> {
         tracing::error!(operation = %held.operation, reason = %held.reason, "this version cannot work on it; it is kept");
     }
     let engine = builder.start().await.context("cannot start the engine")?;
-    Ok(SnapshotService::new(engine, plane, limits).admission(FolderRate::per_second(options.folder_rate)))
+    let snapshots = SnapshotService::new(engine, plane, limits);
+    // Folders that were mixed up are told of now, and not by each create.
+    snapshots.claim_chunks().await.context("the chunk folder cannot be used")?;
+    Ok((snapshots.admission(FolderRate::per_second(options.folder_rate)), temporary))
 }
 
 async fn serve(
@@ -85,7 +95,7 @@ async fn serve(
     };
     let (grpc, http) = (bind(options.grpc).await?, bind(options.http).await?);
     let addresses = (grpc.address()?, http.address()?);
-    let mut faces = faces(snapshots.clone(), options.auth_token_file.as_deref())?;
+    let mut faces = faces(snapshots.clone(), options.auth_token_file.as_deref(), options.on_loopback())?;
     faces = match &options.advertise {
         Some(address) => faces.advertise(address.as_str()),
         None => faces.listens_at(addresses.0.to_string()),
@@ -122,13 +132,16 @@ async fn serve(
     Ok(())
 }
 
-fn faces(snapshots: SnapshotService, token_file: Option<&Path>) -> Result<Faces> {
+fn faces(snapshots: SnapshotService, token_file: Option<&Path>, on_loopback: bool) -> Result<Faces> {
     Ok(match token_file {
         Some(path) => {
             let tokens = Tokens::read(path).with_context(|| format!("cannot use {}", path.display()))?;
             Faces::of_snapshots(snapshots.access(tokens.clone()), tokens)
         }
-        None => Faces::of_snapshots(snapshots, Anonymous::as_caller(Caller::new("anonymous")?)),
+        None => {
+            let anonymous = Anonymous::as_caller(Caller::new("anonymous")?);
+            Faces::of_snapshots(snapshots, if on_loopback { anonymous.on_loopback() } else { anonymous })
+        }
     })
 }
 
@@ -176,24 +189,4 @@ fn stop_signals() -> Result<watch::Receiver<bool>> {
         }
     });
     Ok(stops)
-}
-
-impl Options {
-    fn check(&self) -> Result<()> {
-        let off_loopback = [self.grpc, self.http].into_iter().find(|address| !address.ip().is_loopback());
-        if let Some(address) = off_loopback
-            && !self.insecure
-        {
-            ensure!(
-                self.tls_cert.is_some(),
-                "{address} can be reached from outside: give --tls-cert and --tls-key, or --insecure"
-            );
-            ensure!(
-                self.auth_token_file.is_some(),
-                "{address} can be reached from outside: give --auth-token-file, or --insecure"
-            );
-        }
-        ensure!(self.disks.is_dir(), "there is no folder {}", self.disks.display());
-        Ok(())
-    }
 }

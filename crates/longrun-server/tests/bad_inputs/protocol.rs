@@ -11,8 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::client::{CREATE, bearer, create, framed, raw, status_line};
+use crate::refusal::Want;
 use crate::server::{PATIENCE, Server};
-use crate::want::Want;
 
 const PATH: &str = "/compute/v1/snapshots";
 
