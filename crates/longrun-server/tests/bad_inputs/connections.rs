@@ -99,13 +99,13 @@ async fn b27_a_body_that_trickles_over_rest_is_late() {
 }
 
 /// A request over gRPC whose body is still to be sent.
-async fn begin(server: &Server) -> (Sender<Bytes>, tokio::task::JoinHandle<RawAnswer>) {
+async fn begin(server: &Server, path: &str) -> (Sender<Bytes>, tokio::task::JoinHandle<RawAnswer>) {
     let stream = TcpStream::connect(server.grpc).await.unwrap();
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     let (body_sender, body) = Channel::<Bytes>::new(1);
-    let request = Request::post(format!("http://{}{CREATE}", server.grpc))
+    let request = Request::post(format!("http://{}{path}", server.grpc))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .body(body)
@@ -123,20 +123,23 @@ async fn b27_a_body_that_trickles_or_does_not_end_over_grpc_is_late() {
     let server = impatient().await;
     let before = server.state();
     let want = Want::new(Code::DeadlineExceeded, 504, "DEADLINE_EXCEEDED");
-    let (mut sender, answer) = begin(&server).await;
-    let trickle = tokio::spawn(async move {
-        let mut every = tokio::time::interval(PAUSE);
-        _ = sender.send_data(Bytes::from_static(&[0, 0, 1, 0, 0])).await;
-        while sender.send_data(Bytes::from_static(b"x")).await.is_ok() {
-            every.tick().await;
-        }
-    });
-    let answer = tokio::time::timeout(PATIENCE, answer).await.unwrap().unwrap();
-    want.check(answer.refusal(), "");
-    trickle.abort();
+    // Also those that strangers may ask.
+    for path in [CREATE, "/grpc.health.v1.Health/Check", "/yandex.cloud.endpoint.ApiEndpointService/List"] {
+        let (mut sender, answer) = begin(&server, path).await;
+        let trickle = tokio::spawn(async move {
+            let mut every = tokio::time::interval(PAUSE);
+            _ = sender.send_data(Bytes::from_static(&[0, 0, 0, 8, 0])).await;
+            while sender.send_data(Bytes::from_static(b"x")).await.is_ok() {
+                every.tick().await;
+            }
+        });
+        let answer = tokio::time::timeout(PATIENCE, answer).await.unwrap().unwrap();
+        want.check(answer.refusal(), "");
+        trickle.abort();
+    }
 
     // The whole message, but not the end of the request: nothing is done.
-    let (mut sender, answer) = begin(&server).await;
+    let (mut sender, answer) = begin(&server, CREATE).await;
     sender.send_data(framed(0, &create("folder-a", "never").encode_to_vec())).await.unwrap();
     let answer = tokio::time::timeout(PATIENCE, answer).await.unwrap().unwrap();
     want.check(answer.refusal(), "never");
@@ -171,5 +174,49 @@ async fn requests_sent_ahead_are_answered_in_their_order() {
     let text = String::from_utf8(answer).unwrap();
     let statuses: Vec<_> = text.match_indices("HTTP/1.1 ").map(|(at, _)| &text[at + 9..at + 12]).collect();
     assert_eq!(statuses, ["200", "404"], "{text}");
+    server.lives().await;
+}
+
+/// Clients that keep a connection alive ping it although nothing is under way; none of that counts as abuse.
+#[tokio::test]
+async fn pings_without_a_request_are_answered_however_many() {
+    const FRAME: usize = 9;
+    const PINGS: usize = 1000;
+    let server = Server::new().await;
+    let stream = TcpStream::connect(server.grpc).await.unwrap();
+    let (mut reader, mut writer) = stream.into_split();
+    // An empty SETTINGS frame, then pings: eight bytes each, of type 6, on no stream.
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+    writer.write_all(&[PREFACE, &settings].concat()).await.unwrap();
+    let mut answered = 0;
+    for _ in 0..PINGS {
+        writer.write_all(&ping).await.unwrap();
+        loop {
+            let mut head = [0; FRAME];
+            let read = tokio::time::timeout(PATIENCE, reader.read_exact(&mut head)).await;
+            read.expect("it answers").expect("it does not close");
+            let length = usize::from(head[1]) << 8 | usize::from(head[2]);
+            let mut payload = vec![0; length];
+            reader.read_exact(&mut payload).await.unwrap();
+            assert_ne!(head[3], 7, "GOAWAY: {payload:?}");
+            if (head[3], head[4]) == (6, 1) {
+                answered += 1;
+                break;
+            }
+        }
+    }
+    assert_eq!(answered, PINGS);
+    server.lives().await;
+}
+
+/// What a stranger sends is not taken in at all: it is answered before any of its message has come.
+#[tokio::test]
+async fn b26_a_stranger_is_refused_by_headers_alone() {
+    let server = Server::with_tokens().await;
+    let (sender, answer) = begin(&server, CREATE).await;
+    let answer = tokio::time::timeout(PATIENCE, answer).await.unwrap().unwrap();
+    Want::new(Code::Unauthenticated, 401, "UNAUTHENTICATED").check(answer.refusal(), "");
+    drop(sender);
     server.lives().await;
 }
