@@ -1,6 +1,8 @@
 //! What every call has, whichever face it comes through: an id, a caller, an idempotency key.
 
 use std::fmt;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use longrun::{Caller, IdempotencyKey};
@@ -27,9 +29,11 @@ impl RequestId {
     }
 
     fn new() -> Self {
-        // Without chance all are the same: then requests are harder to find in the log, and nothing else.
-        let [high, low] = [(); 2].map(|()| getrandom::u64().unwrap_or_default());
-        Self(format!("{high:016x}{low:016x}"))
+        // Of chance enough for one process: to draw it for each request would cost more than most else that is done for one.
+        // Without any, ids of two processes may be the same: then requests are harder to find in the log, and nothing else.
+        static PROCESS: LazyLock<u64> = LazyLock::new(|| getrandom::u64().unwrap_or_default());
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(format!("{:016x}{:016x}", *PROCESS, NEXT.fetch_add(1, Ordering::Relaxed)))
     }
 
     pub(crate) fn as_str(&self) -> &str {

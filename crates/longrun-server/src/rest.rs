@@ -15,7 +15,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::Method;
 use axum::response::Response;
-use axum::routing::{MethodRouter, get};
+use axum::routing::{MethodRouter, get, post};
 use longrun_api::yandex::cloud::endpoint::GetApiEndpointRequest;
 use longrun_api::yandex::cloud::operation::{CancelOperationRequest, GetOperationRequest};
 use longrun_api::{ApiError, Reason};
@@ -36,12 +36,7 @@ pub fn router(faces: &Faces) -> Router {
     for (path, methods) in routes(faces) {
         router = router.route(path, methods);
     }
-    router
-        .fallback(no_path)
-        .method_not_allowed_fallback(no_method)
-        // An encoding that it does not know it would refuse in its own way; `read` does in ours.
-        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
-        .with_state(faces.clone())
+    router.fallback(no_path).method_not_allowed_fallback(no_method).with_state(faces.clone())
 }
 
 /// The paths that [`router`] serves, as axum spells them, so that a larger router can tell which are taken.
@@ -53,12 +48,18 @@ pub fn paths(faces: &Faces) -> Vec<&'static str> {
 fn routes(faces: &Faces) -> Vec<(&'static str, MethodRouter<Faces>)> {
     let routes = vec![
         // The router has no paths that end in a verb: `{operationId}:cancel` comes here, too.
-        ("/operations/{operation}", get(get_or_cancel_operation).post(cancel_operation)),
+        ("/operations/{operation}", get(get_or_cancel_operation).merge(with_body(post(cancel_operation)))),
         ("/endpoints", get(list_endpoints)),
         ("/endpoints/{id}", get(get_endpoint)),
         ("/openapi.json", get(openapi)),
     ];
     routes.into_iter().chain(of_snapshots(faces)).collect()
+}
+
+/// For methods that have a body: one that is compressed is read as what it was. Others are spared the layer.
+fn with_body(methods: MethodRouter<Faces>) -> MethodRouter<Faces> {
+    // An encoding that the layer does not know it would refuse in its own way; `read` does in ours.
+    methods.layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
 }
 
 #[cfg(feature = "snapshot")]

@@ -2,19 +2,23 @@
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use axum::routing::{MethodRouter, get};
+use axum::routing::{MethodRouter, get, patch, post};
 use longrun_api::yandex::cloud::compute::v1 as compute;
 
 use super::answer::answer;
 use super::read::{Source, set_id};
 use super::segment::Segment;
+use super::with_body;
 use crate::faces::Faces;
 
 /// Each path with its methods.
 pub(super) fn routes() -> [(&'static str, MethodRouter<Faces>); 3] {
     [
-        ("/compute/v1/snapshots", get(list_snapshots).post(create_snapshot)),
-        ("/compute/v1/snapshots/{id}", get(get_snapshot).patch(update_snapshot).delete(delete_snapshot)),
+        ("/compute/v1/snapshots", get(list_snapshots).merge(with_body(post(create_snapshot)))),
+        (
+            "/compute/v1/snapshots/{id}",
+            get(get_snapshot).delete(delete_snapshot).merge(with_body(patch(update_snapshot))),
+        ),
         ("/compute/v1/snapshots/{id}/operations", get(list_snapshot_operations)),
     ]
 }
