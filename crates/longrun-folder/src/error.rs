@@ -1,7 +1,6 @@
 //! Errors of opening, and the typed causes inside [`KvError`](longrun_store::KvError).
 
 use std::any::Any;
-use std::error::Error;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -157,16 +156,4 @@ pub fn contain<T>(call: impl FnOnce() -> T) -> Result<T, EnginePanicked> {
 fn message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message").to_owned()
-}
-
-/// An error with its causes, on one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

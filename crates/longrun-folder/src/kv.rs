@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
 
-use longrun_store::{Batch, Direction, Durability, Entry, KeyRange, Kv, KvCapabilities, KvError, Table};
+use longrun_store::{
+    Batch, Direction, Durability, Entry, KeyRange, Kv, KvCapabilities, KvError, Table, with_causes,
+};
 
 use crate::engine::Engine;
-use crate::error::{BatchTooLarge, OpenError, Poisoned, chain, contain};
+use crate::error::{BatchTooLarge, OpenError, Poisoned, contain};
 use crate::files::{self, FolderLock};
 use crate::record::{Record, Tail};
 
@@ -150,7 +152,7 @@ impl<E: Engine> Kv for FolderKv<E> {
                 Ok(())
             }
             Err(error) => {
-                *state = State::Closed(chain(&error));
+                *state = State::Closed(with_causes(&error));
                 Err(match error {
                     OpenError::Corrupt { .. } | OpenError::Truncated { .. } => {
                         KvError::Corrupt(Box::new(error))
@@ -206,7 +208,7 @@ impl<E: Engine> Handle<E> {
     }
 
     fn poison(&self, error: &dyn Error) {
-        let _ = self.poison.set(chain(error));
+        let _ = self.poison.set(with_causes(error));
     }
 
     /// Damage concerns the entries that were read and no others; after any other error, or a panic, nothing of the
@@ -245,8 +247,8 @@ impl<E: Engine> Handle<E> {
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let Self { engine, tail, .. } = self;
         let closed = match contain(|| engine.close()) {
-            Ok(Ok(())) => vouch(&tail, last, place, durability).map_err(|error| chain(&error)),
-            Ok(Err(cause)) => Err(chain(cause.as_ref())),
+            Ok(Ok(())) => vouch(&tail, last, place, durability).map_err(|error| with_causes(&error)),
+            Ok(Err(cause)) => Err(with_causes(cause.as_ref())),
             Err(panic) => Err(panic.to_string()),
         };
         if let (true, Err(cause)) = (sound, closed) {

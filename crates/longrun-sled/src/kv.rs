@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use longrun_store::{
     Batch, Cause, Direction, Durability, Entry, KeyRange, Kv, KvCapabilities, KvError, Table, Write,
+    with_causes,
 };
 use sled::transaction::{
     ConflictableTransactionError, TransactionError, Transactional, TransactionalTree,
@@ -272,7 +273,7 @@ impl Handle {
     }
 
     fn poison(&self, error: &dyn std::error::Error) {
-        let _ = self.poison.set(chain(error));
+        let _ = self.poison.set(with_causes(error));
     }
 
     /// Runs a read. Damage concerns the entries that were read and no others; after any other error, or a
@@ -478,17 +479,6 @@ fn poisoned(cause: &str) -> KvError {
 
 fn unknown(cause: impl Into<Cause>) -> KvError {
     KvError::Unknown(cause.into())
-}
-
-/// An error with its sources, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]
