@@ -1,13 +1,11 @@
 //! redb as an [`Engine`].
 
-use std::fs::File;
 use std::ops::Bound;
 use std::path::Path;
 
 use longrun_folder::{Engine, FolderOptions, OpenError};
 use longrun_store::{Batch, Cause, Direction, Durability, Entry, KeyRange, KvError, Table, Write};
-use redb::backends::FileBackend;
-use redb::{Builder, Database, DatabaseError, ReadableDatabase, TableDefinition, TableHandle};
+use redb::{Builder, Database, ReadableDatabase, TableDefinition, TableHandle};
 
 use crate::options::{RedbOptions, Verify};
 use crate::unsynced::Unsynced;
@@ -150,13 +148,6 @@ fn builder(options: &RedbOptions) -> Builder {
     let mut builder = Builder::new();
     builder.set_cache_size(options.cache_bytes);
     builder
-}
-
-impl Unsynced {
-    fn open(place: &Path) -> Result<Self, DatabaseError> {
-        let file = File::options().read(true).write(true).open(place)?;
-        Ok(Self(FileBackend::new(file)?))
-    }
 }
 
 /// A table that is not there would be made, empty, by the first write to it.
