@@ -15,7 +15,8 @@ use tempfile::{TempDir, tempdir, tempdir_in};
 use crate::engine::Engine;
 use crate::error::{BatchTooLarge, OpenError};
 use crate::files::LOCK;
-use crate::kv::{BATCH_BYTES_MAX, FolderKv, KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::kv::FolderKv;
+use crate::limits::{BATCH_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::options::FolderOptions;
 use crate::record::{FORMAT, TAIL};
 

@@ -1,6 +1,5 @@
 //! redb as an [`Engine`].
 
-use std::ops::Bound;
 use std::path::Path;
 
 use longrun_folder::{Engine, FolderOptions, OpenError};
@@ -108,7 +107,8 @@ impl Redb {
         limit: usize,
     ) -> Result<Vec<Entry>, redb::Error> {
         let table = self.db.begin_read()?.open_table(definition(table))?;
-        let mut found = table.range::<&[u8]>((as_slice(&range.from), as_slice(&range.to)))?;
+        let bounds = (range.from.as_ref().map(Vec::as_slice), range.to.as_ref().map(Vec::as_slice));
+        let mut found = table.range::<&[u8]>(bounds)?;
         let mut entries = Vec::new();
         while entries.len() < limit {
             let next = match direction {
@@ -160,14 +160,6 @@ fn all_tables(db: &Database, place: &Path) -> Result<(), OpenError> {
     match wanted.into_iter().find(|wanted| !names.iter().any(|name| name == wanted)) {
         Some(missing) => Err(OpenError::corrupt(place, format!("the table {missing} is missing"))),
         None => Ok(()),
-    }
-}
-
-fn as_slice(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
-    match bound {
-        Bound::Included(key) => Bound::Included(key),
-        Bound::Excluded(key) => Bound::Excluded(key),
-        Bound::Unbounded => Bound::Unbounded,
     }
 }
 

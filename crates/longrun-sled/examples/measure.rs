@@ -116,12 +116,11 @@ fn long_values() {
 
 fn free_space() {
     let folder = tempfile::tempdir_in(".").unwrap();
-    let file = File::create(folder.path().join("file")).unwrap();
     let begin = Instant::now();
     for _ in 0..100_000 {
-        assert!(rustix::fs::fstatvfs(&file).unwrap().f_blocks > 0);
+        assert!(rustix::fs::statvfs(folder.path()).unwrap().f_blocks > 0);
     }
-    println!("fstatvfs: {:?}", begin.elapsed() / 100_000);
+    println!("statvfs: {:?}", begin.elapsed() / 100_000);
 }
 
 /// sled as it comes, but for the sync.

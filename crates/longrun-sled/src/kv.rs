@@ -3,11 +3,11 @@
 use std::cell::Cell;
 use std::fs;
 use std::mem;
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
+use longrun_folder::{FolderLock, OpenError, Poisoned, check_space, contain, create_folder, drop_page_cache};
 use longrun_store::{
     Batch, Cause, Direction, Durability, Entry, KeyRange, Kv, KvCapabilities, KvError, Table, Write,
     with_causes,
@@ -19,15 +19,15 @@ use sled::transaction::{
 use sled::{IVec, Tree};
 
 use crate::completeness::{self, Content, Record};
-use crate::error::{OpenError, Poisoned, contain, kv_error};
-use crate::limits::{self, PART_BYTES};
-use crate::lock::FolderLock;
+use crate::error::kv_error;
+use crate::limits::{self, DB_BYTES_PER_SNAPSHOT_BYTE, LIMITS, PART_BYTES};
 use crate::open::{self, Engine, PROOF_KEY};
 use crate::options::SledOptions;
-use crate::space;
 use crate::value::{self, PARTS_TREE, Stored, Stub};
 use crate::watchdog::Watchdog;
 
+/// The engine's name.
+const NAME: &str = "sled";
 /// How often a value that changes under our eyes is read before commits are held back.
 const READ_TRIES: usize = 8;
 
@@ -93,7 +93,8 @@ impl SledKv {
     ///
     /// Everything that was read or will be read is durable when this returns.
     pub fn open(path: impl AsRef<Path>, options: SledOptions) -> Result<Self, OpenError> {
-        let folder = open::create_folder(path.as_ref())?;
+        // sled finds its snapshots by comparing path strings with the working directory: this one is absolute.
+        let folder = create_folder(path.as_ref())?;
         let lock = FolderLock::acquire(&folder)?;
         let handle = Handle::open(&folder, &options)?;
         let state = Arc::new(RwLock::new(State::Open(Box::new(handle))));
@@ -126,6 +127,16 @@ impl SledKv {
         let result = call(handle)?;
         handle.check()?;
         Ok(result)
+    }
+
+    /// Refuses `batch` while there is less free than the reserve, the snapshot of the next open and the batch's own need.
+    fn check_space(&self, handle: &Handle, batch: &Batch) -> Result<(), KvError> {
+        let reserve = self.options.reserve_bytes;
+        let snapshot = match reserve {
+            0 => 0,
+            _ => handle.engine.file.metadata().map_or(0, |meta| meta.len() / DB_BYTES_PER_SNAPSHOT_BYTE),
+        };
+        check_space(&self.folder, reserve.saturating_add(snapshot), batch.byte_len())
     }
 
     /// Writes the `completeness` file when it is k batches behind.
@@ -165,7 +176,7 @@ impl Kv for SledKv {
                 return Ok(Vec::new());
             }
             handle.contained(|engine| {
-                let bounds = (as_slice(&range.from), as_slice(&range.to));
+                let bounds = (range.from.as_ref().map(Vec::as_slice), range.to.as_ref().map(Vec::as_slice));
                 let entries = engine.tables[table.index()].range::<&[u8], _>(bounds);
                 match direction {
                     Direction::Forward => handle.collect(table, entries, limit),
@@ -177,11 +188,11 @@ impl Kv for SledKv {
 
     fn commit(&self, batch: &Batch) -> Result<(), KvError> {
         self.with_engine(|handle| {
-            limits::check(batch).map_err(|error| KvError::NotApplied(Box::new(error)))?;
+            LIMITS.check(batch).map_err(|error| KvError::NotApplied(Box::new(error)))?;
             if batch.writes.is_empty() {
                 return Ok(());
             }
-            space::check(&handle.engine.file, &self.folder, self.options.reserve_bytes, batch)?;
+            self.check_space(handle, batch)?;
             let mut records = handle.records.lock().unwrap_or_else(PoisonError::into_inner);
             let _running = self.watchdog.commit();
             let durable = self.options.durability >= Durability::PowerLoss;
@@ -193,7 +204,7 @@ impl Kv for SledKv {
             if durable {
                 self.counters.syncs.fetch_add(1, Relaxed);
                 // It is a hint, as good as the last one that was written.
-                let _ = handle.engine.tail.write(&records.last);
+                let _ = handle.engine.tail.write(&records.last.encode());
             }
             // The batch is durable: that its copy outside is behind is no reason to deny it.
             if let Err(error) = self.checkpoint(handle, &mut records) {
@@ -218,27 +229,22 @@ impl Kv for SledKv {
                 cause: cause.clone(),
             }));
         }
-        open::drop_page_cache(&self.folder);
+        drop_page_cache(&self.folder.join("db"));
         match Handle::open(&self.folder, &self.options) {
             Ok(handle) => {
                 *state = State::Open(Box::new(handle));
                 Ok(())
             }
             Err(error) => {
-                *state = State::Closed(error.to_string());
-                Err(match error {
-                    OpenError::Corrupt { .. } | OpenError::Truncated { .. } => {
-                        KvError::Corrupt(Box::new(error))
-                    }
-                    other => unknown(other),
-                })
+                *state = State::Closed(with_causes(&error));
+                Err(error.into())
             }
         }
     }
 
     fn capabilities(&self) -> KvCapabilities {
         let durability = self.options.durability;
-        KvCapabilities::new("sled", durability, limits::VALUE_BYTES_MAX, limits::BATCH_BYTES_MAX)
+        KvCapabilities::new(NAME, durability, limits::VALUE_BYTES_MAX, limits::BATCH_BYTES_MAX)
     }
 }
 
@@ -375,7 +381,7 @@ impl Handle {
                     insert_parts(parts, stub, value, content)?;
                 }
             }
-            proof.insert(PROOF_KEY, &record.encode()[..])?;
+            proof.insert(PROOF_KEY, record.encode())?;
             applying.set(true);
             Ok::<_, ConflictableTransactionError<KvError>>(record)
         })
@@ -424,14 +430,6 @@ fn wake_waiters(state: &RwLock<State>) {
     }
 }
 
-fn as_slice(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
-    match bound {
-        Bound::Included(key) => Bound::Included(key),
-        Bound::Excluded(key) => Bound::Excluded(key),
-        Bound::Unbounded => Bound::Unbounded,
-    }
-}
-
 /// Puts the parts of a new value in place.
 fn insert_parts(
     parts: &TransactionalTree,
@@ -474,7 +472,7 @@ fn remove_parts(
 }
 
 fn poisoned(cause: &str) -> KvError {
-    unknown(Poisoned { cause: cause.to_owned() })
+    unknown(Poisoned { engine: NAME, cause: cause.to_owned() })
 }
 
 fn unknown(cause: impl Into<Cause>) -> KvError {

@@ -55,7 +55,8 @@
 //! - **A lost wake-up.** If the write of a batch's manifest is the last to fail, sled waits for ever. A watchdog
 //!   thread wakes it after half a second. `flush_async`, which can deadlock, is never called, and sled's own
 //!   flusher thread is off.
-//! - **Two handles.** Our lock file is taken before anything else and kept through every reopen.
+//! - **Two handles.** Our lock file is taken before anything else and kept through every reopen. sled locks its `db`
+//!   file too, but only after it has created and read other files, and it lets go at each close.
 //!
 //! # What is left
 //!
@@ -79,14 +80,13 @@ mod completeness;
 mod error;
 mod kv;
 mod limits;
-mod lock;
 mod open;
 mod options;
-mod space;
 mod value;
 mod watchdog;
 
-pub use error::{DamagedValue, DiskFull, LimitExceeded, OpenError, Poisoned, SledPanicked};
+pub use error::DamagedValue;
 pub use kv::{SledKv, SledStats};
 pub use limits::{BATCH_BYTES_MAX, KEY_BYTES_MAX, RESERVE_BYTES, VALUE_BYTES_MAX};
+pub use longrun_folder::{BatchTooLarge, DiskFull, EnginePanicked, OpenError, Poisoned};
 pub use options::{SledOptions, Verify};

@@ -12,7 +12,7 @@ use std::ops::Bound;
 use std::os::unix::fs::PermissionsExt;
 
 use common::{batch, child, child_folder, holds, open};
-use longrun_sled::{KEY_BYTES_MAX, LimitExceeded, OpenError, SledKv, SledOptions, VALUE_BYTES_MAX};
+use longrun_sled::{BatchTooLarge, KEY_BYTES_MAX, OpenError, SledKv, SledOptions, VALUE_BYTES_MAX};
 use longrun_store::{Batch, Direction, Durability, KeyRange, Kv, KvError, Table};
 use tempfile::tempdir;
 
@@ -112,13 +112,13 @@ fn too_large_is_not_applied_and_the_engine_goes_on() {
             batch.put(Table::Operations, vec![n; key], vec![0; value]);
         }
         match kv.commit(&batch) {
-            Err(KvError::NotApplied(cause)) => *cause.downcast::<LimitExceeded>().unwrap(),
+            Err(KvError::NotApplied(cause)) => *cause.downcast::<BatchTooLarge>().unwrap(),
             other => panic!("{other:?}"),
         }
     };
-    assert!(matches!(refused(KEY_BYTES_MAX + 1, 0, 1), LimitExceeded::Key { .. }));
-    assert!(matches!(refused(1, VALUE_BYTES_MAX + 1, 1), LimitExceeded::Value { .. }));
-    assert!(matches!(refused(1, VALUE_BYTES_MAX, 4), LimitExceeded::Batch { .. }));
+    assert!(matches!(refused(KEY_BYTES_MAX + 1, 0, 1), BatchTooLarge::Key { .. }));
+    assert!(matches!(refused(1, VALUE_BYTES_MAX + 1, 1), BatchTooLarge::Value { .. }));
+    assert!(matches!(refused(1, VALUE_BYTES_MAX, 4), BatchTooLarge::Batch { .. }));
     kv.commit(&batch(0)).unwrap();
     assert!(holds(&kv, 1));
 }
