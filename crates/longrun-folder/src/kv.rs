@@ -15,6 +15,7 @@ use crate::engine::Engine;
 use crate::error::{OpenError, Poisoned, contain};
 use crate::files::{self, FolderLock};
 use crate::limits::{BATCH_BYTES_MAX, LIMITS, VALUE_BYTES_MAX};
+use crate::options::RESERVE_BYTES;
 use crate::record::{self, Record, TAIL, Tail};
 
 /// A [`Kv`] on an engine in a folder of its own. See the [crate] for what it adds to the engine.
@@ -125,7 +126,7 @@ impl<E: Engine> Kv for FolderKv<E> {
             if batch.writes.is_empty() {
                 return Ok(());
             }
-            let reserve = E::folder_options(&self.options).reserve_bytes;
+            let reserve = E::folder_options(&self.options).reserve_bytes.unwrap_or(RESERVE_BYTES);
             files::check_space(&self.folder, reserve, batch.byte_len())?;
             handle.apply(batch, self.durability())?;
             self.counters.batches.fetch_add(1, Relaxed);

@@ -47,5 +47,5 @@ pub use error::{BatchTooLarge, DiskFull, EnginePanicked, OpenError, Poisoned, co
 pub use files::{FolderLock, check_space, create_folder, drop_page_cache};
 pub use kv::{FolderKv, FolderStats};
 pub use limits::{BATCH_BYTES_MAX, KEY_BYTES_MAX, Limits, VALUE_BYTES_MAX};
-pub use options::FolderOptions;
+pub use options::{FolderOptions, RESERVE_BYTES, Verify};
 pub use record::{DecodeError, Frame, Tail};

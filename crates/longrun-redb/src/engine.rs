@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use longrun_folder::{Engine, FolderOptions, OpenError};
+use longrun_folder::{Engine, FolderOptions, OpenError, Verify};
 use longrun_store::{Batch, Cause, Direction, Durability, Entry, KeyRange, KvError, Table, Write};
 use redb::{Builder, Database, ReadableDatabase, TableDefinition, TableHandle};
 
-use crate::options::{RedbOptions, Verify};
+use crate::options::RedbOptions;
 use crate::unsynced::Unsynced;
 
 type Definition<'a> = TableDefinition<'a, &'static [u8], &'static [u8]>;

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::time::Instant;
 
-use longrun_sled::{SledKv, SledOptions, Verify};
+use longrun_sled::{FolderOptions, SledKv, SledOptions, Verify};
 use longrun_store::{Batch, Durability, Kv, Table};
 use sled::Transactional;
 use sled::transaction::ConflictableTransactionError;
@@ -26,7 +26,11 @@ fn main() {
             }
             for durability in [Durability::PowerLoss, Durability::ProcessCrash] {
                 let folder = tempfile::tempdir_in(".").unwrap();
-                let kv = SledKv::open(folder.path(), SledOptions::default().durability(durability)).unwrap();
+                let kv = SledKv::open(
+                    folder.path(),
+                    SledOptions::default().folder(FolderOptions::default().durability(durability)),
+                )
+                .unwrap();
                 report(&format!("SledKv {durability:?}"), size, batches, |batch| kv.commit(batch).unwrap());
             }
         }

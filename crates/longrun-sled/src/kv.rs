@@ -131,7 +131,7 @@ impl SledKv {
 
     /// Refuses `batch` while there is less free than the reserve, the snapshot of the next open and the batch's own need.
     fn check_space(&self, handle: &Handle, batch: &Batch) -> Result<(), KvError> {
-        let reserve = self.options.reserve_bytes;
+        let reserve = self.options.reserve_bytes();
         let snapshot = match reserve {
             0 => 0,
             _ => handle.engine.file.metadata().map_or(0, |meta| meta.len() / DB_BYTES_PER_SNAPSHOT_BYTE),
@@ -144,7 +144,7 @@ impl SledKv {
         if records.last.count - records.filed < self.options.checkpoint_every {
             return Ok(());
         }
-        if self.options.durability < Durability::PowerLoss {
+        if self.options.folder.chosen_durability() < Durability::PowerLoss {
             handle.engine.file.sync_data()?;
         }
         completeness::write_file(&self.folder, &records.last)?;
@@ -195,7 +195,7 @@ impl Kv for SledKv {
             self.check_space(handle, batch)?;
             let mut records = handle.records.lock().unwrap_or_else(PoisonError::into_inner);
             let _running = self.watchdog.commit();
-            let durable = self.options.durability >= Durability::PowerLoss;
+            let durable = self.options.folder.chosen_durability() >= Durability::PowerLoss;
             let result = handle.apply(batch, &records.last, durable);
             records.last = result.inspect_err(|error| handle.poison(error))?;
 
@@ -243,7 +243,7 @@ impl Kv for SledKv {
     }
 
     fn capabilities(&self) -> KvCapabilities {
-        let durability = self.options.durability;
+        let durability = self.options.folder.chosen_durability();
         KvCapabilities::new(NAME, durability, limits::VALUE_BYTES_MAX, limits::BATCH_BYTES_MAX)
     }
 }
@@ -256,7 +256,7 @@ impl Drop for SledKv {
         };
         let records = *handle.records.lock().unwrap_or_else(PoisonError::into_inner);
         let mut complete = handle.check().is_ok() && records.filed < records.last.count;
-        if complete && self.options.durability < Durability::PowerLoss {
+        if complete && self.options.folder.chosen_durability() < Durability::PowerLoss {
             complete = handle.engine.file.sync_data().is_ok();
         }
         handle.close();

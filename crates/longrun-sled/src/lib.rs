@@ -48,7 +48,7 @@
 //!   drops the kernel's cache of the file (after a failed sync it shows what the medium does not have) and runs
 //!   the whole open path. A full disk heals this way. A `reopen` that fails may be tried again.
 //! - **Full disks.** sled seldom gets that far: a commit is refused before sled sees it while the file system has
-//!   less than a reserve free ([`SledOptions::reserve_bytes`]). That poisons nothing and heals by itself.
+//!   less than a reserve free ([`FolderOptions::reserve_bytes`]). That poisons nothing and heals by itself.
 //! - **Half batches.** If sled fails in the midst of applying a batch without knowing it, closing it would write
 //!   the half. It is leaked instead, and the process cannot reopen it: [`OpenError::ProcessTainted`].
 //! - **Panics** of sled, in its `Drop` too, end at our border. Not with `panic = "abort"`.
@@ -88,5 +88,7 @@ mod watchdog;
 pub use error::DamagedValue;
 pub use kv::{SledKv, SledStats};
 pub use limits::{BATCH_BYTES_MAX, KEY_BYTES_MAX, RESERVE_BYTES, VALUE_BYTES_MAX};
-pub use longrun_folder::{BatchTooLarge, DiskFull, EnginePanicked, OpenError, Poisoned};
-pub use options::{SledOptions, Verify};
+pub use longrun_folder::{
+    BatchTooLarge, DiskFull, EnginePanicked, FolderOptions, OpenError, Poisoned, Verify,
+};
+pub use options::SledOptions;

@@ -15,11 +15,11 @@ pub const BATCH_BYTES_MAX: usize = 1 << 20;
 pub(crate) const LIMITS: Limits =
     Limits { key: KEY_BYTES_MAX, value: VALUE_BYTES_MAX, batch: BATCH_BYTES_MAX };
 
-/// Free space that sled is not let near, unless [`SledOptions::reserve_bytes`] says otherwise: the segment a
+/// Free space that sled is not let near, unless [`FolderOptions::reserve_bytes`] says otherwise: the segment a
 /// batch may have to start, one more for the pages it makes sled write anew, and one for the segment that the
 /// next open writes anew.
 ///
-/// [`SledOptions::reserve_bytes`]: crate::SledOptions::reserve_bytes
+/// [`FolderOptions::reserve_bytes`]: longrun_folder::FolderOptions::reserve_bytes
 pub const RESERVE_BYTES: u64 = 3 * SEGMENT_BYTES as u64;
 /// What a commit needs beyond the reserve and its batch: room for the snapshot of the next open. It was measured at 1/100
 /// of `db`.

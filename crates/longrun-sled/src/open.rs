@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use longrun_folder::{OpenError, Tail, contain};
+use longrun_folder::{OpenError, Tail, Verify, contain};
 use longrun_store::Table;
 use sled::{Db, Tree};
 
 use crate::completeness::{self, Content, Record};
 use crate::error::{cannot_open, open_error, opening};
-use crate::options::{SledOptions, Verify};
+use crate::options::SledOptions;
 use crate::value::{self, PARTS_TREE, Stored};
 
 /// sled's unit of space. It writes a page larger than a quarter of this to a file of its own in `blobs`, which
@@ -51,7 +51,7 @@ pub(crate) struct Engine {
 pub(crate) fn open(folder: &Path, options: &SledOptions) -> Result<Engine, OpenError> {
     // First of all, so that a future format is left alone.
     let file_record = match completeness::read_file(folder) {
-        Err(OpenError::Corrupt { what, .. }) if options.accept_loss => {
+        Err(OpenError::Corrupt { what, .. }) if options.folder.accepts_loss() => {
             tracing::warn!(what, "ignoring the damaged completeness file, as asked");
             None
         }
@@ -59,7 +59,7 @@ pub(crate) fn open(folder: &Path, options: &SledOptions) -> Result<Engine, OpenE
     };
     let db_path = folder.join("db");
     let db_is_missing = fs::metadata(&db_path).map_or(true, |meta| meta.len() == 0);
-    if let (Some(record), true, false) = (&file_record, db_is_missing, options.accept_loss) {
+    if let (Some(record), true, false) = (&file_record, db_is_missing, options.folder.accepts_loss()) {
         // sled would put a new, empty database here.
         return Err(OpenError::truncated(folder, record.count, 0));
     }
@@ -71,11 +71,11 @@ pub(crate) fn open(folder: &Path, options: &SledOptions) -> Result<Engine, OpenE
     let stored = opening(&db_path, || proof.get(PROOF_KEY))?;
     let stored = stored.map(|bytes| Record::decode(&bytes).map_err(|error| error.at(&db_path))).transpose();
     let stored = match stored {
-        Err(OpenError::Corrupt { .. }) if options.accept_loss => None,
+        Err(OpenError::Corrupt { .. }) if options.folder.accepts_loss() => None,
         other => other?,
     };
 
-    let record = match (stored, options.accept_loss) {
+    let record = match (stored, options.folder.accepts_loss()) {
         (Some(record), false) => {
             compare(folder, &record, file_record.as_ref())?;
             if options.verify == Verify::Full && content(&tables, &parts, &db_path)? != record.content {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use longrun::fjall::{FjallKv, FjallOptions};
 use longrun::redb::{RedbKv, RedbOptions};
 use longrun::sled::{SledKv, SledOptions};
-use longrun_folder::OpenError;
+use longrun_folder::{FolderOptions, OpenError};
 use longrun_store::{Durability, Kv};
 
 use super::cli::StoreChoice;
@@ -18,18 +18,19 @@ const CACHE_BYTES: u32 = 64 << 20;
 
 /// Opens the backend of that name in `dir`.
 pub(crate) fn open(store: StoreChoice, dir: &Path, durability: Durability) -> Result<Arc<dyn Kv>, OpenError> {
+    let folder = FolderOptions::default().durability(durability);
     Ok(match store {
         StoreChoice::Sled => {
-            let options = SledOptions::default().durability(durability).cache_bytes(CACHE_BYTES.into());
+            let options = SledOptions::default().folder(folder).cache_bytes(CACHE_BYTES.into());
             Arc::new(SledKv::open(dir, options)?)
         }
         StoreChoice::Fjall => {
             // Little memory, so that there are tables on the disk and compactions too.
-            let options = FjallOptions::default().durability(durability).memtable_bytes(1 << 20);
+            let options = FjallOptions::default().folder(folder).memtable_bytes(1 << 20);
             Arc::new(FjallKv::open(dir, options)?)
         }
         StoreChoice::Redb => {
-            let options = RedbOptions::default().durability(durability);
+            let options = RedbOptions::default().folder(folder);
             Arc::new(RedbKv::open(dir, options)?)
         }
     })
