@@ -1,4 +1,6 @@
-//! What the core says no to, and why.
+//! What the core says no to, and why; and how an error is told in one line.
+
+use std::error::Error;
 
 use crate::execution::Attempt;
 use crate::id::{OperationId, StepIndex};
@@ -123,5 +125,45 @@ impl Inconsistent {
     /// `what` does not fit.
     pub fn new(what: impl Into<String>) -> Self {
         Self { what: what.into() }
+    }
+}
+
+/// An error and what caused it, on one line, each said once: many an error already says what its cause says.
+pub fn with_causes(error: &dyn Error) -> String {
+    let mut said = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        if !said.contains(&text) {
+            said.push_str(": ");
+            said.push_str(&text);
+        }
+        next = cause.source();
+    }
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Told {
+        text: &'static str,
+        source: Option<Box<Told>>,
+    }
+
+    fn told(texts: &[&'static str]) -> Option<Box<Told>> {
+        let (text, causes) = texts.split_first()?;
+        Some(Box::new(Told { text, source: told(causes) }))
+    }
+
+    #[test]
+    fn an_error_is_told_with_its_causes_each_once() {
+        let line = |texts: &[&'static str]| with_causes(&*told(texts).unwrap());
+        assert_eq!(line(&["cannot open"]), "cannot open");
+        assert_eq!(line(&["cannot open", "denied", "no right"]), "cannot open: denied: no right");
+        assert_eq!(line(&["cannot open: denied", "denied", "no right"]), "cannot open: denied: no right");
     }
 }

@@ -33,7 +33,7 @@ pub mod retry;
 pub mod status;
 pub mod time;
 
-pub use error::{Inconsistent, Invalid, PlanError, Refusal};
+pub use error::{Inconsistent, Invalid, PlanError, Refusal, with_causes};
 pub use execution::{
     Acceptance, Applied, Attempt, Blocked, Command, Entry, Event, Execution, Finished, Header, Intervention,
     Next, StepReport, Turn, Undoable, Verb,

@@ -70,7 +70,7 @@ mod options;
 pub use engine::Fjall;
 pub use longrun_folder::{
     BATCH_BYTES_MAX, BatchTooLarge, DiskFull, EnginePanicked, FolderOptions, FolderStats, KEY_BYTES_MAX,
-    OpenError, Poisoned, VALUE_BYTES_MAX,
+    OpenError, Poisoned, RESERVE_BYTES, VALUE_BYTES_MAX,
 };
 pub use options::FjallOptions;
 

@@ -1,7 +1,6 @@
 //! [`FjallOptions`]: what a user may choose.
 
 use longrun_folder::FolderOptions;
-use longrun_store::Durability;
 
 /// fjall does not take less.
 const JOURNAL_BYTES_MIN: u64 = 64 << 20;
@@ -9,9 +8,11 @@ const JOURNAL_BYTES_MIN: u64 = 64 << 20;
 /// How a [`FjallKv`](crate::FjallKv) is opened.
 ///
 /// ```
-/// use longrun_fjall::FjallOptions;
+/// use longrun_fjall::{FjallOptions, FolderOptions};
 ///
 /// let options = FjallOptions::default().cache_bytes(256 << 20);
+/// // Keeps a gibibyte of the disk free.
+/// let options = options.folder(FolderOptions::default().reserve_bytes(1 << 30));
 /// ```
 #[derive(Clone, Debug)]
 pub struct FjallOptions {
@@ -22,8 +23,8 @@ pub struct FjallOptions {
 }
 
 impl Default for FjallOptions {
-    /// Power-loss durability, a cache of 32 MiB, 8 MiB of unflushed writes for each table, journals of 128 MiB, and 64 MiB
-    /// of the disk kept free.
+    /// Power-loss durability, a cache of 32 MiB, 8 MiB of unflushed writes for each table, journals of 128 MiB, and
+    /// [`RESERVE_BYTES`](crate::RESERVE_BYTES), 64 MiB, of the disk kept free.
     fn default() -> Self {
         Self {
             folder: FolderOptions::default(),
@@ -35,15 +36,11 @@ impl Default for FjallOptions {
 }
 
 impl FjallOptions {
-    /// The defaults, with `folder` for what does not depend on the engine.
-    pub fn in_folder(folder: FolderOptions) -> Self {
-        Self { folder, ..Self::default() }
-    }
-
-    /// What an acknowledged batch survives. [`Durability::Volatile`] is taken as [`Durability::ProcessCrash`].
+    /// What does not depend on the engine. Compactions run apart from commits and may want as much room as the tables they
+    /// merge: give a large database a large [reserve](FolderOptions::reserve_bytes).
     #[must_use]
-    pub fn durability(mut self, durability: Durability) -> Self {
-        self.folder = self.folder.durability(durability);
+    pub fn folder(mut self, folder: FolderOptions) -> Self {
+        self.folder = folder;
         self
     }
 
@@ -68,21 +65,6 @@ impl FjallOptions {
     #[must_use]
     pub fn journal_bytes(mut self, bytes: u64) -> Self {
         self.journal_bytes = bytes.max(JOURNAL_BYTES_MIN);
-        self
-    }
-
-    /// As [`FolderOptions::reserve_bytes`]. Compactions run apart from commits and may want as much as the tables they
-    /// merge: give a large database a large reserve.
-    #[must_use]
-    pub fn reserve_bytes(mut self, bytes: u64) -> Self {
-        self.folder = self.folder.reserve_bytes(bytes);
-        self
-    }
-
-    /// As [`FolderOptions::accept_loss`].
-    #[must_use]
-    pub fn accept_loss(mut self, accept: bool) -> Self {
-        self.folder = self.folder.accept_loss(accept);
         self
     }
 }

@@ -3,7 +3,7 @@
 use longrun_fjall::{Fjall, FjallOptions, FolderOptions};
 
 fn options(folder: FolderOptions) -> FjallOptions {
-    FjallOptions::in_folder(folder).cache_bytes(1 << 20).memtable_bytes(1 << 20)
+    FjallOptions::default().folder(folder).cache_bytes(1 << 20).memtable_bytes(1 << 20)
 }
 
 longrun_folder::folder_rules!(Fjall, options);

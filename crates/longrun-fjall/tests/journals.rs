@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use longrun_fjall::{FjallKv, FjallOptions, OpenError};
+use longrun_fjall::{FjallKv, FjallOptions, FolderOptions, OpenError};
 use longrun_store::{Batch, Kv, Table};
 use tempfile::{TempDir, tempdir};
 
@@ -76,7 +76,7 @@ fn an_entry_that_cannot_be_read_in_an_older_journal_is_refused_at_every_open() {
         assert!(matches!(error, OpenError::Corrupt { .. }), "{error}");
         assert!(error.to_string().contains(".jnl"), "{error}");
     }
-    let options = FjallOptions::default().accept_loss(true);
+    let options = FjallOptions::default().folder(FolderOptions::default().accept_loss(true));
     let kv = FjallKv::open(folder.path(), options).unwrap();
     assert_eq!(kv.get(Table::Due, b"first").unwrap(), None, "else the flip would not have mattered");
     drop(kv);

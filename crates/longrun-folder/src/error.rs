@@ -1,12 +1,11 @@
 //! Errors of opening, and the typed causes inside [`KvError`](longrun_store::KvError).
 
 use std::any::Any;
-use std::error::Error;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use longrun_store::Cause;
+use longrun_store::{Cause, KvError};
 use thiserror::Error;
 
 /// Why a database could not be opened.
@@ -61,6 +60,15 @@ pub enum OpenError {
         /// The newest format this version reads.
         supported: u32,
     },
+    /// A panic inside the engine, of which only sled is known, left half a batch in memory. The database is sound on disk
+    /// and opens in a new process, but closing it in this one would write that half.
+    #[error("{} cannot be reopened by this process: {cause}", path.display())]
+    ProcessTainted {
+        /// The folder.
+        path: PathBuf,
+        /// What happened.
+        cause: String,
+    },
 }
 
 impl OpenError {
@@ -84,10 +92,24 @@ impl OpenError {
     pub fn damaged(path: &Path, what: impl Into<String>, source: impl Into<Cause>) -> Self {
         Self::Corrupt { path: path.to_path_buf(), what: what.into(), source: Some(source.into()) }
     }
+
+    /// Of `expected` batches in `folder`, or more, `found` are left.
+    pub fn truncated(folder: &Path, expected: u64, found: u64) -> Self {
+        Self::Truncated { path: folder.to_path_buf(), expected, found }
+    }
 }
 
-/// A batch that is larger than a store in a folder takes. Inside
-/// [`KvError::NotApplied`](longrun_store::KvError::NotApplied).
+/// What a reopen that failed means to the caller of [`Kv`](longrun_store::Kv).
+impl From<OpenError> for KvError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Corrupt { .. } | OpenError::Truncated { .. } => Self::Corrupt(Box::new(error)),
+            other => Self::Unknown(Box::new(other)),
+        }
+    }
+}
+
+/// A batch that is larger than a store in a folder takes. Inside [`KvError::NotApplied`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum BatchTooLarge {
     /// A key is too long.
@@ -117,7 +139,7 @@ pub enum BatchTooLarge {
 }
 
 /// The file system has too little room to begin a commit. Inside an [`io::Error`] of kind
-/// [`StorageFull`](io::ErrorKind::StorageFull), inside [`KvError::NotApplied`](longrun_store::KvError::NotApplied).
+/// [`StorageFull`](io::ErrorKind::StorageFull), inside [`KvError::NotApplied`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("the file system of {} has {free} bytes free, and a commit is begun with {needed} only", path.display())]
 pub struct DiskFull {
@@ -129,7 +151,7 @@ pub struct DiskFull {
     pub needed: u64,
 }
 
-/// The store refuses work since an earlier error. Inside [`KvError::Unknown`](longrun_store::KvError::Unknown).
+/// The store refuses work since an earlier error. Inside [`KvError::Unknown`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("the {engine} store is poisoned, reopen it: {cause}")]
 pub struct Poisoned {
@@ -139,7 +161,7 @@ pub struct Poisoned {
     pub cause: String,
 }
 
-/// The engine panicked; the panic was stopped here.
+/// The engine panicked; the panic was stopped here. Inside [`KvError::Unknown`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("the engine panicked: {message}")]
 pub struct EnginePanicked {
@@ -149,7 +171,7 @@ pub struct EnginePanicked {
 
 /// Runs a call into an engine and turns a panic into a value.
 ///
-/// What the engine leaves behind a panic is not to be looked at again.
+/// What the engine leaves behind a panic is not to be looked at again: the caller poisons it.
 pub fn contain<T>(call: impl FnOnce() -> T) -> Result<T, EnginePanicked> {
     catch_unwind(AssertUnwindSafe(call)).map_err(|payload| EnginePanicked { message: message(&*payload) })
 }
@@ -157,16 +179,4 @@ pub fn contain<T>(call: impl FnOnce() -> T) -> Result<T, EnginePanicked> {
 fn message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message").to_owned()
-}
-
-/// An error with its causes, on one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -14,8 +14,10 @@ pub(crate) const LOCK: &str = "longrun.lock";
 /// What a commit needs beyond the reserve, in multiples of its batch.
 const SPACE_PER_BATCH_BYTE: u64 = 4;
 
-/// Makes the folder, for this user alone.
-pub(crate) fn create_folder(path: &Path) -> Result<PathBuf, OpenError> {
+/// Makes the folder, for this user alone, with those above it. Its path, absolute and without links.
+///
+/// Its parent is not synced: that is for who opens the database in it.
+pub fn create_folder(path: &Path) -> Result<PathBuf, OpenError> {
     if !path.is_dir() {
         let made = match path.parent() {
             Some(parent) => fs::create_dir_all(parent),
@@ -27,19 +29,24 @@ pub(crate) fn create_folder(path: &Path) -> Result<PathBuf, OpenError> {
     fs::canonicalize(path).map_err(OpenError::io("find", path))
 }
 
-/// Held as long as it lives; the kernel lets go of it when the process dies.
+/// Opens a file that this user alone may look into, to write it; makes it if it is not there.
+pub(crate) fn private_file(path: &Path) -> Result<File, OpenError> {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true).mode(0o600);
+    options.open(path).map_err(OpenError::io("open", path))
+}
+
+/// The lock of a folder: one handle at a time. Held as long as it lives; the kernel lets go of it when the process dies.
 #[derive(Debug)]
-pub(crate) struct FolderLock {
+pub struct FolderLock {
     _file: File,
 }
 
 impl FolderLock {
     /// Takes the lock of `folder`, or fails at once.
-    pub(crate) fn acquire(folder: &Path) -> Result<Self, OpenError> {
+    pub fn acquire(folder: &Path) -> Result<Self, OpenError> {
         let path = folder.join(LOCK);
-        let mut options = OpenOptions::new();
-        options.create(true).truncate(false).write(true).mode(0o600);
-        let file = options.open(&path).map_err(OpenError::io("open", &path))?;
+        let file = private_file(&path)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self { _file: file }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Locked { path: folder.to_path_buf() }),
@@ -87,7 +94,7 @@ pub(crate) fn sync_all(path: &Path) -> Result<(), OpenError> {
 ///
 /// After a failed sync Linux keeps the pages, clean, although they are not on the medium; a reopen would read them as if
 /// they were. Best effort: a page that is in use stays.
-pub(crate) fn drop_page_cache(path: &Path) {
+pub fn drop_page_cache(path: &Path) {
     let forgotten = walk(path, &mut |path| {
         let file = File::open(path)?;
         // Its error was reported before; what can still be written shall be.
@@ -100,8 +107,11 @@ pub(crate) fn drop_page_cache(path: &Path) {
     }
 }
 
-/// Refuses a batch of `bytes` while the file system of `folder` has less free than the reserve and what the batch takes.
-pub(crate) fn check_space(folder: &Path, reserve: u64, bytes: usize) -> Result<(), KvError> {
+/// Refuses a batch of `bytes` while the file system of `folder` has less free than `reserve` and what the batch takes. With
+/// no reserve nothing is checked.
+///
+/// A disk that fills up under an engine costs a reopen. A call of `statvfs`, a microsecond, spares that.
+pub fn check_space(folder: &Path, reserve: u64, bytes: usize) -> Result<(), KvError> {
     if reserve == 0 {
         return Ok(());
     }

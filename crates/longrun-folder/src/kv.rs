@@ -7,19 +7,16 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
 
-use longrun_store::{Batch, Direction, Durability, Entry, KeyRange, Kv, KvCapabilities, KvError, Table};
+use longrun_store::{
+    Batch, Direction, Durability, Entry, KeyRange, Kv, KvCapabilities, KvError, Table, with_causes,
+};
 
 use crate::engine::Engine;
-use crate::error::{BatchTooLarge, OpenError, Poisoned, chain, contain};
+use crate::error::{OpenError, Poisoned, contain};
 use crate::files::{self, FolderLock};
-use crate::record::{Record, Tail};
-
-/// Largest key.
-pub const KEY_BYTES_MAX: usize = 4 << 10;
-/// Largest value.
-pub const VALUE_BYTES_MAX: usize = 1 << 20;
-/// Most bytes of keys and values in one batch.
-pub const BATCH_BYTES_MAX: usize = 4 << 20;
+use crate::limits::{BATCH_BYTES_MAX, LIMITS, VALUE_BYTES_MAX};
+use crate::options::RESERVE_BYTES;
+use crate::record::{self, Record, TAIL, Tail};
 
 /// A [`Kv`] on an engine in a folder of its own. See the [crate] for what it adds to the engine.
 pub struct FolderKv<E: Engine> {
@@ -125,11 +122,11 @@ impl<E: Engine> Kv for FolderKv<E> {
 
     fn commit(&self, batch: &Batch) -> Result<(), KvError> {
         self.with_handle(|handle| {
-            check_size(batch).map_err(|error| KvError::NotApplied(Box::new(error)))?;
+            LIMITS.check(batch).map_err(|error| KvError::NotApplied(Box::new(error)))?;
             if batch.writes.is_empty() {
                 return Ok(());
             }
-            let reserve = E::folder_options(&self.options).reserve_bytes;
+            let reserve = E::folder_options(&self.options).reserve_bytes.unwrap_or(RESERVE_BYTES);
             files::check_space(&self.folder, reserve, batch.byte_len())?;
             handle.apply(batch, self.durability())?;
             self.counters.batches.fetch_add(1, Relaxed);
@@ -150,13 +147,8 @@ impl<E: Engine> Kv for FolderKv<E> {
                 Ok(())
             }
             Err(error) => {
-                *state = State::Closed(chain(&error));
-                Err(match error {
-                    OpenError::Corrupt { .. } | OpenError::Truncated { .. } => {
-                        KvError::Corrupt(Box::new(error))
-                    }
-                    other => KvError::Unknown(Box::new(other)),
-                })
+                *state = State::Closed(with_causes(&error));
+                Err(error.into())
             }
         }
     }
@@ -181,11 +173,11 @@ impl<E: Engine> Handle<E> {
         let place = folder.join(E::PLACE);
         let accept_loss = E::folder_options(options).accept_loss;
         // First of all, so that a future format is left alone.
-        let tail = Tail::read(folder)?;
+        let tail = record::read_tail(folder)?;
         let expected = tail.filter(|_| !accept_loss).map_or(0, |record| record.count);
         if !place.try_exists().map_err(OpenError::io("find", &place))? {
             if expected > 0 {
-                return Err(lost(folder, expected, 0));
+                return Err(OpenError::truncated(folder, expected, 0));
             }
             create::<E>(folder, &place, options)?;
         }
@@ -194,10 +186,12 @@ impl<E: Engine> Handle<E> {
         })??;
         let record = read_record(&engine, &place, accept_loss)?;
         if record.count < expected {
-            return Err(lost(folder, expected, record.count));
+            return Err(OpenError::truncated(folder, expected, record.count));
         }
         files::sync_all(&place)?;
-        let tail = Tail::open(folder, record)?;
+        let path = folder.join(TAIL);
+        let tail = Tail::open(&path)?;
+        tail.write_durably(&record.encode()).map_err(OpenError::io("write", &path))?;
         Ok(Self { engine, tail, last: Mutex::new(record), poison: OnceLock::new() })
     }
 
@@ -206,7 +200,7 @@ impl<E: Engine> Handle<E> {
     }
 
     fn poison(&self, error: &dyn Error) {
-        let _ = self.poison.set(chain(error));
+        let _ = self.poison.set(with_causes(error));
     }
 
     /// Damage concerns the entries that were read and no others; after any other error, or a panic, nothing of the
@@ -234,7 +228,7 @@ impl<E: Engine> Handle<E> {
         *last = next;
         if durability >= Durability::PowerLoss {
             // It is a hint, as good as the last one that was written.
-            let _ = self.tail.write(next);
+            let _ = self.tail.write(&next.encode());
         }
         Ok(())
     }
@@ -245,8 +239,8 @@ impl<E: Engine> Handle<E> {
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let Self { engine, tail, .. } = self;
         let closed = match contain(|| engine.close()) {
-            Ok(Ok(())) => vouch(&tail, last, place, durability).map_err(|error| chain(&error)),
-            Ok(Err(cause)) => Err(chain(cause.as_ref())),
+            Ok(Ok(())) => vouch(&tail, last, place, durability).map_err(|error| with_causes(&error)),
+            Ok(Err(cause)) => Err(with_causes(cause.as_ref())),
             Err(panic) => Err(panic.to_string()),
         };
         if let (true, Err(cause)) = (sound, closed) {
@@ -260,7 +254,7 @@ fn vouch(tail: &Tail, last: Record, place: &Path, durability: Durability) -> Res
     if durability < Durability::PowerLoss {
         files::sync_all(place)?;
     }
-    tail.write(last).and_then(|()| tail.sync()).map_err(OpenError::io("write the tail of", place))
+    tail.write_durably(&last.encode()).map_err(OpenError::io("write the tail of", place))
 }
 
 /// Makes a database beside its place, and renames it when it is complete and on the medium.
@@ -298,27 +292,6 @@ fn read_record<E: Engine>(engine: &E, place: &Path, accept_loss: bool) -> Result
     }
 }
 
-fn lost(folder: &Path, expected: u64, found: u64) -> OpenError {
-    OpenError::Truncated { path: folder.to_path_buf(), expected, found }
-}
-
 fn poisoned<E: Engine>(cause: &str) -> KvError {
     KvError::Unknown(Box::new(Poisoned { engine: E::NAME, cause: cause.to_owned() }))
-}
-
-fn check_size(batch: &Batch) -> Result<(), BatchTooLarge> {
-    for write in &batch.writes {
-        let (key, value) = (write.key.len(), write.value.as_ref().map_or(0, Vec::len));
-        if key > KEY_BYTES_MAX {
-            return Err(BatchTooLarge::Key { len: key, max: KEY_BYTES_MAX });
-        }
-        if value > VALUE_BYTES_MAX {
-            return Err(BatchTooLarge::Value { len: value, max: VALUE_BYTES_MAX });
-        }
-    }
-    let len = batch.byte_len();
-    if len > BATCH_BYTES_MAX {
-        return Err(BatchTooLarge::Batch { len, max: BATCH_BYTES_MAX });
-    }
-    Ok(())
 }

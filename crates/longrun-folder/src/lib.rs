@@ -7,7 +7,7 @@
 //! - **One handle.** The lock file is taken before anything is touched and kept through every reopen.
 //! - **Creation is atomic.** A new database is made beside its place and renamed into it when it is complete and on the
 //!   medium, so a kill in the midst leaves nothing that an engine would stumble over, or take for whole.
-//! - **Losses are seen.** Each batch carries a [`Record`]: how many batches there were. A copy of it is overwritten in
+//! - **Losses are seen.** Each batch carries a record: how many batches there were. A copy of it is overwritten in
 //!   `longrun.tail` after every batch, without a sync, and with one at open and at close. A database that holds fewer
 //!   batches than its tail tells is refused: [`OpenError::Truncated`]. The tail is written after the batch it names is
 //!   durable, so it never accuses a sound database; after a loss of power it may be old, and then it says nothing.
@@ -19,6 +19,10 @@
 //! - **Full disks.** A commit is refused before the engine sees it while the file system has less than a reserve free
 //!   ([`FolderOptions::reserve_bytes`]). That poisons nothing, reads go on, and it heals by itself.
 //! - **Panics** of the engine end here, in its `Drop` too. Not with `panic = "abort"`.
+//!
+//! An engine that takes more repairs than that, as sled does, has a [`Kv`](longrun_store::Kv) of its own, made with the
+//! same parts: [`create_folder`], [`FolderLock`], [`contain`], [`check_space`], [`Limits`], [`Frame`], [`Tail`],
+//! [`drop_page_cache`], and one [`OpenError`] for all.
 //!
 //! # What is left
 //!
@@ -32,6 +36,7 @@ mod engine;
 mod error;
 mod files;
 mod kv;
+mod limits;
 mod options;
 mod record;
 #[cfg(feature = "testing")]
@@ -39,6 +44,8 @@ pub mod rules;
 
 pub use engine::{Engine, Tables};
 pub use error::{BatchTooLarge, DiskFull, EnginePanicked, OpenError, Poisoned, contain};
-pub use kv::{BATCH_BYTES_MAX, FolderKv, FolderStats, KEY_BYTES_MAX, VALUE_BYTES_MAX};
-pub use options::FolderOptions;
-pub use record::Record;
+pub use files::{FolderLock, check_space, create_folder, drop_page_cache};
+pub use kv::{FolderKv, FolderStats};
+pub use limits::{BATCH_BYTES_MAX, KEY_BYTES_MAX, Limits, VALUE_BYTES_MAX};
+pub use options::{FolderOptions, RESERVE_BYTES, Verify};
+pub use record::{DecodeError, Frame, Tail};

@@ -1,15 +1,12 @@
 //! redb as an [`Engine`].
 
-use std::fs::File;
-use std::ops::Bound;
 use std::path::Path;
 
-use longrun_folder::{Engine, FolderOptions, OpenError};
+use longrun_folder::{Engine, FolderOptions, OpenError, Verify};
 use longrun_store::{Batch, Cause, Direction, Durability, Entry, KeyRange, KvError, Table, Write};
-use redb::backends::FileBackend;
-use redb::{Builder, Database, DatabaseError, ReadableDatabase, TableDefinition, TableHandle};
+use redb::{Builder, Database, ReadableDatabase, TableDefinition, TableHandle};
 
-use crate::options::{RedbOptions, Verify};
+use crate::options::RedbOptions;
 use crate::unsynced::Unsynced;
 
 type Definition<'a> = TableDefinition<'a, &'static [u8], &'static [u8]>;
@@ -110,7 +107,8 @@ impl Redb {
         limit: usize,
     ) -> Result<Vec<Entry>, redb::Error> {
         let table = self.db.begin_read()?.open_table(definition(table))?;
-        let mut found = table.range::<&[u8]>((as_slice(&range.from), as_slice(&range.to)))?;
+        let bounds = (range.from.as_ref().map(Vec::as_slice), range.to.as_ref().map(Vec::as_slice));
+        let mut found = table.range::<&[u8]>(bounds)?;
         let mut entries = Vec::new();
         while entries.len() < limit {
             let next = match direction {
@@ -152,13 +150,6 @@ fn builder(options: &RedbOptions) -> Builder {
     builder
 }
 
-impl Unsynced {
-    fn open(place: &Path) -> Result<Self, DatabaseError> {
-        let file = File::options().read(true).write(true).open(place)?;
-        Ok(Self(FileBackend::new(file)?))
-    }
-}
-
 /// A table that is not there would be made, empty, by the first write to it.
 fn all_tables(db: &Database, place: &Path) -> Result<(), OpenError> {
     let names = || -> Result<Vec<String>, redb::Error> {
@@ -169,14 +160,6 @@ fn all_tables(db: &Database, place: &Path) -> Result<(), OpenError> {
     match wanted.into_iter().find(|wanted| !names.iter().any(|name| name == wanted)) {
         Some(missing) => Err(OpenError::corrupt(place, format!("the table {missing} is missing"))),
         None => Ok(()),
-    }
-}
-
-fn as_slice(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
-    match bound {
-        Bound::Included(key) => Bound::Included(key),
-        Bound::Excluded(key) => Bound::Excluded(key),
-        Bound::Unbounded => Bound::Unbounded,
     }
 }
 

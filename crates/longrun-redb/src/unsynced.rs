@@ -2,14 +2,24 @@
 //!
 //! redb's own `Durability::None` keeps a commit in the memory of the process, so it would not survive that.
 
+use std::fs::File;
 use std::ops::Bound;
+use std::path::Path;
 
 use redb::backends::FileBackend;
-use redb::{BackendError, StorageBackend};
+use redb::{BackendError, DatabaseError, StorageBackend};
 
 /// A file whose writes go to the kernel and no further.
 #[derive(Debug)]
-pub(crate) struct Unsynced(pub(crate) FileBackend);
+pub(crate) struct Unsynced(FileBackend);
+
+impl Unsynced {
+    /// Opens the file at `place`, which is there.
+    pub(crate) fn open(place: &Path) -> Result<Self, DatabaseError> {
+        let file = File::options().read(true).write(true).open(place)?;
+        Ok(Self(FileBackend::new(file)?))
+    }
+}
 
 impl StorageBackend for Unsynced {
     fn len(&self) -> std::io::Result<u64> {

@@ -3,7 +3,7 @@
 use longrun_redb::{FolderOptions, Redb, RedbOptions};
 
 fn options(folder: FolderOptions) -> RedbOptions {
-    RedbOptions::in_folder(folder).cache_bytes(1 << 20)
+    RedbOptions::default().folder(folder).cache_bytes(1 << 20)
 }
 
 longrun_folder::folder_rules!(Redb, options);

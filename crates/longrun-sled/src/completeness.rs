@@ -15,20 +15,16 @@
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use longrun_folder::{DecodeError, Frame, OpenError, Tail};
 use longrun_store::Batch;
 
-use crate::error::OpenError;
-
-/// The newest format this version reads, and the one it writes.
-pub(crate) const FORMAT: u32 = 1;
 pub(crate) const FILE: &str = "completeness";
 const FILE_NEW: &str = "completeness.new";
 const TAIL: &str = "completeness.tail";
-const MAGIC: [u8; 8] = *b"lr-sled\n";
-const LEN: usize = 72;
+const FRAME: Frame = Frame { magic: *b"lr-sled\n", format: 1 };
 
 /// What is known of a database after some batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,13 +78,6 @@ fn first_half(hasher: &blake3::Hasher) -> [u8; 16] {
     half
 }
 
-/// Why bytes are not a [`Record`].
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum DecodeError {
-    Damaged(&'static str),
-    Future(u32),
-}
-
 impl Record {
     /// The record of a new database. `RandomState` is the standard library's only source of randomness, and
     /// an identifier needs no better one.
@@ -114,38 +103,15 @@ impl Record {
         Self { count: self.count + 1, chain: first_half(&hasher), ..*self }
     }
 
-    pub(crate) fn encode(&self) -> [u8; LEN] {
-        let mut bytes = Vec::with_capacity(LEN);
-        bytes.extend_from_slice(&MAGIC);
-        bytes.extend_from_slice(&FORMAT.to_le_bytes());
-        bytes.extend_from_slice(&self.store.to_le_bytes());
-        bytes.extend_from_slice(&self.count.to_le_bytes());
-        bytes.extend_from_slice(&self.chain);
-        bytes.extend_from_slice(&self.content.entries.to_le_bytes());
-        bytes.extend_from_slice(&self.content.sum.to_le_bytes());
-        bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
-        let mut array = [0; LEN];
-        array.copy_from_slice(&bytes);
-        array
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let Content { entries, sum } = self.content;
+        let (store, count) = (self.store.to_le_bytes(), self.count.to_le_bytes());
+        let (entries, sum) = (entries.to_le_bytes(), sum.to_le_bytes());
+        FRAME.seal(&[&store[..], &count, &self.chain, &entries, &sum].concat())
     }
 
-    /// Reads a record. Every format, also a future one, begins with the magic and the format number and ends
-    /// with the checksum of what is before; so damage is told from the future.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let Some((body, crc)) = bytes.split_last_chunk() else {
-            return Err(DecodeError::Damaged("it is too short"));
-        };
-        if !body.starts_with(&MAGIC) {
-            return Err(DecodeError::Damaged("it does not begin as a completeness record"));
-        }
-        if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
-            return Err(DecodeError::Damaged("its checksum is wrong"));
-        }
-        let mut rest = &body[MAGIC.len()..];
-        let format = u32::from_le_bytes(take(&mut rest)?);
-        if format > FORMAT {
-            return Err(DecodeError::Future(format));
-        }
+        let mut rest = FRAME.open(bytes)?;
         let record = Self {
             store: u64::from_le_bytes(take(&mut rest)?),
             count: u64::from_le_bytes(take(&mut rest)?),
@@ -155,12 +121,12 @@ impl Record {
                 sum: u128::from_le_bytes(take(&mut rest)?),
             },
         };
-        if rest.is_empty() { Ok(record) } else { Err(DecodeError::Damaged("it is too long")) }
+        if rest.is_empty() { Ok(record) } else { Err(DecodeError::Damaged("its record is too long")) }
     }
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], DecodeError> {
-    let (head, tail) = rest.split_first_chunk().ok_or(DecodeError::Damaged("it is too short"))?;
+    let (head, tail) = rest.split_first_chunk().ok_or(DecodeError::Damaged("its record is too short"))?;
     *rest = tail;
     Ok(*head)
 }
@@ -174,17 +140,6 @@ pub(crate) fn read_file(folder: &Path) -> Result<Option<Record>, OpenError> {
         Err(error) => return Err(OpenError::io("read", &path)(error)),
     };
     Record::decode(&bytes).map(Some).map_err(|error| error.at(&path))
-}
-
-impl DecodeError {
-    pub(crate) fn at(self, path: &Path) -> OpenError {
-        match self {
-            Self::Damaged(what) => OpenError::corrupt(path, what),
-            Self::Future(found) => {
-                OpenError::FutureFormat { path: path.to_path_buf(), found, supported: FORMAT }
-            }
-        }
-    }
 }
 
 /// Replaces the `completeness` file, durably and atomically.
@@ -206,22 +161,9 @@ pub(crate) fn read_tail(folder: &Path) -> Option<Record> {
     fs::read(folder.join(TAIL)).ok().and_then(|bytes| Record::decode(&bytes).ok())
 }
 
-/// The open `completeness.tail`.
-#[derive(Debug)]
-pub(crate) struct Tail(File);
-
-impl Tail {
-    pub(crate) fn open(folder: &Path) -> Result<Self, OpenError> {
-        let path = folder.join(TAIL);
-        let mut options = OpenOptions::new();
-        options.create(true).truncate(false).write(true).mode(0o600);
-        options.open(&path).map(Self).map_err(OpenError::io("open", &path))
-    }
-
-    /// Overwrites the record; not synced.
-    pub(crate) fn write(&self, record: &Record) -> io::Result<()> {
-        self.0.write_all_at(&record.encode(), 0)
-    }
+/// Opens `completeness.tail`.
+pub(crate) fn open_tail(folder: &Path) -> Result<Tail, OpenError> {
+    Tail::open(&folder.join(TAIL))
 }
 
 #[cfg(test)]
@@ -243,7 +185,7 @@ mod tests {
         let bytes = sample().encode();
         assert_eq!(Record::decode(&bytes), Ok(sample()));
         for bit in 0..bytes.len() * 8 {
-            let mut flipped = bytes;
+            let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert!(matches!(Record::decode(&flipped), Err(DecodeError::Damaged(_))), "bit {bit}");
         }
@@ -254,12 +196,27 @@ mod tests {
 
     #[test]
     fn future_format_is_told_from_damage() {
-        let mut bytes = sample().encode().to_vec();
-        bytes.truncate(LEN - 4);
-        bytes[8] = 2;
-        bytes.extend_from_slice(b"unknown");
-        bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
-        assert_eq!(Record::decode(&bytes), Err(DecodeError::Future(2)));
+        let later = Frame { format: 2, ..FRAME }.seal(b"whatever there will be");
+        assert_eq!(Record::decode(&later), Err(DecodeError::Future { found: 2, supported: 1 }));
+    }
+
+    #[test]
+    fn the_form_is_frozen() {
+        let mut bytes = b"lr-sled\n\x01\0\0\0".to_vec();
+        bytes.extend(1..=56);
+        bytes.extend_from_slice(b"\xc8\x1c\xdc\x32");
+        let content = Content {
+            entries: u64::from_le_bytes([33, 34, 35, 36, 37, 38, 39, 40]),
+            sum: u128::from_le_bytes([41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56]),
+        };
+        let record = Record {
+            store: u64::from_le_bytes([1, 2, 3, 4, 5, 6, 7, 8]),
+            count: u64::from_le_bytes([9, 10, 11, 12, 13, 14, 15, 16]),
+            chain: [17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32],
+            content,
+        };
+        assert_eq!(record.encode(), bytes);
+        assert_eq!(Record::decode(&bytes), Ok(record));
     }
 
     #[test]

@@ -3,13 +3,14 @@
 use std::cell::Cell;
 use std::fs;
 use std::mem;
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
+use longrun_folder::{FolderLock, OpenError, Poisoned, check_space, contain, create_folder, drop_page_cache};
 use longrun_store::{
     Batch, Cause, Direction, Durability, Entry, KeyRange, Kv, KvCapabilities, KvError, Table, Write,
+    with_causes,
 };
 use sled::transaction::{
     ConflictableTransactionError, TransactionError, Transactional, TransactionalTree,
@@ -18,15 +19,15 @@ use sled::transaction::{
 use sled::{IVec, Tree};
 
 use crate::completeness::{self, Content, Record};
-use crate::error::{OpenError, Poisoned, contain, kv_error};
-use crate::limits::{self, PART_BYTES};
-use crate::lock::FolderLock;
+use crate::error::kv_error;
+use crate::limits::{self, DB_BYTES_PER_SNAPSHOT_BYTE, LIMITS, PART_BYTES};
 use crate::open::{self, Engine, PROOF_KEY};
 use crate::options::SledOptions;
-use crate::space;
 use crate::value::{self, PARTS_TREE, Stored, Stub};
 use crate::watchdog::Watchdog;
 
+/// The engine's name.
+const NAME: &str = "sled";
 /// How often a value that changes under our eyes is read before commits are held back.
 const READ_TRIES: usize = 8;
 
@@ -92,7 +93,8 @@ impl SledKv {
     ///
     /// Everything that was read or will be read is durable when this returns.
     pub fn open(path: impl AsRef<Path>, options: SledOptions) -> Result<Self, OpenError> {
-        let folder = open::create_folder(path.as_ref())?;
+        // sled finds its snapshots by comparing path strings with the working directory: this one is absolute.
+        let folder = create_folder(path.as_ref())?;
         let lock = FolderLock::acquire(&folder)?;
         let handle = Handle::open(&folder, &options)?;
         let state = Arc::new(RwLock::new(State::Open(Box::new(handle))));
@@ -127,12 +129,22 @@ impl SledKv {
         Ok(result)
     }
 
+    /// Refuses `batch` while there is less free than the reserve, the snapshot of the next open and the batch's own need.
+    fn check_space(&self, handle: &Handle, batch: &Batch) -> Result<(), KvError> {
+        let reserve = self.options.reserve_bytes();
+        let snapshot = match reserve {
+            0 => 0,
+            _ => handle.engine.file.metadata().map_or(0, |meta| meta.len() / DB_BYTES_PER_SNAPSHOT_BYTE),
+        };
+        check_space(&self.folder, reserve.saturating_add(snapshot), batch.byte_len())
+    }
+
     /// Writes the `completeness` file when it is k batches behind.
     fn checkpoint(&self, handle: &Handle, records: &mut Records) -> Result<(), Cause> {
         if records.last.count - records.filed < self.options.checkpoint_every {
             return Ok(());
         }
-        if self.options.durability < Durability::PowerLoss {
+        if self.options.folder.chosen_durability() < Durability::PowerLoss {
             handle.engine.file.sync_data()?;
         }
         completeness::write_file(&self.folder, &records.last)?;
@@ -164,7 +176,7 @@ impl Kv for SledKv {
                 return Ok(Vec::new());
             }
             handle.contained(|engine| {
-                let bounds = (as_slice(&range.from), as_slice(&range.to));
+                let bounds = (range.from.as_ref().map(Vec::as_slice), range.to.as_ref().map(Vec::as_slice));
                 let entries = engine.tables[table.index()].range::<&[u8], _>(bounds);
                 match direction {
                     Direction::Forward => handle.collect(table, entries, limit),
@@ -176,14 +188,14 @@ impl Kv for SledKv {
 
     fn commit(&self, batch: &Batch) -> Result<(), KvError> {
         self.with_engine(|handle| {
-            limits::check(batch).map_err(|error| KvError::NotApplied(Box::new(error)))?;
+            LIMITS.check(batch).map_err(|error| KvError::NotApplied(Box::new(error)))?;
             if batch.writes.is_empty() {
                 return Ok(());
             }
-            space::check(&handle.engine.file, &self.folder, self.options.reserve_bytes, batch)?;
+            self.check_space(handle, batch)?;
             let mut records = handle.records.lock().unwrap_or_else(PoisonError::into_inner);
             let _running = self.watchdog.commit();
-            let durable = self.options.durability >= Durability::PowerLoss;
+            let durable = self.options.folder.chosen_durability() >= Durability::PowerLoss;
             let result = handle.apply(batch, &records.last, durable);
             records.last = result.inspect_err(|error| handle.poison(error))?;
 
@@ -192,7 +204,7 @@ impl Kv for SledKv {
             if durable {
                 self.counters.syncs.fetch_add(1, Relaxed);
                 // It is a hint, as good as the last one that was written.
-                let _ = handle.engine.tail.write(&records.last);
+                let _ = handle.engine.tail.write(&records.last.encode());
             }
             // The batch is durable: that its copy outside is behind is no reason to deny it.
             if let Err(error) = self.checkpoint(handle, &mut records) {
@@ -217,27 +229,22 @@ impl Kv for SledKv {
                 cause: cause.clone(),
             }));
         }
-        open::drop_page_cache(&self.folder);
+        drop_page_cache(&self.folder.join("db"));
         match Handle::open(&self.folder, &self.options) {
             Ok(handle) => {
                 *state = State::Open(Box::new(handle));
                 Ok(())
             }
             Err(error) => {
-                *state = State::Closed(error.to_string());
-                Err(match error {
-                    OpenError::Corrupt { .. } | OpenError::Truncated { .. } => {
-                        KvError::Corrupt(Box::new(error))
-                    }
-                    other => unknown(other),
-                })
+                *state = State::Closed(with_causes(&error));
+                Err(error.into())
             }
         }
     }
 
     fn capabilities(&self) -> KvCapabilities {
-        let durability = self.options.durability;
-        KvCapabilities::new("sled", durability, limits::VALUE_BYTES_MAX, limits::BATCH_BYTES_MAX)
+        let durability = self.options.folder.chosen_durability();
+        KvCapabilities::new(NAME, durability, limits::VALUE_BYTES_MAX, limits::BATCH_BYTES_MAX)
     }
 }
 
@@ -249,7 +256,7 @@ impl Drop for SledKv {
         };
         let records = *handle.records.lock().unwrap_or_else(PoisonError::into_inner);
         let mut complete = handle.check().is_ok() && records.filed < records.last.count;
-        if complete && self.options.durability < Durability::PowerLoss {
+        if complete && self.options.folder.chosen_durability() < Durability::PowerLoss {
             complete = handle.engine.file.sync_data().is_ok();
         }
         handle.close();
@@ -272,7 +279,7 @@ impl Handle {
     }
 
     fn poison(&self, error: &dyn std::error::Error) {
-        let _ = self.poison.set(chain(error));
+        let _ = self.poison.set(with_causes(error));
     }
 
     /// Runs a read. Damage concerns the entries that were read and no others; after any other error, or a
@@ -374,7 +381,7 @@ impl Handle {
                     insert_parts(parts, stub, value, content)?;
                 }
             }
-            proof.insert(PROOF_KEY, &record.encode()[..])?;
+            proof.insert(PROOF_KEY, record.encode())?;
             applying.set(true);
             Ok::<_, ConflictableTransactionError<KvError>>(record)
         })
@@ -423,14 +430,6 @@ fn wake_waiters(state: &RwLock<State>) {
     }
 }
 
-fn as_slice(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
-    match bound {
-        Bound::Included(key) => Bound::Included(key),
-        Bound::Excluded(key) => Bound::Excluded(key),
-        Bound::Unbounded => Bound::Unbounded,
-    }
-}
-
 /// Puts the parts of a new value in place.
 fn insert_parts(
     parts: &TransactionalTree,
@@ -473,22 +472,11 @@ fn remove_parts(
 }
 
 fn poisoned(cause: &str) -> KvError {
-    unknown(Poisoned { cause: cause.to_owned() })
+    unknown(Poisoned { engine: NAME, cause: cause.to_owned() })
 }
 
 fn unknown(cause: impl Into<Cause>) -> KvError {
     KvError::Unknown(cause.into())
-}
-
-/// An error with its sources, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

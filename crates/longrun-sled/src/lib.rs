@@ -48,14 +48,15 @@
 //!   drops the kernel's cache of the file (after a failed sync it shows what the medium does not have) and runs
 //!   the whole open path. A full disk heals this way. A `reopen` that fails may be tried again.
 //! - **Full disks.** sled seldom gets that far: a commit is refused before sled sees it while the file system has
-//!   less than a reserve free ([`SledOptions::reserve_bytes`]). That poisons nothing and heals by itself.
+//!   less than a reserve free ([`FolderOptions::reserve_bytes`]). That poisons nothing and heals by itself.
 //! - **Half batches.** If sled fails in the midst of applying a batch without knowing it, closing it would write
 //!   the half. It is leaked instead, and the process cannot reopen it: [`OpenError::ProcessTainted`].
 //! - **Panics** of sled, in its `Drop` too, end at our border. Not with `panic = "abort"`.
 //! - **A lost wake-up.** If the write of a batch's manifest is the last to fail, sled waits for ever. A watchdog
 //!   thread wakes it after half a second. `flush_async`, which can deadlock, is never called, and sled's own
 //!   flusher thread is off.
-//! - **Two handles.** Our lock file is taken before anything else and kept through every reopen.
+//! - **Two handles.** Our lock file is taken before anything else and kept through every reopen. sled locks its `db`
+//!   file too, but only after it has created and read other files, and it lets go at each close.
 //!
 //! # What is left
 //!
@@ -79,14 +80,15 @@ mod completeness;
 mod error;
 mod kv;
 mod limits;
-mod lock;
 mod open;
 mod options;
-mod space;
 mod value;
 mod watchdog;
 
-pub use error::{DamagedValue, DiskFull, LimitExceeded, OpenError, Poisoned, SledPanicked};
+pub use error::DamagedValue;
 pub use kv::{SledKv, SledStats};
 pub use limits::{BATCH_BYTES_MAX, KEY_BYTES_MAX, RESERVE_BYTES, VALUE_BYTES_MAX};
-pub use options::{SledOptions, Verify};
+pub use longrun_folder::{
+    BatchTooLarge, DiskFull, EnginePanicked, FolderOptions, OpenError, Poisoned, Verify,
+};
+pub use options::SledOptions;

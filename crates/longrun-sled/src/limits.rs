@@ -1,8 +1,7 @@
 //! What a batch may hold.
 
-use longrun_store::Batch;
+use longrun_folder::Limits;
 
-use crate::error::LimitExceeded;
 use crate::open::SEGMENT_BYTES;
 use crate::value::PART_KEY_BYTES;
 
@@ -12,16 +11,18 @@ pub const KEY_BYTES_MAX: usize = 4 << 10;
 pub const VALUE_BYTES_MAX: usize = 256 << 10;
 /// Most bytes of keys and values in one batch.
 pub const BATCH_BYTES_MAX: usize = 1 << 20;
+/// More than that sled would not store well.
+pub(crate) const LIMITS: Limits =
+    Limits { key: KEY_BYTES_MAX, value: VALUE_BYTES_MAX, batch: BATCH_BYTES_MAX };
 
-/// Free space that sled is not let near, unless [`SledOptions::reserve_bytes`] says otherwise: the segment a
+/// Free space that sled is not let near, unless [`FolderOptions::reserve_bytes`] says otherwise: the segment a
 /// batch may have to start, one more for the pages it makes sled write anew, and one for the segment that the
 /// next open writes anew.
 ///
-/// [`SledOptions::reserve_bytes`]: crate::SledOptions::reserve_bytes
+/// [`FolderOptions::reserve_bytes`]: longrun_folder::FolderOptions::reserve_bytes
 pub const RESERVE_BYTES: u64 = 3 * SEGMENT_BYTES as u64;
-/// What a commit needs beyond the reserve, in multiples of its batch.
-pub(crate) const SPACE_PER_BATCH_BYTE: u64 = 4;
-/// And the snapshot of the next open. It was measured at 1/100 of `db`.
+/// What a commit needs beyond the reserve and its batch: room for the snapshot of the next open. It was measured at 1/100
+/// of `db`.
 pub(crate) const DB_BYTES_PER_SNAPSHOT_BYTE: u64 = 64;
 
 /// Largest value that is stored in one entry.
@@ -49,21 +50,3 @@ const _: () = assert!(BATCH_BYTES_MAX < SEGMENT_BYTES / 4);
 // Several of the largest values fit into a batch, and each into the fields of a stub.
 const _: () = assert!(3 * (KEY_BYTES_MAX + VALUE_BYTES_MAX) <= BATCH_BYTES_MAX);
 const _: () = assert!(VALUE_BYTES_MAX.div_ceil(PART_BYTES) <= u16::MAX as usize);
-
-/// Refuses what sled would not store well.
-pub(crate) fn check(batch: &Batch) -> Result<(), LimitExceeded> {
-    for write in &batch.writes {
-        let (key, value) = (write.key.len(), write.value.as_ref().map_or(0, Vec::len));
-        if key > KEY_BYTES_MAX {
-            return Err(LimitExceeded::Key { len: key, max: KEY_BYTES_MAX });
-        }
-        if value > VALUE_BYTES_MAX {
-            return Err(LimitExceeded::Value { len: value, max: VALUE_BYTES_MAX });
-        }
-    }
-    let len = batch.byte_len();
-    if len > BATCH_BYTES_MAX {
-        return Err(LimitExceeded::Batch { len, max: BATCH_BYTES_MAX });
-    }
-    Ok(())
-}

@@ -1,20 +1,20 @@
 //! The open path: everything that has to be repaired, synced or checked before the first read.
 
 use std::collections::HashSet;
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use longrun_folder::{OpenError, Tail, Verify, contain};
 use longrun_store::Table;
-use rustix::fs::{Advice, fadvise};
 use sled::{Db, Tree};
 
-use crate::completeness::{self, Content, Record, Tail};
-use crate::error::{OpenError, contain};
-use crate::options::{SledOptions, Verify};
+use crate::completeness::{self, Content, Record};
+use crate::error::{cannot_open, open_error, opening};
+use crate::options::SledOptions;
 use crate::value::{self, PARTS_TREE, Stored};
 
 /// sled's unit of space. It writes a page larger than a quarter of this to a file of its own in `blobs`, which
@@ -47,25 +47,11 @@ pub(crate) struct Engine {
     pub(crate) record: Record,
 }
 
-/// Makes the folder. Its parent is synced by [`sync_all`].
-pub(crate) fn create_folder(path: &Path) -> Result<PathBuf, OpenError> {
-    if !path.is_dir() {
-        let made = match path.parent() {
-            Some(parent) => fs::create_dir_all(parent),
-            None => Ok(()),
-        };
-        made.and_then(|()| DirBuilder::new().recursive(true).mode(0o700).create(path))
-            .map_err(OpenError::io("create", path))?;
-    }
-    // sled finds its snapshots by comparing path strings with the working directory: give it no choice.
-    fs::canonicalize(path).map_err(OpenError::io("find", path))
-}
-
 /// Opens the database in `folder`, whose lock the caller holds.
 pub(crate) fn open(folder: &Path, options: &SledOptions) -> Result<Engine, OpenError> {
     // First of all, so that a future format is left alone.
     let file_record = match completeness::read_file(folder) {
-        Err(OpenError::Corrupt { what, .. }) if options.accept_loss => {
+        Err(OpenError::Corrupt { what, .. }) if options.folder.accepts_loss() => {
             tracing::warn!(what, "ignoring the damaged completeness file, as asked");
             None
         }
@@ -73,25 +59,23 @@ pub(crate) fn open(folder: &Path, options: &SledOptions) -> Result<Engine, OpenE
     };
     let db_path = folder.join("db");
     let db_is_missing = fs::metadata(&db_path).map_or(true, |meta| meta.len() == 0);
-    if let (Some(record), true, false) = (&file_record, db_is_missing, options.accept_loss) {
+    if let (Some(record), true, false) = (&file_record, db_is_missing, options.folder.accepts_loss()) {
         // sled would put a new, empty database here.
-        return Err(lost(folder, record.count, 0));
+        return Err(OpenError::truncated(folder, record.count, 0));
     }
     remove_partial_snapshots(folder)?;
 
     let (db, tables, parts, proof) = open_sled(folder, options)?;
     let file =
         File::options().read(true).write(true).open(&db_path).map_err(OpenError::io("open", &db_path))?;
-    let stored = contain(|| proof.get(PROOF_KEY))
-        .map_err(|panic| OpenError::corrupt(&db_path, panic.to_string()))?
-        .map_err(|error| OpenError::sled(&db_path, error))?;
+    let stored = opening(&db_path, || proof.get(PROOF_KEY))?;
     let stored = stored.map(|bytes| Record::decode(&bytes).map_err(|error| error.at(&db_path))).transpose();
     let stored = match stored {
-        Err(OpenError::Corrupt { .. }) if options.accept_loss => None,
+        Err(OpenError::Corrupt { .. }) if options.folder.accepts_loss() => None,
         other => other?,
     };
 
-    let record = match (stored, options.accept_loss) {
+    let record = match (stored, options.folder.accepts_loss()) {
         (Some(record), false) => {
             compare(folder, &record, file_record.as_ref())?;
             if options.verify == Verify::Full && content(&tables, &parts, &db_path)? != record.content {
@@ -105,7 +89,7 @@ pub(crate) fn open(folder: &Path, options: &SledOptions) -> Result<Engine, OpenE
         }
         (None, accept_loss) => {
             if let (Some(record), false) = (&file_record, accept_loss) {
-                return Err(lost(folder, record.count, 0));
+                return Err(OpenError::truncated(folder, record.count, 0));
             }
             let count = if accept_loss { salvage(&tables, &parts, &db_path)? } else { 0 };
             let content = content(&tables, &parts, &db_path)?;
@@ -116,13 +100,9 @@ pub(crate) fn open(folder: &Path, options: &SledOptions) -> Result<Engine, OpenE
         }
     };
     if stored != Some(record) {
-        contain(|| proof.insert(PROOF_KEY, &record.encode()[..]))
-            .map_err(|panic| OpenError::corrupt(&db_path, panic.to_string()))?
-            .map_err(|error| OpenError::sled(&db_path, error))?;
+        opening(&db_path, || proof.insert(PROOF_KEY, record.encode()))?;
     }
-    contain(|| db.flush())
-        .map_err(|panic| OpenError::corrupt(&db_path, panic.to_string()))?
-        .map_err(|error| OpenError::sled(&db_path, error))?;
+    opening(&db_path, || db.flush())?;
     restrict_modes(folder);
     sync_all(folder, &file)?;
 
@@ -130,23 +110,9 @@ pub(crate) fn open(folder: &Path, options: &SledOptions) -> Result<Engine, OpenE
     if file_record != Some(record) {
         completeness::write_file(folder, &record)?;
     }
-    let tail = Tail::open(folder)?;
-    if let Err(error) = tail.write(&record) {
-        return Err(OpenError::io("write", &folder.join("completeness.tail"))(error));
-    }
+    let tail = completeness::open_tail(folder)?;
+    tail.write(&record.encode()).map_err(OpenError::io("write the tail of", folder))?;
     Ok(Engine { db, tables, parts, proof, file, tail, record })
-}
-
-/// Lets the kernel forget what it caches of `db`.
-///
-/// After a failed sync Linux keeps the pages, clean, although they are not on the medium; a reopen would read
-/// them as if they were. Best effort: a page that is in use stays.
-pub(crate) fn drop_page_cache(folder: &Path) {
-    if let Ok(file) = File::open(folder.join("db")) {
-        // Its error was reported before; what can still be written shall be.
-        let _ = file.sync_data();
-        let _ = fadvise(&file, 0, None, Advice::DontNeed);
-    }
 }
 
 /// A kill while sled wrote its snapshot leaves a partial file that sled takes for the newest snapshot at every
@@ -187,8 +153,8 @@ fn open_sled(folder: &Path, options: &SledOptions) -> Result<(Db, Vec<Tree>, Tre
         match contain(open) {
             Ok(Ok(opened)) => return Ok(opened),
             Ok(Err(error)) if is_sled_lock(&error) => thread::sleep(LOCK_PAUSE),
-            Ok(Err(error)) => return Err(OpenError::sled(folder, error)),
-            Err(panic) => return Err(OpenError::corrupt(folder, panic.to_string())),
+            Ok(Err(error)) => return Err(open_error(folder, error)),
+            Err(panic) => return Err(cannot_open(folder, panic)),
         }
     }
     Err(OpenError::Locked { path: folder.to_path_buf() })
@@ -213,17 +179,13 @@ fn compare(folder: &Path, stored: &Record, file: Option<&Record>) -> Result<(), 
     let tail = completeness::read_tail(folder).filter(|tail| tail.store == stored.store);
     for copy in tail.iter().chain([file]) {
         if copy.count > stored.count {
-            return Err(lost(folder, copy.count, stored.count));
+            return Err(OpenError::truncated(folder, copy.count, stored.count));
         }
         if copy.count == stored.count && copy != stored {
             return Err(OpenError::corrupt(&path, "it tells of other batches than the database holds"));
         }
     }
     Ok(())
-}
-
-fn lost(folder: &Path, expected: u64, found: u64) -> OpenError {
-    OpenError::Truncated { path: folder.to_path_buf(), expected, found }
 }
 
 /// Reads every entry.
@@ -239,9 +201,7 @@ fn content(tables: &[Tree], parts: &Tree, db_path: &Path) -> Result<Content, Ope
         }
         Ok(content)
     };
-    contain(read)
-        .map_err(|panic| OpenError::corrupt(db_path, panic.to_string()))?
-        .map_err(|error| OpenError::sled(db_path, error))
+    opening(db_path, read)
 }
 
 /// After a loss: removes values that are no longer whole, and parts that belong to no value. Returns the newest
@@ -276,9 +236,7 @@ fn salvage(tables: &[Tree], parts: &Tree, db_path: &Path) -> Result<u64, OpenErr
         }
         Ok(newest)
     };
-    contain(work)
-        .map_err(|panic| OpenError::corrupt(db_path, panic.to_string()))?
-        .map_err(|error| OpenError::sled(db_path, error))
+    opening(db_path, work)
 }
 
 /// sled makes its files with the mode the process likes; nobody else has business with them. Best effort:

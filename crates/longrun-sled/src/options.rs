@@ -1,35 +1,24 @@
 //! [`SledOptions`]: what a user may choose.
 
-use longrun_store::Durability;
+use longrun_folder::{FolderOptions, Verify};
 
 use crate::limits::RESERVE_BYTES;
 
 /// How a [`SledKv`](crate::SledKv) is opened.
 ///
 /// ```
-/// use longrun_sled::SledOptions;
+/// use longrun_sled::{FolderOptions, SledOptions};
 ///
 /// let options = SledOptions::default().cache_bytes(64 << 20);
+/// // Keeps a gibibyte of the disk free.
+/// let options = options.folder(FolderOptions::default().reserve_bytes(1 << 30));
 /// ```
 #[derive(Clone, Debug)]
 pub struct SledOptions {
-    pub(crate) durability: Durability,
+    pub(crate) folder: FolderOptions,
     pub(crate) cache_bytes: u64,
     pub(crate) checkpoint_every: u64,
     pub(crate) verify: Verify,
-    pub(crate) reserve_bytes: u64,
-    pub(crate) accept_loss: bool,
-}
-
-/// How much of the data is checked when it is opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verify {
-    /// Only the number of batches: finds a log that was cut, not one with a hole.
-    Count,
-    /// Every entry is read and the sum of all is compared with the one that the last batch recorded. Finds
-    /// any entry that is missing, stale or changed. An open takes about 10 s for each million operations of 4
-    /// entries (against 4 s with `Count`), in proportion to their number; longer from a cold disk.
-    Full,
 }
 
 impl Default for SledOptions {
@@ -37,22 +26,24 @@ impl Default for SledOptions {
     /// [`RESERVE_BYTES`] kept free.
     fn default() -> Self {
         Self {
-            durability: Durability::PowerLoss,
+            folder: FolderOptions::default(),
             cache_bytes: 256 << 20,
             checkpoint_every: 64,
             verify: Verify::Full,
-            reserve_bytes: RESERVE_BYTES,
-            accept_loss: false,
         }
     }
 }
 
 impl SledOptions {
-    /// What an acknowledged batch survives. [`Durability::Volatile`] is taken as
-    /// [`Durability::ProcessCrash`]: sled has nothing weaker that is also faster.
+    /// What does not depend on the engine. Of sled, beyond what is said there:
+    ///
+    /// - [Durability](FolderOptions::durability): sled has nothing weaker than `ProcessCrash` that is also faster.
+    /// - The [reserve](FolderOptions::reserve_bytes) is [`RESERVE_BYTES`] by default, and room for sled's snapshot, 1/64 of
+    ///   its `db` file, comes on top.
+    /// - When a [loss is accepted](FolderOptions::accept_loss), a long value of which a part is lost is removed.
     #[must_use]
-    pub fn durability(mut self, durability: Durability) -> Self {
-        self.durability = durability.max(Durability::ProcessCrash);
+    pub fn folder(mut self, folder: FolderOptions) -> Self {
+        self.folder = folder;
         self
     }
 
@@ -72,31 +63,30 @@ impl SledOptions {
     }
 
     /// How much is checked at open and at reopen.
+    ///
+    /// - [`Verify::Count`]: only the number of batches: finds a log that was cut, not one with a hole.
+    /// - [`Verify::Full`]: every entry is read and the sum of all is compared with the one that the last batch recorded.
+    ///   Finds any entry that is missing, stale or changed. An open takes about 10 s for each million operations of 4
+    ///   entries (against 4 s with `Count`), in proportion to their number; longer from a cold disk.
     #[must_use]
     pub fn verify(mut self, verify: Verify) -> Self {
         self.verify = verify;
         self
     }
-
-    /// How many bytes of the file system sled is not let near. A commit is begun only while that much is free for
-    /// this user, and four times its batch, and room for sled's snapshot (1/64 of its `db` file). Otherwise it is
-    /// refused as [`NotApplied`](longrun_store::KvError::NotApplied) with an [`io::Error`](std::io::Error) of kind
-    /// `StorageFull`; reads go on, and so do commits as soon as there is room again. If sled itself meets a full
-    /// disk, a reopen is needed.
-    ///
-    /// The default is [`RESERVE_BYTES`], 24 MiB; a tiny disk wants less. With 0 nothing is checked. Quotas are not
-    /// seen.
-    #[must_use]
-    pub fn reserve_bytes(mut self, bytes: u64) -> Self {
-        self.reserve_bytes = bytes;
-        self
+    /// How many bytes of the file system sled is not let near.
+    pub(crate) fn reserve_bytes(&self) -> u64 {
+        self.folder.chosen_reserve_bytes().unwrap_or(RESERVE_BYTES)
     }
+}
 
-    /// Opens a database that is known to have lost acknowledged batches, with what is left, and takes that
-    /// as the truth from then on. A long value of which a part is lost is removed. For an operator who has no backup; never a default.
-    #[must_use]
-    pub fn accept_loss(mut self, accept: bool) -> Self {
-        self.accept_loss = accept;
-        self
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reserve_is_that_of_sled_unless_another_is_chosen() {
+        let reserve = |folder| SledOptions::default().folder(folder).reserve_bytes();
+        assert_eq!(reserve(FolderOptions::default().accept_loss(true)), RESERVE_BYTES);
+        assert_eq!(reserve(FolderOptions::default().reserve_bytes(0)), 0);
     }
 }

@@ -12,7 +12,9 @@ use std::ops::Bound;
 use std::os::unix::fs::PermissionsExt;
 
 use common::{batch, child, child_folder, holds, open};
-use longrun_sled::{KEY_BYTES_MAX, LimitExceeded, OpenError, SledKv, SledOptions, VALUE_BYTES_MAX};
+use longrun_sled::{
+    BatchTooLarge, FolderOptions, KEY_BYTES_MAX, OpenError, SledKv, SledOptions, VALUE_BYTES_MAX,
+};
 use longrun_store::{Batch, Direction, Durability, KeyRange, Kv, KvError, Table};
 use tempfile::tempdir;
 
@@ -42,7 +44,11 @@ fn data_survives_close_reopen_and_kill() {
 #[test]
 fn process_crash_durability_keeps_data_and_proof() {
     let folder = tempdir().unwrap();
-    let options = || SledOptions::default().durability(Durability::ProcessCrash).checkpoint_every(3);
+    let options = || {
+        SledOptions::default()
+            .folder(FolderOptions::default().durability(Durability::ProcessCrash))
+            .checkpoint_every(3)
+    };
     let kv = SledKv::open(folder.path(), options()).unwrap();
     assert_eq!(kv.capabilities().durability, Durability::ProcessCrash);
     for n in 0..10 {
@@ -112,13 +118,13 @@ fn too_large_is_not_applied_and_the_engine_goes_on() {
             batch.put(Table::Operations, vec![n; key], vec![0; value]);
         }
         match kv.commit(&batch) {
-            Err(KvError::NotApplied(cause)) => *cause.downcast::<LimitExceeded>().unwrap(),
+            Err(KvError::NotApplied(cause)) => *cause.downcast::<BatchTooLarge>().unwrap(),
             other => panic!("{other:?}"),
         }
     };
-    assert!(matches!(refused(KEY_BYTES_MAX + 1, 0, 1), LimitExceeded::Key { .. }));
-    assert!(matches!(refused(1, VALUE_BYTES_MAX + 1, 1), LimitExceeded::Value { .. }));
-    assert!(matches!(refused(1, VALUE_BYTES_MAX, 4), LimitExceeded::Batch { .. }));
+    assert!(matches!(refused(KEY_BYTES_MAX + 1, 0, 1), BatchTooLarge::Key { .. }));
+    assert!(matches!(refused(1, VALUE_BYTES_MAX + 1, 1), BatchTooLarge::Value { .. }));
+    assert!(matches!(refused(1, VALUE_BYTES_MAX, 4), BatchTooLarge::Batch { .. }));
     kv.commit(&batch(0)).unwrap();
     assert!(holds(&kv, 1));
 }

@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use common::{batch, copy_folder, holds, open};
-use longrun_sled::{OpenError, SledKv, SledOptions, Verify};
+use longrun_sled::{FolderOptions, OpenError, SledKv, SledOptions, Verify};
 use longrun_store::{Batch, Direction, KeyRange, Kv, Table};
 use tempfile::{TempDir, tempdir};
 
@@ -222,7 +222,9 @@ fn old_copy_of_the_log_is_truncated_unless_loss_is_accepted() {
     let error = open(old.path()).err().unwrap();
     assert!(matches!(error, OpenError::Truncated { expected: 13, found: 10, .. }), "{error}");
 
-    let kv = SledKv::open(old.path(), SledOptions::default().accept_loss(true)).unwrap();
+    let kv =
+        SledKv::open(old.path(), SledOptions::default().folder(FolderOptions::default().accept_loss(true)))
+            .unwrap();
     assert!(holds(&kv, 10));
     drop(kv);
     let kv = open(old.path()).unwrap();

@@ -13,7 +13,7 @@ use std::process::Command;
 use std::thread;
 
 use common::{batch, child, child_folder, holds, open};
-use longrun_sled::{DiskFull, RESERVE_BYTES, SledKv, SledOptions};
+use longrun_sled::{DiskFull, FolderOptions, RESERVE_BYTES, SledKv, SledOptions};
 use longrun_store::{Batch, Kv, KvError, Table};
 use tempfile::tempdir;
 
@@ -38,7 +38,7 @@ fn full_disk_heals_by_reopen() {
     }
     let _mount = Mount(folder.path());
     let ballast = folder.path().join("ballast");
-    let options = || SledOptions::default().cache_bytes(8 << 20).reserve_bytes(0);
+    let options = || with_reserve(0).cache_bytes(8 << 20);
     let kv = SledKv::open(folder.path().join("kv"), options()).unwrap();
     let mut acknowledged = 0;
     for round in 0..3 {
@@ -123,11 +123,15 @@ fn full_disk_is_seen_before_sled_is_touched_and_heals_by_itself() {
     drop(kv);
     assert!(holds(&open(&path).unwrap(), acknowledged));
     // A disk that is smaller than the reserve takes a smaller one.
-    let kv = SledKv::open(&path, SledOptions::default().reserve_bytes(64 << 20)).unwrap();
+    let kv = SledKv::open(&path, with_reserve(64 << 20)).unwrap();
     assert!(matches!(kv.commit(&batch(acknowledged)), Err(KvError::NotApplied(_))));
     drop(kv);
-    let kv = SledKv::open(&path, SledOptions::default().reserve_bytes(1 << 20)).unwrap();
+    let kv = SledKv::open(&path, with_reserve(1 << 20)).unwrap();
     kv.commit(&batch(acknowledged)).unwrap();
+}
+
+fn with_reserve(bytes: u64) -> SledOptions {
+    SledOptions::default().folder(FolderOptions::default().reserve_bytes(bytes))
 }
 
 /// How many batches there are, when the outcome of one is unknown.

@@ -49,6 +49,8 @@ pub use kv::{
     Batch, Cause, Direction, Durability, Entry, KeyRange, Kv, KvCapabilities, KvError, Table, Write,
 };
 pub use kv_store::{KvStore, OpenError};
+/// For backends, which need no more than this of the core.
+pub use longrun_core::with_causes;
 pub use memory::MemoryKv;
 pub use page::{PageTokenError, PageTokens};
 pub use store::{

@@ -404,7 +404,7 @@ impl Driver {
                 return Err(Leave::Stopping);
             }
             CommitError::TooLarge { .. } | CommitError::Unreadable(_) => {
-                return Err(Leave::Hold(HoldReason::Unreadable(crate::step::with_causes(&error))));
+                return Err(Leave::Hold(HoldReason::Unreadable(longrun_core::with_causes(&error))));
             }
             CommitError::Conflict(_) => {}
             _ => {
@@ -421,7 +421,7 @@ impl Driver {
                 Err(LoadError::Hold(reason)) => return Err(Leave::Hold(reason)),
                 Err(LoadError::Unavailable(error)) => {
                     tracing::warn!(
-                        error = crate::step::with_causes(&error),
+                        error = longrun_core::with_causes(&error),
                         "the store cannot be read, trying again"
                     );
                     tries += 1;
@@ -477,7 +477,7 @@ struct Away {
 impl Away {
     fn of(error: &CommitError) -> Self {
         let kind = if error.is_full() { ErrorKind::StorageFull } else { ErrorKind::Other };
-        Self { cause: crate::step::with_causes(error), kind }
+        Self { cause: longrun_core::with_causes(error), kind }
     }
 
     fn cause(&self) -> Cause {
@@ -670,7 +670,7 @@ pub(crate) async fn take_up(
         }
         Err(LoadError::Unavailable(error)) => {
             tracing::warn!(
-                error = crate::step::with_causes(&error),
+                error = longrun_core::with_causes(&error),
                 "an operation cannot be read, trying again later"
             );
             return Some(inner.now().saturating_add(STORE_BACKOFF.longest));

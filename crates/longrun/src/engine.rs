@@ -464,7 +464,7 @@ pub(crate) async fn load_to_run(
             return Err(LoadError::Unavailable(StoreError::Unavailable(cause)));
         }
         Err(error) => {
-            return Err(LoadError::Hold(HoldReason::Unreadable(crate::step::with_causes(&error))));
+            return Err(LoadError::Hold(HoldReason::Unreadable(longrun_core::with_causes(&error))));
         }
     };
     if !execution.is_done() {

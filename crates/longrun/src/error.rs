@@ -1,10 +1,11 @@
 //! One error for each call, each with the `google.rpc.Code` that a service answers with.
 
-use longrun_core::{Code, Condition, Invalid, OperationId, PlanError, Refusal, ResourceKey, Status};
+use longrun_core::{
+    Code, Condition, Invalid, OperationId, PlanError, Refusal, ResourceKey, Status, with_causes,
+};
 use longrun_store::{CommitError, PageTokenError, StoreError};
 
 use crate::registry::HoldReason;
-use crate::step::with_causes;
 
 /// Why an operation was not accepted. Unless the variant says otherwise, nothing is stored, and the idempotency key is
 /// still free.

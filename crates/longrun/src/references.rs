@@ -209,7 +209,7 @@ impl Engine {
                 match self.inner.drop_if_gone(holder).await {
                     Ok(references) => dropped.references += references,
                     Err(CommitError::Unreadable(error)) => {
-                        let error = crate::step::with_causes(&error);
+                        let error = longrun_core::with_causes(&error);
                         tracing::error!(%holder, error, "the references of a resource cannot be read");
                         dropped.unreadable += 1;
                     }

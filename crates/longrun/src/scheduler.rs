@@ -54,7 +54,7 @@ async fn rounds(inner: &Arc<Inner>) {
         let changed = inner.slots.changed.notified();
         let looked = look(inner).await;
         if let Err(error) = &looked {
-            tracing::warn!(error = crate::step::with_causes(error), "the order of due work cannot be read");
+            tracing::warn!(error = longrun_core::with_causes(error), "the order of due work cannot be read");
         }
         let wait = match inner.slots.next_due() {
             _ if looked.is_err() => Some(STORE_WAIT),
@@ -81,7 +81,7 @@ async fn rounds(inner: &Arc<Inner>) {
                     Ok((_, true)) => next_sweep = Instant::now(),
                     Ok(_) => {}
                     Err(error) => {
-                        let error = crate::step::with_causes(&error);
+                        let error = longrun_core::with_causes(&error);
                         tracing::warn!(error, "old operations could not be removed");
                     }
                 }

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 
 use async_trait::async_trait;
-use longrun_core::{Applied, Code, Status, StepPolicy};
+use longrun_core::{Applied, Code, Status, StepPolicy, with_causes};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -173,16 +173,4 @@ impl From<StepError> for UndoError {
     fn from(error: StepError) -> Self {
         Self(error.status)
     }
-}
-
-/// An error and what caused it, on one line.
-pub(crate) fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 
+use longrun_folder::{FolderOptions, Verify};
 use longrun_store::KvStore;
 use tempfile::{TempDir, tempdir};
 
 use super::*;
 use crate::limits::{VALUE_BYTES_MAX, WHOLE_BYTES_MAX};
-use crate::options::Verify;
 
 const TABLE: Table = Table::Operations;
 /// Around each place where the stored form changes.
@@ -31,7 +31,15 @@ const SIZES: [usize; 12] = [
 
 fn options() -> SledOptions {
     // No sync: these tests are about what is stored, not about power.
-    SledOptions::default().durability(Durability::ProcessCrash).cache_bytes(16 << 20)
+    with(FolderOptions::default())
+}
+
+fn accepting() -> SledOptions {
+    with(FolderOptions::default().accept_loss(true))
+}
+
+fn with(folder: FolderOptions) -> SledOptions {
+    SledOptions::default().folder(folder.durability(Durability::ProcessCrash)).cache_bytes(16 << 20)
 }
 
 fn fresh() -> (TempDir, SledKv) {
@@ -235,7 +243,7 @@ fn damaged_part_is_found_by_open_and_by_get() {
         drop(kv);
         assert!(matches!(SledKv::open(folder.path(), options()), Err(OpenError::Corrupt { .. })));
 
-        let kv = SledKv::open(folder.path(), options().accept_loss(true)).unwrap();
+        let kv = SledKv::open(folder.path(), accepting()).unwrap();
         assert_eq!(kv.get(TABLE, b"bad").unwrap(), None);
         assert_eq!(scan(&kv, Direction::Forward, 9), [(b"odd".to_vec(), vec![1]), (b"one".to_vec(), long())]);
         assert_eq!(parts(&kv), parts_of(VALUE_BYTES_MAX));
@@ -255,7 +263,7 @@ fn accepted_loss_of_the_count_keeps_the_names_of_parts_apart() {
     drop(kv);
     fs::remove_file(folder.path().join(completeness::FILE)).unwrap();
     assert!(matches!(SledKv::open(folder.path(), options()), Err(OpenError::Corrupt { .. })));
-    let kv = SledKv::open(folder.path(), options().accept_loss(true)).unwrap();
+    let kv = SledKv::open(folder.path(), accepting()).unwrap();
     (3..6).for_each(|n| put(&kv, &[n], value(100_000, n.into())));
     assert_eq!(parts(&kv), 6 * parts_of(100_000));
     let expected = (0..6).map(|n| (vec![n], value(100_000, n.into())));

@@ -56,10 +56,10 @@ pub(crate) fn child(wrapper: &[&str], name: &str, folder: &Path) -> Command {
     let mut command = Command::new(words.next().unwrap());
     command.args(words).args(["--exact", name, "--ignored", "--nocapture", "--test-threads=1"]);
     // A panic of sled that is survived need not cost the time of a backtrace.
-    command.env("LONGRUN_FOLDER", folder).env("RUST_BACKTRACE", "0").stdin(Stdio::null());
+    command.env("LONGRUN_SLED_FOLDER", folder).env("RUST_BACKTRACE", "0").stdin(Stdio::null());
     command
 }
 
 pub(crate) fn child_folder() -> std::path::PathBuf {
-    std::env::var_os("LONGRUN_FOLDER").expect("run by another test").into()
+    std::env::var_os("LONGRUN_SLED_FOLDER").expect("run by another test").into()
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use longrun::{Caller, Engine, Store};
+use longrun_folder::OpenError;
 use longrun_store::{Durability, Kv, KvStore};
 
 use super::cli::{DurabilityChoice, Place, StoreChoice};
@@ -12,7 +13,7 @@ use super::early::EarlyAck;
 use super::effects::Effects;
 use super::facts::{Facts, Teller};
 use super::script::{CALLER, Script, Touch};
-use super::stores::{self, Refusal};
+use super::stores;
 
 /// Where one store and all that is known about it lie.
 #[derive(Clone, Debug)]
@@ -76,7 +77,7 @@ impl Ground {
     }
 
     /// Opens the backend. The error keeps its type, for those who look at it.
-    pub(crate) fn open_kv(&self) -> Result<Arc<dyn Kv>, Refusal> {
+    pub(crate) fn open_kv(&self) -> Result<Arc<dyn Kv>, OpenError> {
         let durability = match self.durability {
             DurabilityChoice::Power => Durability::PowerLoss,
             DurabilityChoice::Process => Durability::ProcessCrash,

@@ -1,15 +1,14 @@
-//! The stores by name: how each is opened, what its refusals mean, and which of its files to damage.
+//! The stores by name: how each is opened, and which of its files to damage.
 
-use std::error::Error;
 use std::ffi::OsStr;
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use longrun::fjall::{self, FjallKv, FjallOptions};
+use longrun::fjall::{FjallKv, FjallOptions};
 use longrun::redb::{RedbKv, RedbOptions};
-use longrun::sled::{self, SledKv, SledOptions};
+use longrun::sled::{SledKv, SledOptions};
+use longrun_folder::{FolderOptions, OpenError};
 use longrun_store::{Durability, Kv};
 
 use super::cli::StoreChoice;
@@ -18,76 +17,23 @@ use super::cli::StoreChoice;
 const CACHE_BYTES: u32 = 64 << 20;
 
 /// Opens the backend of that name in `dir`.
-pub(crate) fn open(store: StoreChoice, dir: &Path, durability: Durability) -> Result<Arc<dyn Kv>, Refusal> {
+pub(crate) fn open(store: StoreChoice, dir: &Path, durability: Durability) -> Result<Arc<dyn Kv>, OpenError> {
+    let folder = FolderOptions::default().durability(durability);
     Ok(match store {
         StoreChoice::Sled => {
-            let options = SledOptions::default().durability(durability).cache_bytes(CACHE_BYTES.into());
-            Arc::new(SledKv::open(dir, options).map_err(Refusal::Sled)?)
+            let options = SledOptions::default().folder(folder).cache_bytes(CACHE_BYTES.into());
+            Arc::new(SledKv::open(dir, options)?)
         }
         StoreChoice::Fjall => {
             // Little memory, so that there are tables on the disk and compactions too.
-            let options = FjallOptions::default().durability(durability).memtable_bytes(1 << 20);
-            Arc::new(FjallKv::open(dir, options).map_err(Refusal::Folder)?)
+            let options = FjallOptions::default().folder(folder).memtable_bytes(1 << 20);
+            Arc::new(FjallKv::open(dir, options)?)
         }
         StoreChoice::Redb => {
-            let options = RedbOptions::default().durability(durability);
-            Arc::new(RedbKv::open(dir, options).map_err(Refusal::Folder)?)
+            let options = RedbOptions::default().folder(folder);
+            Arc::new(RedbKv::open(dir, options)?)
         }
     })
-}
-
-/// Why a backend did not open, as it said it.
-#[derive(Debug)]
-pub(crate) enum Refusal {
-    Sled(sled::OpenError),
-    /// Of fjall and of redb.
-    Folder(fjall::OpenError),
-}
-
-/// What a refusal says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reason {
-    Locked,
-    Truncated,
-    Corrupt,
-    FutureFormat(u32),
-    Other,
-}
-
-impl Refusal {
-    pub(crate) const fn reason(&self) -> Reason {
-        match self {
-            Self::Sled(sled::OpenError::Locked { .. }) | Self::Folder(fjall::OpenError::Locked { .. }) => {
-                Reason::Locked
-            }
-            Self::Sled(sled::OpenError::Truncated { .. })
-            | Self::Folder(fjall::OpenError::Truncated { .. }) => Reason::Truncated,
-            Self::Sled(sled::OpenError::Corrupt { .. }) | Self::Folder(fjall::OpenError::Corrupt { .. }) => {
-                Reason::Corrupt
-            }
-            Self::Sled(sled::OpenError::FutureFormat { found, .. })
-            | Self::Folder(fjall::OpenError::FutureFormat { found, .. }) => Reason::FutureFormat(*found),
-            _ => Reason::Other,
-        }
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Sled(error) => error.fmt(f),
-            Self::Folder(error) => error.fmt(f),
-        }
-    }
-}
-
-impl Error for Refusal {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Sled(error) => error.source(),
-            Self::Folder(error) => error.source(),
-        }
-    }
 }
 
 /// The files of a store, below its folder.

@@ -5,9 +5,10 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
+use longrun_folder::OpenError;
 
 use super::super::ground::Ground;
-use super::super::stores::{Files, Reason};
+use super::super::stores::Files;
 use super::super::verify::{self, Seen};
 use super::{Bench, copy, note};
 
@@ -53,11 +54,9 @@ pub(super) fn run(bench: &mut Bench) -> anyhow::Result<()> {
 /// Opens a damaged copy. An error of another type, or less than everything, is a violation.
 fn inspect(bench: &Bench, ground: &Ground, found: &mut Found) -> anyhow::Result<()> {
     match ground.open_kv() {
-        Err(refusal) => match refusal.reason() {
-            Reason::Truncated => found.truncated += 1,
-            Reason::Corrupt => found.corrupt += 1,
-            _ => bail!("not the right error: {refusal:?}"),
-        },
+        Err(OpenError::Truncated { .. }) => found.truncated += 1,
+        Err(OpenError::Corrupt { .. }) => found.corrupt += 1,
+        Err(other) => bail!("not the right error: {other:?}"),
         Ok(kv) => {
             drop(kv);
             let opened = ground.open()?;
@@ -169,7 +168,7 @@ fn future(bench: &Bench, ground: &Ground) -> anyhow::Result<()> {
     fs::write(folder.join(name), bytes)?;
     let before = fs::read(folder.join(&log))?;
     match copied.open_kv() {
-        Err(refusal) if refusal.reason() == Reason::FutureFormat(99) => {}
+        Err(OpenError::FutureFormat { found: 99, .. }) => {}
         Err(other) => bail!("not the right error: {other:?}"),
         Ok(_) => bail!("it was opened"),
     }

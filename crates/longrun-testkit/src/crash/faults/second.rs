@@ -1,10 +1,10 @@
 //! A second process on the same folder: refused, and the first one does not notice.
 
 use anyhow::{bail, ensure};
+use longrun_folder::OpenError;
 
 use super::super::child::{self, WriterPlan};
 use super::super::kill::{READY_WITHIN, await_ready};
-use super::super::stores::Reason;
 use super::super::verify::Mode;
 use super::Bench;
 
@@ -16,7 +16,7 @@ pub(super) fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let mut result = Ok(());
     for _ in 0..5 {
         result = match ground.open_kv() {
-            Err(refusal) if refusal.reason() == Reason::Locked => Ok(()),
+            Err(OpenError::Locked { .. }) => Ok(()),
             Err(other) => Err(anyhow::anyhow!("not the right error: {other:?}")),
             Ok(_) => Err(anyhow::anyhow!("a second handle was given out")),
         };

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use longrun::core::with_causes;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
@@ -64,7 +65,7 @@ impl Connection {
 
     fn bad_certificates(&self, error: &tonic::transport::Error) -> Failure {
         let file = self.ca_cert.as_deref().unwrap_or(Path::new("the system's certificates"));
-        Failure::Usage(format!("{}: cannot be used: {}", file.display(), super::failure::causes(error)))
+        Failure::Usage(format!("{}: cannot be used: {}", file.display(), with_causes(error)))
     }
 
     fn url(&self) -> Result<String, Failure> {

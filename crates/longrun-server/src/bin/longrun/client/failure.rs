@@ -1,11 +1,12 @@
 //! [`Failure`]: what went wrong, in words, and the exit code that goes with it.
 
-use std::error::Error;
+use std::error::Error as _;
 use std::fmt;
 use std::io;
 use std::time::Duration;
 
 use longrun::Code;
+use longrun::core::with_causes;
 use longrun_api::google::rpc;
 use longrun_api::well_known::time;
 use prost::Message;
@@ -143,7 +144,7 @@ impl From<tonic::Status> for Failure {
     fn from(status: tonic::Status) -> Self {
         // A status that the server has sent has no source. One with a source was made here, for a connection that broke.
         if let Some(source) = status.source() {
-            return Self::Unreachable(format!("the connection broke: {}", causes(source)));
+            return Self::Unreachable(format!("the connection broke: {}", with_causes(source)));
         }
         let from_wire = rpc::Status::decode(status.details()).ok().filter(|found| found.code != 0);
         let request_id = status.metadata().get("x-request-id").and_then(|id| id.to_str().ok());
@@ -155,20 +156,6 @@ impl From<tonic::Status> for Failure {
         };
         Self::Refused(Refusal { status: from_wire.unwrap_or_else(plain), request_id })
     }
-}
-
-/// An error with what caused it, each said once.
-pub(super) fn causes(error: &dyn Error) -> String {
-    let mut said = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let text = cause.to_string();
-        if !said.contains(&text) {
-            said = format!("{said}: {text}");
-        }
-        next = cause.source();
-    }
-    said
 }
 
 /// The code of a status, if it is one that errors have.

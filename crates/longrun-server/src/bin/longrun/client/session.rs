@@ -3,6 +3,7 @@
 use std::error::Error as _;
 use std::time::Duration;
 
+use longrun::core::with_causes;
 use longrun_api::dialect::google::id_of_name;
 use longrun_api::google::longrunning::operations_client::OperationsClient;
 use longrun_api::google::longrunning::{
@@ -22,7 +23,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use super::connection::Connection;
-use super::failure::{Exit, Failure, causes};
+use super::failure::{Exit, Failure};
 use super::progress::Screen;
 use super::text::{escape, span};
 use super::view::View;
@@ -334,7 +335,7 @@ impl Session {
 
 fn unreachable(server: &str, error: &tonic::transport::Error) -> Failure {
     // The outermost error says no more than that it is one of the transport.
-    let why = error.source().map_or_else(|| error.to_string(), causes);
+    let why = error.source().map_or_else(|| error.to_string(), with_causes);
     Failure::Unreachable(format!("cannot reach {server}: {why}"))
 }
 
