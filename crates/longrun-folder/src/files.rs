@@ -39,7 +39,15 @@ pub(crate) fn private_file(path: &Path) -> Result<File, OpenError> {
 /// The lock of a folder: one handle at a time. Held as long as it lives; the kernel lets go of it when the process dies.
 #[derive(Debug)]
 pub struct FolderLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        // A child that is just being started holds the descriptor until it becomes another program: closing ours would
+        // not let go of the lock.
+        _ = flock(&self.file, FlockOperation::Unlock);
+    }
 }
 
 impl FolderLock {
@@ -48,7 +56,7 @@ impl FolderLock {
         let path = folder.join(LOCK);
         let file = private_file(&path)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => Ok(Self { file }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Locked { path: folder.to_path_buf() }),
             Err(errno) => Err(OpenError::io("lock", &path)(io::Error::from(errno))),
         }

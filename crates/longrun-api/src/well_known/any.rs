@@ -76,27 +76,52 @@ impl MessageType {
 /// The message types that this process knows, by full name, as every protobuf runtime keeps them: what an `Any` shows must not
 /// depend on who shows it.
 static KNOWN: LazyLock<RwLock<BTreeMap<String, MessageType>>> = LazyLock::new(|| {
-    let mut known = BTreeMap::new();
-    macro_rules! know {
-        ($($message:ty),* $(,)?) => {
-            $(known.insert(<$message>::full_name(), MessageType::of::<$message>());)*
-        };
-    }
-    know!(
-        google::rpc::BadRequest,
-        google::rpc::ErrorInfo,
-        google::rpc::RequestInfo,
-        google::rpc::RetryInfo,
-        longrun::v1::OperationMetadata,
-        yandex::cloud::compute::v1::CreateSnapshotMetadata,
-        yandex::cloud::compute::v1::DeleteSnapshotMetadata,
-        yandex::cloud::compute::v1::Snapshot,
-        yandex::cloud::compute::v1::UpdateSnapshotMetadata,
-    );
+    let mut known = BTreeMap::from(ours());
     known.insert(EMPTY.to_owned(), MessageType::of::<pbjson_types::Empty>());
     known.insert(STRUCT.to_owned(), MessageType::of::<Struct>());
     RwLock::new(known)
 });
+
+/// Declares the messages of this protocol that an `Any` may hold, once: for the table, and for a way of their own past it.
+macro_rules! ours {
+    ($($package:literal . $name:literal = $message:ty;)*) => {
+        fn ours() -> [(String, MessageType); [$($name),*].len()] {
+            [$((<$message>::full_name(), MessageType::of::<$message>())),*]
+        }
+
+        /// Shows a message of ours without building its JSON in memory first: most answers have one or two of them.
+        fn show_ours<S: Serializer>(any: &Any, serializer: S) -> Result<Result<S::Ok, S::Error>, S> {
+            match any.name() {
+                $(concat!($package, ".", $name) => Ok(match <$message>::decode(any.value.clone()) {
+                    Ok(message) => Beside { type_url: &any.type_url, message }.serialize(serializer),
+                    Err(error) => Err(S::Error::custom(error)),
+                }),)*
+                _ => Err(serializer),
+            }
+        }
+    };
+}
+
+ours! {
+    "google.rpc"."BadRequest" = google::rpc::BadRequest;
+    "google.rpc"."ErrorInfo" = google::rpc::ErrorInfo;
+    "google.rpc"."RequestInfo" = google::rpc::RequestInfo;
+    "google.rpc"."RetryInfo" = google::rpc::RetryInfo;
+    "longrun.v1"."OperationMetadata" = longrun::v1::OperationMetadata;
+    "yandex.cloud.compute.v1"."CreateSnapshotMetadata" = yandex::cloud::compute::v1::CreateSnapshotMetadata;
+    "yandex.cloud.compute.v1"."DeleteSnapshotMetadata" = yandex::cloud::compute::v1::DeleteSnapshotMetadata;
+    "yandex.cloud.compute.v1"."Snapshot" = yandex::cloud::compute::v1::Snapshot;
+    "yandex.cloud.compute.v1"."UpdateSnapshotMetadata" = yandex::cloud::compute::v1::UpdateSnapshotMetadata;
+}
+
+/// A message with its type beside its fields.
+#[derive(Serialize)]
+struct Beside<'a, M> {
+    #[serde(rename = "@type")]
+    type_url: &'a str,
+    #[serde(flatten)]
+    message: M,
+}
 
 /// Makes a type known.
 pub(crate) fn register(name: String, message: MessageType) {
@@ -115,6 +140,10 @@ fn alone<E: serde::de::Error>(mut fields: Map<String, Value>) -> Result<Option<V
 
 impl Serialize for Any {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let serializer = match show_ours(self, serializer) {
+            Ok(shown) => return shown,
+            Err(serializer) => serializer,
+        };
         let shown = match known(self.name()) {
             Some(message) => (message.show)(self.value.clone()).map_err(S::Error::custom)?,
             None => Value::String(base64::Engine::encode(&base64::prelude::BASE64_STANDARD, &self.value)),
@@ -150,6 +179,14 @@ impl<'de> Deserialize<'de> for Any {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+
+    #[test]
+    fn each_of_ours_is_declared_under_its_own_name() {
+        for (name, _) in ours() {
+            let any = Any { type_url: format!("type.googleapis.com/{name}"), value: Bytes::new() };
+            assert!(show_ours(&any, serde_json::value::Serializer).is_ok(), "{name}");
+        }
+    }
 
     use super::*;
 
