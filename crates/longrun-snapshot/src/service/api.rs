@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use longrun::store::{CommitError, PageTokenError, StoreError};
 use longrun::{
-    Call, Caller, Code, CommandError, Engine, EngineBuilder, Found, Invalid, Operation, OperationId,
+    Call, Caller, Code, CommandError, Engine, EngineBuilder, Found, Invalid, Kind, Operation, OperationId,
     OperationQuery, Page, PageRequest, ReadError, Resource, ResourceId, ResourceKey, ResourceList,
     ResourceOrder, ResourceStatus, Status, StepError, SubmitError,
 };
@@ -269,8 +269,10 @@ impl SnapshotService {
         request: &UpdateSnapshotRequest,
     ) -> Result<Operation, ServiceError> {
         request.check(self.limits)?;
-        self.find_to_write(&call, &request.snapshot_id).await?;
-        Ok(self.engine.submit::<UpdateSnapshot>(request, call).await?)
+        match self.find_to_write(&call, &request.snapshot_id).await {
+            Err(error) => self.repeated::<UpdateSnapshot>(request, &call, error).await,
+            Ok(()) => Ok(self.engine.submit::<UpdateSnapshot>(request, call).await?),
+        }
     }
 
     /// Deletes a snapshot.
@@ -280,8 +282,10 @@ impl SnapshotService {
         request: &DeleteSnapshotRequest,
     ) -> Result<Operation, ServiceError> {
         request.check()?;
-        self.find_to_write(&call, &request.snapshot_id).await?;
-        Ok(self.engine.submit::<DeleteSnapshot>(request, call).await?)
+        match self.find_to_write(&call, &request.snapshot_id).await {
+            Err(error) => self.repeated::<DeleteSnapshot>(request, &call, error).await,
+            Ok(()) => Ok(self.engine.submit::<DeleteSnapshot>(request, call).await?),
+        }
     }
 
     /// The operations of a snapshot, newest first; also when it is gone, for as long as they are kept.
@@ -478,17 +482,27 @@ impl SnapshotService {
         Err(ServiceError::Refused(Status::new(Code::FailedPrecondition, why)))
     }
 
-    /// The same for a call that may be the repeat of one that has removed the snapshot: then the engine knows its key.
+    /// The same for a snapshot that is to be changed: its folder must have room for a change.
     async fn find_to_write(&self, call: &Call, id: &str) -> Result<(), ServiceError> {
-        match self.find(call.caller(), id, Action::Write).await {
-            Err(ServiceError::Refused(status)) if status.code() == Code::NotFound && call.has_key() => {
-                match self.found(id).await? {
-                    // It is there, but not for this caller.
-                    Some(_) => Err(ServiceError::Refused(status)),
-                    None => Ok(()),
-                }
-            }
-            found => self.admit(&found?.row.parent),
+        let found = self.find(call.caller(), id, Action::Write).await?;
+        self.admit(&found.row.parent)
+    }
+
+    /// Answers a call for a snapshot that is not there, or not for this caller: it may be the repeat of one that has removed
+    /// it. Only the caller's own past is looked at, so the answer cannot tell the two apart.
+    async fn repeated<K: Kind>(
+        &self,
+        request: &K::Request,
+        call: &Call,
+        refused: ServiceError,
+    ) -> Result<Operation, ServiceError> {
+        if refused.code() != Code::NotFound {
+            return Err(refused);
+        }
+        let Some(operation) = self.engine.repeated::<K>(request, call).await? else { return Err(refused) };
+        match folder_of(&operation) {
+            Some(folder) if self.access.may(call.caller(), &folder, Action::Read) => Ok(operation),
+            _ => Err(refused),
         }
     }
 }
