@@ -1138,6 +1138,63 @@ fn what_is_found_damaged_is_put_again() {
     }
 }
 
+/// Cuts the file of a chunk short.
+fn cut(world: &World, name: &ChunkName) {
+    let path = world.chunk_path(name);
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+}
+
+/// Whoever found it damaged may come late: by then somebody may have written it anew.
+#[test]
+fn only_a_damaged_chunk_is_taken_out_of_use() {
+    let world = World::new();
+    let (store, one) = (&world.chunks, name(b"one", "a"));
+    let moved = world.path("store/damaged").join(one.to_string());
+    store.quarantine(&one).unwrap();
+    store.put(&one, b"one").unwrap();
+    store.quarantine(&one).unwrap();
+    assert_eq!((store.find(&one).unwrap(), store.get(&one).unwrap()), (Some(67), b"one".to_vec()));
+    assert!(!moved.exists());
+    cut(&world, &one);
+    store.quarantine(&one).unwrap();
+    assert_eq!(store.find(&one).unwrap(), None);
+    assert!(matches!(store.get(&one), Err(ChunkError::Damaged { .. })));
+    // Written anew, and once more reported by somebody who comes late: the whole file stays, whatever lies in the other place.
+    store.put(&one, b"one").unwrap();
+    store.quarantine(&one).unwrap();
+    assert_eq!((store.find(&one).unwrap(), store.get(&one).unwrap()), (Some(67), b"one".to_vec()));
+}
+
+#[test]
+fn what_was_taken_out_of_use_goes_with_the_chunk() {
+    let world = World::new();
+    let (store, one, two) = (&world.chunks, name(b"one", "a"), name(b"two", "a"));
+    let moved = |name: &ChunkName| world.path("store/damaged").join(name.to_string());
+    for name in [&one, &two] {
+        store.put(name, &b"one"[..]).unwrap();
+        cut(&world, name);
+        store.quarantine(name).unwrap();
+    }
+    store.put(&one, b"one").unwrap();
+    // For as long as somebody refers to it.
+    let kept = store.sweep(&mut |names| Ok(vec![true; names.len()])).unwrap();
+    assert_eq!(kept, Swept { kept: 1, ..Swept::default() });
+    assert!(moved(&one).exists() && moved(&two).exists());
+    store.remove(std::slice::from_ref(&one)).unwrap();
+    assert!(!moved(&one).exists() && moved(&two).exists());
+    let swept = world.sweep();
+    assert_eq!((swept.removed, swept.removed_bytes), (1, 66));
+    assert!(!moved(&two).exists());
+    // Somebody was put back, and a crash left it its second name.
+    store.put(&one, b"one").unwrap();
+    fs::hard_link(world.chunk_path(&one), moved(&one)).unwrap();
+    let swept = store.sweep(&mut |names| Ok(vec![true; names.len()])).unwrap();
+    assert_eq!((swept.kept, swept.temporaries), (1, 1));
+    assert_eq!(store.get(&one).unwrap(), b"one");
+    assert!(!moved(&one).exists());
+}
+
 #[test]
 fn a_chunk_has_a_length() {
     let world = World::new();

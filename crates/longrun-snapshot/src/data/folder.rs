@@ -24,8 +24,8 @@ use super::{
     SnapshotId, SweepError, Swept,
     error::Subject,
     files::{
-        create_folder, failed, open_file, remove_file, replace_file, stem_of_temporary, sync_folder,
-        write_new_file,
+        create_folder, failed, folder_of, open_file, remove_file, replace_file, stem_of_temporary,
+        sync_folder, write_new_file,
     },
     frame::{self, FRAME_LEN_MAX, HEADER_LEN, Header, Press},
     geometry::CHUNK_LEN,
@@ -70,7 +70,7 @@ impl ChunkFolder {
             create_folder(&chunks.join(format!("{first:02x}")), &Subject::Store)?;
         }
         // Also those that were there: who made them may have crashed before this.
-        for folder in [&chunks, &root, super::files::folder_of(&root)] {
+        for folder in [&chunks, &root, folder_of(&root)] {
             sync_folder(folder, &Subject::Store)?;
         }
         let damaged = root.join("damaged");
@@ -84,6 +84,24 @@ impl ChunkFolder {
 
     fn chunk_path(&self, name: &ChunkName) -> PathBuf {
         self.fan_out(name).join(name.to_string())
+    }
+
+    /// Where the chunk is when it was taken out of use.
+    fn damaged_path(&self, name: &ChunkName) -> PathBuf {
+        self.damaged.join(name.to_string())
+    }
+
+    /// Gives a whole chunk that was taken out of use its place again, unless there is another in it.
+    fn put_back(&self, moved: &Path, path: &Path, what: &Subject) -> Result<(), ChunkError> {
+        // A second name, and not another one: renaming would take the place of a file that is there.
+        match fs::hard_link(moved, path) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists) => {}
+            // Somebody else has put it back, or nobody wants it any more.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            linked => linked.map_err(failed("put back", what, path))?,
+        }
+        sync_folder(folder_of(path), what)?;
+        remove_file(moved, what).map(drop)
     }
 
     fn manifest_path(&self, snapshot: &SnapshotId) -> PathBuf {
@@ -196,24 +214,14 @@ impl ChunkStore for ChunkFolder {
     }
 
     fn get(&self, name: &ChunkName) -> Result<Vec<u8>, ChunkError> {
-        let (path, what) = (self.chunk_path(name), Subject::Chunk(name.clone()));
-        let file = match open_file(&path, &what)? {
-            Some(file) => file,
-            // Taken out of use, but it says what is wrong with it, and may have been repaired.
-            None => open_file(&self.damaged.join(name.to_string()), &what)?
-                .ok_or_else(|| ChunkError::Missing { name: name.clone() })?,
-        };
-        let read = failed("read", &what, &path);
-        let length = match file.metadata() {
-            Ok(found) => usize::try_from(found.len()).unwrap_or(usize::MAX).min(FRAME_LEN_MAX),
-            Err(error) => return Err(read(error)),
-        };
-        let mut frame = Vec::with_capacity(length + 1);
-        // A longer file than there can be is cut, and fails its check.
-        file.take(FRAME_LEN_MAX as u64 + 1).read_to_end(&mut frame).map_err(read)?;
-        let damaged = |why| ChunkError::Damaged { name: name.clone(), why };
-        let (plain, digest) = frame::open(frame).map_err(damaged)?;
-        if digest == name.digest { Ok(plain) } else { Err(damaged("it is another chunk")) }
+        let (path, moved) = (self.chunk_path(name), self.damaged_path(name));
+        // Taken out of use, but it says what is wrong with it, and may have been repaired. Or it is just being put back.
+        for path in [&path, &moved, &path] {
+            if let Some(plain) = read_chunk(path, name)? {
+                return Ok(plain);
+            }
+        }
+        Err(ChunkError::Missing { name: name.clone() })
     }
 
     fn sync(&self, names: &[ChunkName]) -> Result<(), ChunkError> {
@@ -222,19 +230,29 @@ impl ChunkStore for ChunkFolder {
 
     fn remove(&self, names: &[ChunkName]) -> Result<(), ChunkError> {
         for name in names {
-            remove_file(&self.chunk_path(name), &Subject::Chunk(name.clone()))?;
+            let what = Subject::Chunk(name.clone());
+            remove_file(&self.chunk_path(name), &what)?;
+            remove_file(&self.damaged_path(name), &what)?;
         }
         // Also for those that are not there: who removed them may have crashed before this.
-        self.sync_fan_outs(names)
+        self.sync_fan_outs(names)?;
+        if self.damaged.exists() { sync_folder(&self.damaged, &Subject::Store) } else { Ok(()) }
     }
 
     fn quarantine(&self, name: &ChunkName) -> Result<(), ChunkError> {
-        let (path, what) = (self.chunk_path(name), Subject::Chunk(name.clone()));
+        let (path, moved) = (self.chunk_path(name), self.damaged_path(name));
+        let what = Subject::Chunk(name.clone());
         create_folder(&self.damaged, &what)?;
-        match fs::rename(&path, self.damaged.join(name.to_string())) {
+        sync_folder(&self.root, &what)?;
+        match fs::rename(&path, &moved) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            moved => moved.map_err(failed("take out of use", &what, &path))?,
+            done => done.map_err(failed("take out of use", &what, &path))?,
         }
+        // It may be another file than the one that was found damaged: somebody has put the chunk anew meanwhile.
+        if let Ok(Some(_)) = read_chunk(&moved, name) {
+            self.put_back(&moved, &path, &what)?;
+        }
+        sync_folder(&self.damaged, &what)?;
         self.sync_fan_outs(std::slice::from_ref(name))
     }
 
@@ -249,6 +267,9 @@ impl ChunkStore for ChunkFolder {
                 Ok(_) => swept.strange += 1,
                 Err(error) => swept.pass_over(&error),
             }
+        }
+        if self.damaged.exists() {
+            self.sweep_folder(&self.damaged, is_live, &mut swept)?;
         }
         Ok(swept)
     }
@@ -411,6 +432,9 @@ impl ChunkFolder {
         let mut files = Vec::with_capacity(SWEEP_NAMES);
         for entry in entries {
             match entry.map(|(name, path)| (Found::parse(&name), path)) {
+                Ok((Some((chunk, _)), path)) if folder == self.damaged => {
+                    files.push((chunk, Found::Damaged, path));
+                }
                 Ok((Some((chunk, found)), path)) => files.push((chunk, found, path)),
                 Ok((None, _)) => swept.strange += 1,
                 Err(error) => swept.pass_over(&error),
@@ -445,7 +469,10 @@ impl ChunkFolder {
             let what = Subject::Chunk(name.clone());
             match found {
                 Found::Chunk if live => swept.kept += 1,
-                Found::Chunk => swept.remove_chunk(&path, &what),
+                // For people to look at, for as long as somebody refers to it. A second name is left from being put back.
+                Found::Damaged if live && !same_file(&path, &self.chunk_path(&name)) => {}
+                Found::Damaged if live => swept.remove_temporary(&path, &what),
+                Found::Chunk | Found::Damaged => swept.remove_chunk(&path, &what),
                 Found::Temporary if live => match self.find(&name) {
                     // It may be being written just now.
                     Ok(None) => {}
@@ -492,11 +519,38 @@ fn length_of(path: &Path) -> u64 {
     path.symlink_metadata().map_or(0, |found| found.len())
 }
 
+/// Whether two names are of one file.
+fn same_file(one: &Path, other: &Path) -> bool {
+    match (one.symlink_metadata(), other.symlink_metadata()) {
+        (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.dev(), other.ino()),
+        _ => false,
+    }
+}
+
+/// The bytes of a chunk in a file. `None`: there is no file.
+fn read_chunk(path: &Path, name: &ChunkName) -> Result<Option<Vec<u8>>, ChunkError> {
+    let what = Subject::Chunk(name.clone());
+    let Some(file) = open_file(path, &what)? else { return Ok(None) };
+    let read = failed("read", &what, path);
+    let length = match file.metadata() {
+        Ok(found) => usize::try_from(found.len()).unwrap_or(usize::MAX).min(FRAME_LEN_MAX),
+        Err(error) => return Err(read(error)),
+    };
+    let mut frame = Vec::with_capacity(length + 1);
+    // A longer file than there can be is cut, and fails its check.
+    file.take(FRAME_LEN_MAX as u64 + 1).read_to_end(&mut frame).map_err(read)?;
+    let damaged = |why| ChunkError::Damaged { name: name.clone(), why };
+    let (plain, digest) = frame::open(frame).map_err(damaged)?;
+    if digest == name.digest { Ok(Some(plain)) } else { Err(damaged("it is another chunk")) }
+}
+
 /// What a sweep found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Found {
     Chunk,
     Temporary,
+    /// One that was taken out of use.
+    Damaged,
 }
 
 impl Found {

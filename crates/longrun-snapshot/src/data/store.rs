@@ -60,6 +60,9 @@ pub trait ChunkStore: fmt::Debug + Send + Sync + 'static {
 
     /// Takes a chunk that is [damaged](ChunkError::Damaged) out of use, so that the next copy that has its bytes writes it anew.
     /// Removes it, unless the store has a place for it. Durable on return.
+    ///
+    /// Somebody may put the chunk anew at the same time. A store that can do so leaves a chunk that is whole in its place; of
+    /// one that cannot, the caller's word is taken, and the next to read the chunk finds that it is missing.
     fn quarantine(&self, name: &ChunkName) -> Result<(), ChunkError> {
         self.remove(std::slice::from_ref(name))
     }

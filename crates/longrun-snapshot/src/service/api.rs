@@ -8,20 +8,22 @@ use std::time::Duration;
 
 use longrun::store::{CommitError, PageTokenError, StoreError};
 use longrun::{
-    Call, Caller, Code, CommandError, Engine, EngineBuilder, Found, Invalid, Kind, Operation, OperationId,
-    OperationQuery, Page, PageRequest, ReadError, Resource, ResourceId, ResourceKey, ResourceList,
-    ResourceOrder, ResourceStatus, Status, StepError, SubmitError,
+    Call, Caller, Code, CommandError, Engine, EngineBuilder, Found, Incarnation, Invalid, ItemKey, Kind,
+    Operation, OperationId, OperationQuery, Page, PageRequest, ReadError, Resource, ResourceId, ResourceKey,
+    ResourceList, ResourceOrder, ResourceStatus, Status, StepError, SubmitError,
 };
 
 use super::{
     CreateSnapshotRequest, DeleteSnapshotRequest, GetSnapshotRequest, Limits, ListSnapshotOperationsRequest,
     ListSnapshotsRequest, OrderField, UpdateSnapshotRequest, Violations,
 };
-use crate::data::{self, BadId, ChunkError, ChunkStore, ReadBackError, SnapshotId, Summary, Verdict};
+use crate::data::{
+    self, BadId, ChunkError, ChunkName, ChunkStore, DamagedPlace, ReadBackError, SnapshotId, Summary, Verdict,
+};
 use crate::operations::{
     CreateSnapshot, DeleteSnapshot, FindSnapshot, Finding, SnapshotMetadata, UpdateSnapshot, not_found,
 };
-use crate::plane::{DataPlane, blocking};
+use crate::plane::{DataPlane, blocking, item};
 use crate::snapshot::Snapshot;
 use crate::steps::{CopyDisk, Grace, RemoveSnapshot, StopOnDrop, VerifyCopy};
 
@@ -374,11 +376,12 @@ impl SnapshotService {
         let stop = Arc::new(AtomicBool::new(false));
         let _stop_on_drop = StopOnDrop(Arc::clone(&stop));
         let _turn = self.plane.turn().await;
+        let (engine, runtime) = (self.engine.clone(), tokio::runtime::Handle::current());
         let read = move || {
-            let verdict = data::verify_all(&*chunks, &id, &mut |_| !stop.load(Ordering::Relaxed));
-            if let Ok(verdict) = &verdict {
-                quarantine(&*chunks, verdict);
-            }
+            let unconfirm = |items: &[_]| runtime.block_on(engine.unconfirm(items));
+            let mut tell = |place: &DamagedPlace| take_out_of_use(&*chunks, &place.name, &unconfirm);
+            let mut go_on = |_| !stop.load(Ordering::Relaxed);
+            let verdict = data::find_damage(&*chunks, &id, &mut go_on, &mut tell);
             let storage_size = data::inspect(&*chunks, &id).ok().map(|found| found.summary.stored_bytes);
             (verdict, storage_size)
         };
@@ -525,15 +528,27 @@ fn data_id(id: &ResourceId) -> Result<SnapshotId, ServiceError> {
     Ok(id.as_str().parse().map_err(invalid)?)
 }
 
-/// Takes damaged chunks out of use, so that the next copy that has them writes them anew.
-fn quarantine(chunks: &dyn ChunkStore, verdict: &Verdict) {
-    for place in &verdict.places {
-        // Read again: it may have been the reading that failed.
-        if let Err(ChunkError::Damaged { .. }) = chunks.get(&place.name)
-            && let Err(error) = chunks.quarantine(&place.name)
-        {
-            tracing::error!(%error, chunk = %place.name, "a damaged chunk could not be taken out of use");
-        }
+/// Takes it back that items are confirmed, durably.
+type Unconfirm<'a> = dyn Fn(&[(ItemKey, Incarnation)]) -> Result<(), CommitError> + 'a;
+
+/// Takes a chunk that was found damaged or missing out of use, so that the next copy that has its bytes writes it anew.
+fn take_out_of_use(chunks: &dyn ChunkStore, name: &ChunkName, unconfirm: &Unconfirm<'_>) {
+    // Read again: it may have been the reading that failed.
+    let is_there = match chunks.get(name) {
+        Err(ChunkError::Damaged { .. }) => true,
+        Err(ChunkError::Missing { .. }) => false,
+        _ => return,
+    };
+    let told = |error: &dyn std::error::Error| {
+        tracing::error!(%error, cause = ?error, chunk = %name, "a damaged chunk could not be taken out of use");
+    };
+    let (Ok(item), Ok(life)) = (item(&name.digest), name.incarnation.as_str().parse()) else { return };
+    // Before anybody can write it anew: who shares what is written then reads it back himself.
+    if let Err(error) = unconfirm(&[(item, life)]) {
+        return told(&error);
+    }
+    if is_there && let Err(error) = chunks.quarantine(name) {
+        told(&error);
     }
 }
 

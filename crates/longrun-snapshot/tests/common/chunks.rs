@@ -16,6 +16,7 @@ pub(crate) enum Verb {
     Find,
     Get,
     Sync,
+    Quarantine,
     Remove,
     Sweep,
     BeginDraft,
@@ -176,7 +177,7 @@ impl ChunkStore for Doubled {
     }
 
     fn quarantine(&self, name: &ChunkName) -> Result<(), ChunkError> {
-        self.inner.quarantine(name)
+        self.switch.around(Verb::Quarantine, || self.inner.quarantine(name))
     }
 
     fn remove(&self, names: &[ChunkName]) -> Result<(), ChunkError> {

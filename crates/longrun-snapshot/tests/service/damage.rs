@@ -209,3 +209,64 @@ async fn a_damaged_chunk_is_written_anew_by_the_next_copy() {
     assert_eq!(verify(&service, &snapshot).await.0, None);
     assert_eq!(get(&service, &snapshot).await, snapshot);
 }
+
+/// Cuts the file of a chunk short: a copy that needs it sees that at once, and writes it anew.
+fn cut(path: &std::path::Path) {
+    let bytes = std::fs::read(path).unwrap();
+    std::fs::write(path, &bytes[..bytes.len() - 1]).unwrap();
+}
+
+/// A verification that found a chunk damaged comes late to taking it out of use: a copy has written it anew meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_chunk_that_was_written_anew_meanwhile_stays() {
+    let lab = Lab::new();
+    let (service, snapshot) = prepared(&lab).await;
+    cut(&last_chunk(&lab).0);
+    let door = Door::at(&lab.switch, Verb::Quarantine, When::Before);
+    let verifying = {
+        let (service, snapshot) = (service.clone(), snapshot.clone());
+        tokio::spawn(async move { verify(&service, &snapshot).await })
+    };
+    door.somebody().await;
+    let second = made(&service, &create_of("disk-1")).await;
+    door.open();
+    assert!(verifying.await.unwrap().0.is_some());
+    assert_eq!(verify(&service, &second).await, (None, None));
+    assert_eq!(verify(&service, &snapshot).await.0, None);
+    assert_eq!(lab.chunk_files().len(), 2);
+}
+
+/// A chunk was confirmed, and is found damaged, or missing. What a copy writes in its place nobody has read back yet, so
+/// another copy that finds it there reads it back itself before its snapshot is READY.
+#[tokio::test(start_paused = true)]
+async fn what_is_written_anew_counts_as_confirmed_only_when_it_was_read_back() {
+    for verified in [true, false] {
+        let lab = Lab::new();
+        let (service, snapshot) = prepared(&lab).await;
+        let (path, _) = last_chunk(&lab);
+        if verified {
+            flip_last_byte(&path);
+            assert!(verify(&service, &snapshot).await.0.is_some());
+        } else {
+            cut(&path);
+        }
+        let door = Door::at(&lab.switch, Verb::Get, When::Before);
+        let first = service.create(call(), &create_of("disk-1")).await.unwrap();
+        door.somebody().await;
+        // The disk rots on.
+        let mut bytes = std::fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let second = service.create(call(), &create_of("disk-1")).await.unwrap();
+        let manifest = lab.path_of("manifests").join(made_by(&second).as_str());
+        while !manifest.exists() {
+            std::thread::sleep(millis(1));
+            tokio::task::yield_now().await;
+        }
+        door.open();
+        for create in [first, second] {
+            let ended = done(&service, &create).await;
+            assert_eq!(ended.error().map(|error| error.code()), Some(Code::DataLoss), "{verified}");
+        }
+    }
+}
