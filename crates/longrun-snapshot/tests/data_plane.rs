@@ -370,8 +370,8 @@ fn fits(room: &AtomicU64, bytes: u64) -> bool {
 }
 
 impl ChunkStore for Troubled {
-    fn claim(&self, owner: &Owner) -> Result<(), ChunkError> {
-        self.inner.claim(owner)
+    fn claim(&self, owner: &Owner, epoch: u64) -> Result<(), ChunkError> {
+        self.inner.claim(owner, epoch)
     }
 
     fn put(&self, name: &ChunkName, plain: &[u8]) -> Result<u64, ChunkError> {
@@ -1265,15 +1265,15 @@ fn an_empty_store_belongs_to_whoever_claims_it_first() {
     let world = World::new();
     let (first, second) = (owner("first"), owner("second"));
     for _ in 0..2 {
-        world.chunks.claim(&first).unwrap();
-        let error = world.chunks.claim(&second).unwrap_err();
+        world.chunks.claim(&first, 1).unwrap();
+        let error = world.chunks.claim(&second, 1).unwrap_err();
         assert!(matches!(&error, ChunkError::Foreign { owner, ours } if (owner, ours) == (&first, &second)));
         assert!(!error.is_damage());
         world.chunks.put(&name(b"one", "a"), b"one").unwrap();
     }
     let reopened = ChunkFolder::open(world.path("store")).unwrap();
-    reopened.claim(&first).unwrap();
-    assert!(matches!(reopened.claim(&second), Err(ChunkError::Foreign { .. })));
+    reopened.claim(&first, 1).unwrap();
+    assert!(matches!(reopened.claim(&second, 1), Err(ChunkError::Foreign { .. })));
 }
 
 #[test]
@@ -1291,13 +1291,59 @@ fn a_store_with_something_in_it_and_no_mark_is_not_claimed() {
         let world = World::new();
         thing(&world);
         let ours = owner("ours");
-        let claimed = world.chunks.claim(&ours);
+        let claimed = world.chunks.claim(&ours, 1);
         assert!(matches!(claimed, Err(ChunkError::Unmarked { ours: found }) if found == ours));
         assert!(!world.path("store/owner").exists());
         // An operator says whose it is.
         fs::write(world.path("store/owner"), "ours").unwrap();
-        world.chunks.claim(&ours).unwrap();
-        assert!(matches!(world.chunks.claim(&owner("theirs")), Err(ChunkError::Foreign { .. })));
+        world.chunks.claim(&ours, 1).unwrap();
+        assert!(matches!(world.chunks.claim(&owner("theirs"), 1), Err(ChunkError::Foreign { .. })));
+    }
+}
+
+fn mark(world: &World) -> String {
+    fs::read_to_string(world.path("store/owner")).unwrap()
+}
+
+#[test]
+fn the_epoch_of_the_owner_only_grows_and_an_older_one_is_refused() {
+    let world = World::new();
+    let ours = owner("ours");
+    for (epoch, marked) in [(3, 3), (3, 3), (7, 7)] {
+        world.chunks.claim(&ours, epoch).unwrap();
+        assert_eq!(mark(&world), format!("ours {marked}\n"));
+    }
+    world.chunks.put(&name(b"one", "a"), b"one").unwrap();
+    let error = world.chunks.claim(&ours, 6).unwrap_err();
+    assert!(matches!(error, ChunkError::Outdated { marked: 7, epoch: 6, .. }) && !error.is_damage());
+    assert!(matches!(world.chunks.claim(&owner("theirs"), 9), Err(ChunkError::Foreign { .. })));
+    assert_eq!(mark(&world), "ours 7\n");
+    // An operator says that it is all right.
+    fs::write(world.path("store/owner"), "ours\n").unwrap();
+    world.chunks.claim(&ours, 6).unwrap();
+    assert_eq!(mark(&world), "ours 6\n");
+    // Of all who come at once the highest stays on record.
+    std::thread::scope(|scope| {
+        for epoch in 10..40 {
+            let (world, ours) = (&world, &ours);
+            scope.spawn(move || _ = world.chunks.claim(ours, epoch));
+        }
+    });
+    assert_eq!(mark(&world), "ours 39\n");
+    assert_eq!(files(&world.path("store")).len(), 2, "the mark and the chunk");
+}
+
+#[test]
+fn what_cannot_be_a_mark_is_as_good_as_none() {
+    for bad in ["", "\n", "No Name", "ours x", "ours 1 2", "ours -1", "\u{fffd}"] {
+        let world = World::new();
+        fs::write(world.path("store/owner"), bad).unwrap();
+        world.chunks.claim(&owner("ours"), 1).unwrap();
+        assert_eq!(mark(&world), "ours 1\n");
+        world.chunks.put(&name(b"one", "a"), b"one").unwrap();
+        fs::write(world.path("store/owner"), bad).unwrap();
+        assert!(matches!(world.chunks.claim(&owner("ours"), 1), Err(ChunkError::Unmarked { .. })), "{bad:?}");
+        assert_eq!(mark(&world), bad);
     }
 }
 
@@ -1308,7 +1354,7 @@ fn of_many_who_claim_a_store_at_once_one_gets_it() {
         let claim = |number: usize| {
             // As another process would.
             let store = ChunkFolder::open(world.path("store")).unwrap();
-            store.claim(&owner(&format!("owner-{}", number % 4))).map(|()| number % 4)
+            store.claim(&owner(&format!("owner-{}", number % 4)), 1).map(|()| number % 4)
         };
         let won: BTreeSet<usize> = std::thread::scope(|scope| {
             let all: Vec<_> = (0..8).map(|number| scope.spawn(move || claim(number))).collect();
@@ -1327,7 +1373,7 @@ fn what_a_crash_leaves_of_a_claim_is_swept() {
     for temporary in [".owner.77-1.tmp", ".owner.77-2.tmp"] {
         fs::write(world.path("store").join(temporary), "ours\n").unwrap();
     }
-    world.chunks.claim(&owner("ours")).unwrap();
+    world.chunks.claim(&owner("ours"), 1).unwrap();
     let swept = world.sweep();
     assert_eq!((swept.temporaries, swept.temporary_bytes, swept.failed), (2, 10, 0));
     assert_eq!(files(&world.path("store")), [world.path("store/owner")]);

@@ -7,7 +7,7 @@
 //! <root>/drafts/<snapshot id>/<run>
 //! <root>/drafts/.<snapshot id>.gone/                                         being removed
 //! <root>/damaged/<digest>-<incarnation>                                      taken out of use; for people to look at
-//! <root>/owner                                                               whose all this is: one line of text
+//! <root>/owner                                                               whose all this is, and in which epoch: a line of text
 //! ```
 
 use std::{
@@ -40,6 +40,8 @@ const SYNCS_AT_A_TIME: usize = 4;
 const PRESSES_MAX: usize = 8;
 /// The file that says whose the store is.
 const OWNER: &str = "owner";
+/// The longest mark that is read: an owner, an epoch, and white space.
+const MARK_BYTES_MAX: u64 = NAME_CHARS_MAX as u64 + 24;
 /// How often a folder is removed again because somebody was just adding a file to it.
 const REMOVE_TRIES: usize = 10;
 
@@ -161,20 +163,28 @@ impl ChunkFolder {
 }
 
 impl ChunkStore for ChunkFolder {
-    fn claim(&self, owner: &Owner) -> Result<(), ChunkError> {
-        if self.owner()?.is_none() {
-            let empty = self.is_empty()?;
-            if empty {
-                let line = format!("{owner}\n");
-                write_new_file(&self.root.join(OWNER), OWNER, &Subject::Store, line.as_bytes())?;
-            }
+    fn claim(&self, owner: &Owner, epoch: u64) -> Result<(), ChunkError> {
+        // Given back when it is closed. Where a file system has no locks, a first mark still never takes the place of
+        // another, and only a claim of an older epoch at this very moment may lower the mark.
+        let folder = File::open(&self.root).map_err(failed("open", &Subject::Store, &self.root))?;
+        _ = folder.lock();
+        let ours = Mark { owner: owner.clone(), epoch };
+        if self.mark()?.is_none() && self.is_empty()? {
+            self.mark_first(&ours)?;
         }
         // Read after it was found not to be empty: whoever has put something into it has marked it before.
-        match self.owner()? {
-            Some(found) if found == *owner => sync_folder(&self.root, &Subject::Store),
-            Some(found) => Err(ChunkError::Foreign { owner: found, ours: owner.clone() }),
-            None => Err(ChunkError::Unmarked { ours: owner.clone() }),
+        match self.mark()? {
+            None => return Err(ChunkError::Unmarked { ours: owner.clone() }),
+            Some(found) if found.owner != *owner => {
+                return Err(ChunkError::Foreign { owner: found.owner, ours: owner.clone() });
+            }
+            Some(Mark { epoch: marked, .. }) if marked > epoch => {
+                return Err(ChunkError::Outdated { owner: owner.clone(), marked, epoch });
+            }
+            Some(found) if found.epoch < epoch => self.replace_mark(&ours)?,
+            Some(_) => {}
         }
+        sync_folder(&self.root, &Subject::Store)
     }
 
     fn put(&self, name: &ChunkName, plain: &[u8]) -> Result<u64, ChunkError> {
@@ -347,6 +357,27 @@ impl ChunkStore for ChunkFolder {
     }
 }
 
+/// What is in the file that says whose the store is: the owner, and the newest epoch of it that has claimed the store. An
+/// operator may leave the epoch out, which is then 0.
+#[derive(Debug)]
+struct Mark {
+    owner: Owner,
+    epoch: u64,
+}
+
+impl Mark {
+    fn line(&self) -> String {
+        format!("{} {}\n", self.owner, self.epoch)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split_whitespace();
+        let owner = words.next()?.parse().ok()?;
+        let epoch = words.next().map_or(Some(0), |word| word.parse().ok())?;
+        words.next().is_none().then_some(Self { owner, epoch })
+    }
+}
+
 /// Shows the snapshots that a folder has something of.
 fn snapshots_in(
     folder: &Path,
@@ -372,16 +403,33 @@ fn snapshots_in(
 
 impl ChunkFolder {
     /// Whose the store is, if it says so. A mark that nobody can have made is as good as none.
-    fn owner(&self) -> Result<Option<Owner>, ChunkError> {
+    fn mark(&self) -> Result<Option<Mark>, ChunkError> {
         let path = self.root.join(OWNER);
         let Some(file) = open_file(&path, &Subject::Store)? else { return Ok(None) };
         let mut text = String::new();
-        match file.take(NAME_CHARS_MAX as u64 + 2).read_to_string(&mut text) {
+        match file.take(MARK_BYTES_MAX).read_to_string(&mut text) {
             Err(error) if error.kind() != io::ErrorKind::InvalidData => {
                 Err(failed("read", &Subject::Store, &path)(error))
             }
-            _ => Ok(text.trim_end().parse().ok()),
+            _ => Ok(Mark::parse(&text)),
         }
+    }
+
+    /// Marks a store that is empty and nobody's.
+    fn mark_first(&self, mark: &Mark) -> Result<(), ChunkError> {
+        let path = self.root.join(OWNER);
+        if path.exists() {
+            // What a mark cannot be, such as the empty file that a full disk leaves.
+            return self.replace_mark(mark);
+        }
+        write_new_file(&path, OWNER, &Subject::Store, mark.line().as_bytes())
+    }
+
+    fn replace_mark(&self, mark: &Mark) -> Result<(), ChunkError> {
+        let path = self.root.join(OWNER);
+        replace_file(&path, OWNER, &Subject::Store, |mut file| {
+            file.write_all(mark.line().as_bytes()).map_err(failed("write", &Subject::Store, &path))
+        })
     }
 
     /// Whether there is nothing of anybody in it.

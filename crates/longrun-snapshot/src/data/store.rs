@@ -28,9 +28,13 @@ pub trait ChunkStore: fmt::Debug + Send + Sync + 'static {
     /// Makes the store that of an owner, if it is empty and nobody's, and finds out whether it is this owner's; else
     /// [`ChunkError::Foreign`] or [`ChunkError::Unmarked`]. Durable on return.
     ///
+    /// `epoch` grows with the owner: the highest that has claimed the store stays on record, and a lower one is refused with
+    /// [`ChunkError::Outdated`]. So an older state of the owner, restored from a backup, does not take what was made since
+    /// for garbage.
+    ///
     /// Whoever keeps the references calls it before anything else: to another all of these chunks would be garbage. Of two
     /// who claim an empty store at the same time one gets it.
-    fn claim(&self, owner: &Owner) -> Result<(), ChunkError>;
+    fn claim(&self, owner: &Owner, epoch: u64) -> Result<(), ChunkError>;
 
     /// Stores a chunk in place of what was there under its name, and returns what it takes.
     ///

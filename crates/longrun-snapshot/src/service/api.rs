@@ -436,11 +436,11 @@ impl SnapshotService {
     }
 
     /// Makes sure that the chunk store is that of the engine's store: an empty one that is nobody's becomes so. FAILED_PRECONDITION
-    /// if it is another's.
+    /// if it is another's, or if the engine's store is older than the last that has used it.
     ///
     /// Everything that touches chunks asks for this by itself; called at a start it tells at once that folders were mixed up.
     pub async fn claim_chunks(&self) -> Result<(), ServiceError> {
-        Ok(self.plane.claim().await?)
+        Ok(self.plane.claim(self.engine.fence()).await?)
     }
 
     fn permit(&self, caller: &Caller, folder: &ResourceId, action: Action) -> Result<(), ServiceError> {

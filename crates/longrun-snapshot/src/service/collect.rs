@@ -40,7 +40,7 @@ impl SnapshotService {
     /// What is damaged or cannot be removed keeps nothing else from going; it is counted. An error ends it: the engine's store
     /// cannot be asked, or the chunk store is [not its own](Self::claim_chunks).
     pub async fn collect(&self) -> Result<Collected, ServiceError> {
-        self.claim_chunks().await?;
+        self.plane.claim_again(self.engine.fence()).await?;
         let mut collected = Collected::default();
         // First, for what is dropped here leaves orphans.
         let dropped = self.engine.drop_references_of_gone().await?;

@@ -76,7 +76,7 @@ impl Step for CopyDisk {
         let stop = Arc::new(AtomicBool::new(false));
         let _stop_on_drop = StopOnDrop(Arc::clone(&stop));
         // Before anything is done: a chunk store of another is no reason to undo, which would have to remove from it.
-        let claimed = self.0.claim().await;
+        let claimed = self.0.claim(token.epoch).await;
         claimed.map_err(|error| StepError::not_applied(error.status().code(), error.status().message()))?;
         let _turn = tokio::select! {
             turn = self.0.turn() => turn,
@@ -112,7 +112,7 @@ impl Step for CopyDisk {
     ) -> UndoResult {
         // Whatever a run left, in whole or in part.
         let references = cx.references::<Snapshot>(&ResourceId::new(input.snapshot_id.as_str())?)?;
-        Ok(remove::remove(&self.0, &references, &input.snapshot_id).await?)
+        Ok(remove::remove(&self.0, cx.fencing_token().epoch, &references, &input.snapshot_id).await?)
     }
 }
 
@@ -225,6 +225,9 @@ impl Copy<'_> {
     async fn confirmed(&self, items: &[ItemKey], taken: &[Taken]) -> Result<BTreeSet<Digest>, StepError> {
         let confirmed = items.iter().zip(taken).filter(|(_, taken)| taken.confirmed);
         let confirmed: Vec<_> = confirmed.map(|(item, taken)| (item.clone(), taken.incarnation)).collect();
+        if confirmed.is_empty() {
+            return Ok(BTreeSet::new());
+        }
         let names = confirmed.iter().map(|(item, life)| chunk_name(item, *life));
         let names: Vec<_> = names.collect::<Result<_, _>>()?;
         let chunks = Arc::clone(&self.plane.chunks);
@@ -248,6 +251,7 @@ impl Copy<'_> {
         let used = used.map_err(|error| chunk_error(&error))?;
         let is_used = |item: &ItemKey| !is_chunk(item) || used.may_contain(item.id.as_bytes());
         if self.references.drop_all_but(is_used).await? > 0 {
+            self.plane.claim_again(self.cx.fencing_token().epoch).await?;
             remove_orphans(self.plane, &self.references).await?;
         }
         Ok(())

@@ -156,8 +156,8 @@ impl Doubled {
 }
 
 impl ChunkStore for Doubled {
-    fn claim(&self, owner: &Owner) -> Result<(), ChunkError> {
-        self.inner.claim(owner)
+    fn claim(&self, owner: &Owner, epoch: u64) -> Result<(), ChunkError> {
+        self.inner.claim(owner, epoch)
     }
 
     fn put(&self, name: &ChunkName, plain: &[u8]) -> Result<u64, ChunkError> {
