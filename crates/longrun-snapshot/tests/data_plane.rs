@@ -1347,6 +1347,35 @@ fn what_cannot_be_a_mark_is_as_good_as_none() {
     }
 }
 
+/// Data of disks is for the service's user alone, whatever the umask.
+#[test]
+fn nobody_else_may_read_what_is_stored_or_given_back() {
+    use std::os::unix::fs::PermissionsExt;
+    fn walk(path: &Path, seen: &mut usize) {
+        let mode = fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, if path.is_dir() { 0o700 } else { 0o600 }, "{path:?}");
+        *seen += 1;
+        if path.is_dir() {
+            fs::read_dir(path).unwrap().for_each(|entry| walk(&entry.unwrap().path(), seen));
+        }
+    }
+    let world = mixed();
+    world.copy();
+    let copying = world.copying(None);
+    world.chunks.put(&name(b"one", "a"), b"one").unwrap();
+    cut(&world, &name(b"one", "a"));
+    world.chunks.quarantine(&name(b"one", "a")).unwrap();
+    let empty = World::new();
+    empty.chunks.claim(&owner("ours"), 1).unwrap();
+    let mut seen = 0;
+    walk(&empty.path("store"), &mut seen);
+    walk(&world.path("store"), &mut seen);
+    assert!(seen > 256 + 4);
+    drop(copying);
+    restore(&*world.chunks, &snapshot(), &world.path("restored"), &mut |_| true).unwrap();
+    walk(&world.path("restored"), &mut seen);
+}
+
 #[test]
 fn of_many_who_claim_a_store_at_once_one_gets_it() {
     for _ in 0..10 {

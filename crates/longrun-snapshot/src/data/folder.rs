@@ -24,8 +24,8 @@ use super::{
     SnapshotId, SweepError, Swept,
     error::Subject,
     files::{
-        create_folder, failed, folder_of, open_file, remove_file, replace_file, stem_of_temporary,
-        sync_folder, write_new_file,
+        create_folder, create_private, failed, folder_of, open_file, remove_file, replace_file,
+        stem_of_temporary, sync_folder, write_new_file,
     },
     frame::{self, FRAME_LEN_MAX, HEADER_LEN, Header, Press},
     geometry::CHUNK_LEN,
@@ -291,7 +291,7 @@ impl ChunkStore for ChunkFolder {
         create_folder(&folder, &what)?;
         sync_folder(&self.drafts, &what)?;
         remove_file(&path, &what)?;
-        let file = File::create_new(&path).map_err(failed("create", &what, &path))?;
+        let file = create_private(&path).map_err(failed("create", &what, &path))?;
         sync_folder(&folder, &what)?;
         Ok(Box::new(DraftFile { snapshot: snapshot.clone(), run: run.clone(), file, path }))
     }
