@@ -371,6 +371,15 @@ impl SnapshotService {
     ) -> Result<Verification, ServiceError> {
         request.check()?;
         let found = self.find_complete(caller, &request.snapshot_id, Action::Write).await?;
+        self.verify_found(caller, found).await
+    }
+
+    /// The same for a snapshot that was found.
+    pub(super) async fn verify_found(
+        &self,
+        caller: &Caller,
+        found: Found<Snapshot>,
+    ) -> Result<Verification, ServiceError> {
         self.claim_chunks().await?;
         let (chunks, id) = (Arc::clone(&self.plane.chunks), data_id(&found.row.key.id)?);
         let stop = Arc::new(AtomicBool::new(false));
@@ -401,7 +410,7 @@ impl SnapshotService {
         };
         let (mut operation, mut unrecorded) = (None, None);
         if is_news {
-            let (snapshot_id, revision) = (request.snapshot_id.clone(), found.row.revision.0);
+            let (snapshot_id, revision) = (found.row.key.id.to_string(), found.row.revision.0);
             let finding = Finding { snapshot_id, damage: damage.clone(), revision, storage_size };
             match self.engine.submit::<FindSnapshot>(&finding, Call::by(caller.clone())).await {
                 Ok(recorded) => operation = Some(recorded),
@@ -426,6 +435,7 @@ impl SnapshotService {
         let (chunks, id) = (Arc::clone(&self.plane.chunks), data_id(&found.row.key.id)?);
         let stop = Arc::new(AtomicBool::new(false));
         let _stop_on_drop = StopOnDrop(Arc::clone(&stop));
+        let _turn = self.plane.turn().await;
         let read = move || data::restore(&*chunks, &id, &target, &mut |_| !stop.load(Ordering::Relaxed));
         let restored: Result<Summary, ReadBackError> = blocking(read).await?;
         if restored.as_ref().is_err_and(ReadBackError::is_damage) {

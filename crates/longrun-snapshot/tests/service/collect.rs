@@ -8,7 +8,7 @@ use longrun::{Code, ResourceStatus, StepIndex, Verb as Act};
 use longrun_snapshot::data::{CHUNK_BYTES, Digest};
 use longrun_snapshot::service::Collected;
 
-use crate::common::chunks::{Verb, When};
+use crate::common::chunks::{Door, Verb, When};
 use crate::common::{
     Lab, call, caller, create_of, delete_of, done, get_of, made, made_by, noise, pass, status,
 };
@@ -430,4 +430,29 @@ async fn a_store_older_than_the_chunks_removes_none_until_an_operator_says_so() 
     assert_eq!(restored.collect().await.unwrap().swept.removed, 1);
     lab.store.take_over().await.unwrap();
     assert_eq!(std::fs::read_to_string(lab.path_of("owner")).unwrap(), format!("{} 1\n", lab.store.id()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_collection_that_is_dropped_stops() {
+    let lab = Lab::new();
+    lab.tiny_disk("disk-1", 1);
+    let service = lab.start().await;
+    made(&service, &create_of("disk-1")).await;
+    for number in 0..2 {
+        let dead = Digest::of(&[number]).to_string();
+        write(&lab, &format!("chunks/{}/{dead}-abc", &dead[..2]));
+    }
+    let before = names(&lab);
+    let door = Door::at(&lab.switch, Verb::Sweep, When::Before);
+    let collecting = {
+        let service = service.clone();
+        tokio::spawn(async move { service.collect().await })
+    };
+    door.somebody().await;
+    collecting.abort();
+    assert!(collecting.await.unwrap_err().is_cancelled());
+    door.open();
+    drop(service);
+    lab.settle().await;
+    assert_eq!(names(&lab), before);
 }
