@@ -202,7 +202,13 @@ impl Kind for FindSnapshot {
         if found.row.revision.0 != finding.revision {
             return Err(Status::new(Code::Aborted, "the snapshot has changed since it was read"));
         }
-        plan.describe("Record the state of the snapshot's data");
+        plan.describe(match &finding.damage {
+            Some(damage) => format!("Data of the snapshot is damaged: {damage}")
+                .chars()
+                .take(DESCRIPTION_CHARS_MAX)
+                .collect(),
+            None => "Data of the snapshot is whole".to_owned(),
+        });
         let status = match finding.damage {
             Some(_) => ResourceStatus::Error,
             None => ResourceStatus::Ready,

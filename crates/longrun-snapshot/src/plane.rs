@@ -6,7 +6,7 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use longrun::{Code, ItemId, ItemKey, Status, StepError, StoreId};
+use longrun::{Code, Fence, ItemId, ItemKey, Status, StepError, StoreId};
 use tokio::sync::{
     OnceCell, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, OwnedSemaphorePermit, RwLock, Semaphore,
 };
@@ -103,14 +103,16 @@ impl DataPlane {
     }
 
     /// Makes sure that the chunks are those of this service's store. To be asked before chunks are looked at or changed: by the
-    /// references of another store all of them would be garbage, or missing.
-    pub(crate) async fn claim(&self) -> Result<(), StepError> {
+    /// references of another store, or of an older state of this one, all of them would be garbage, or missing.
+    pub(crate) async fn claim(&self, epoch: Fence) -> Result<(), StepError> {
+        self.claimed.get_or_try_init(|| self.claim_again(epoch)).await.copied()
+    }
+
+    /// The same before anything is removed. It is asked each time: folders may have been exchanged under a service that runs.
+    pub(crate) async fn claim_again(&self, epoch: Fence) -> Result<(), StepError> {
         let Some(owner) = self.owner else { return Ok(()) };
-        let claim = || async move {
-            let (chunks, owner): (_, Owner) = (Arc::clone(&self.chunks), owner.to_string().parse()?);
-            blocking(move || chunks.claim(&owner)).await?.map_err(|error| chunk_error(&error))
-        };
-        self.claimed.get_or_try_init(claim).await.copied()
+        let (chunks, owner): (_, Owner) = (Arc::clone(&self.chunks), owner.to_string().parse()?);
+        blocking(move || chunks.claim(&owner, epoch.0)).await?.map_err(|error| chunk_error(&error))
     }
 
     /// What is known of a disk. It must be there and readable before anything is accepted.
@@ -198,7 +200,9 @@ pub(crate) fn disk_error(error: &DiskError) -> StepError {
 pub(crate) fn chunk_error(error: &ChunkError) -> StepError {
     let code = match error {
         ChunkError::NoSpace { .. } => Code::ResourceExhausted,
-        ChunkError::Foreign { .. } | ChunkError::Unmarked { .. } => Code::FailedPrecondition,
+        ChunkError::Foreign { .. } | ChunkError::Unmarked { .. } | ChunkError::Outdated { .. } => {
+            Code::FailedPrecondition
+        }
         error if error.is_damage() => Code::DataLoss,
         _ => Code::Unavailable,
     };

@@ -370,8 +370,8 @@ fn fits(room: &AtomicU64, bytes: u64) -> bool {
 }
 
 impl ChunkStore for Troubled {
-    fn claim(&self, owner: &Owner) -> Result<(), ChunkError> {
-        self.inner.claim(owner)
+    fn claim(&self, owner: &Owner, epoch: u64) -> Result<(), ChunkError> {
+        self.inner.claim(owner, epoch)
     }
 
     fn put(&self, name: &ChunkName, plain: &[u8]) -> Result<u64, ChunkError> {
@@ -1138,6 +1138,63 @@ fn what_is_found_damaged_is_put_again() {
     }
 }
 
+/// Cuts the file of a chunk short.
+fn cut(world: &World, name: &ChunkName) {
+    let path = world.chunk_path(name);
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+}
+
+/// Whoever found it damaged may come late: by then somebody may have written it anew.
+#[test]
+fn only_a_damaged_chunk_is_taken_out_of_use() {
+    let world = World::new();
+    let (store, one) = (&world.chunks, name(b"one", "a"));
+    let moved = world.path("store/damaged").join(one.to_string());
+    store.quarantine(&one).unwrap();
+    store.put(&one, b"one").unwrap();
+    store.quarantine(&one).unwrap();
+    assert_eq!((store.find(&one).unwrap(), store.get(&one).unwrap()), (Some(67), b"one".to_vec()));
+    assert!(!moved.exists());
+    cut(&world, &one);
+    store.quarantine(&one).unwrap();
+    assert_eq!(store.find(&one).unwrap(), None);
+    assert!(matches!(store.get(&one), Err(ChunkError::Damaged { .. })));
+    // Written anew, and once more reported by somebody who comes late: the whole file stays, whatever lies in the other place.
+    store.put(&one, b"one").unwrap();
+    store.quarantine(&one).unwrap();
+    assert_eq!((store.find(&one).unwrap(), store.get(&one).unwrap()), (Some(67), b"one".to_vec()));
+}
+
+#[test]
+fn what_was_taken_out_of_use_goes_with_the_chunk() {
+    let world = World::new();
+    let (store, one, two) = (&world.chunks, name(b"one", "a"), name(b"two", "a"));
+    let moved = |name: &ChunkName| world.path("store/damaged").join(name.to_string());
+    for name in [&one, &two] {
+        store.put(name, &b"one"[..]).unwrap();
+        cut(&world, name);
+        store.quarantine(name).unwrap();
+    }
+    store.put(&one, b"one").unwrap();
+    // For as long as somebody refers to it.
+    let kept = store.sweep(&mut |names| Ok(vec![true; names.len()])).unwrap();
+    assert_eq!(kept, Swept { kept: 1, ..Swept::default() });
+    assert!(moved(&one).exists() && moved(&two).exists());
+    store.remove(std::slice::from_ref(&one)).unwrap();
+    assert!(!moved(&one).exists() && moved(&two).exists());
+    let swept = world.sweep();
+    assert_eq!((swept.removed, swept.removed_bytes), (1, 66));
+    assert!(!moved(&two).exists());
+    // Somebody was put back, and a crash left it its second name.
+    store.put(&one, b"one").unwrap();
+    fs::hard_link(world.chunk_path(&one), moved(&one)).unwrap();
+    let swept = store.sweep(&mut |names| Ok(vec![true; names.len()])).unwrap();
+    assert_eq!((swept.kept, swept.temporaries), (1, 1));
+    assert_eq!(store.get(&one).unwrap(), b"one");
+    assert!(!moved(&one).exists());
+}
+
 #[test]
 fn a_chunk_has_a_length() {
     let world = World::new();
@@ -1208,15 +1265,15 @@ fn an_empty_store_belongs_to_whoever_claims_it_first() {
     let world = World::new();
     let (first, second) = (owner("first"), owner("second"));
     for _ in 0..2 {
-        world.chunks.claim(&first).unwrap();
-        let error = world.chunks.claim(&second).unwrap_err();
+        world.chunks.claim(&first, 1).unwrap();
+        let error = world.chunks.claim(&second, 1).unwrap_err();
         assert!(matches!(&error, ChunkError::Foreign { owner, ours } if (owner, ours) == (&first, &second)));
         assert!(!error.is_damage());
         world.chunks.put(&name(b"one", "a"), b"one").unwrap();
     }
     let reopened = ChunkFolder::open(world.path("store")).unwrap();
-    reopened.claim(&first).unwrap();
-    assert!(matches!(reopened.claim(&second), Err(ChunkError::Foreign { .. })));
+    reopened.claim(&first, 1).unwrap();
+    assert!(matches!(reopened.claim(&second, 1), Err(ChunkError::Foreign { .. })));
 }
 
 #[test]
@@ -1234,14 +1291,89 @@ fn a_store_with_something_in_it_and_no_mark_is_not_claimed() {
         let world = World::new();
         thing(&world);
         let ours = owner("ours");
-        let claimed = world.chunks.claim(&ours);
+        let claimed = world.chunks.claim(&ours, 1);
         assert!(matches!(claimed, Err(ChunkError::Unmarked { ours: found }) if found == ours));
         assert!(!world.path("store/owner").exists());
         // An operator says whose it is.
         fs::write(world.path("store/owner"), "ours").unwrap();
-        world.chunks.claim(&ours).unwrap();
-        assert!(matches!(world.chunks.claim(&owner("theirs")), Err(ChunkError::Foreign { .. })));
+        world.chunks.claim(&ours, 1).unwrap();
+        assert!(matches!(world.chunks.claim(&owner("theirs"), 1), Err(ChunkError::Foreign { .. })));
     }
+}
+
+fn mark(world: &World) -> String {
+    fs::read_to_string(world.path("store/owner")).unwrap()
+}
+
+#[test]
+fn the_epoch_of_the_owner_only_grows_and_an_older_one_is_refused() {
+    let world = World::new();
+    let ours = owner("ours");
+    for (epoch, marked) in [(3, 3), (3, 3), (7, 7)] {
+        world.chunks.claim(&ours, epoch).unwrap();
+        assert_eq!(mark(&world), format!("ours {marked}\n"));
+    }
+    world.chunks.put(&name(b"one", "a"), b"one").unwrap();
+    let error = world.chunks.claim(&ours, 6).unwrap_err();
+    assert!(matches!(error, ChunkError::Outdated { marked: 7, epoch: 6, .. }) && !error.is_damage());
+    assert!(matches!(world.chunks.claim(&owner("theirs"), 9), Err(ChunkError::Foreign { .. })));
+    assert_eq!(mark(&world), "ours 7\n");
+    // An operator says that it is all right.
+    fs::write(world.path("store/owner"), "ours\n").unwrap();
+    world.chunks.claim(&ours, 6).unwrap();
+    assert_eq!(mark(&world), "ours 6\n");
+    // Of all who come at once the highest stays on record.
+    std::thread::scope(|scope| {
+        for epoch in 10..40 {
+            let (world, ours) = (&world, &ours);
+            scope.spawn(move || _ = world.chunks.claim(ours, epoch));
+        }
+    });
+    assert_eq!(mark(&world), "ours 39\n");
+    assert_eq!(files(&world.path("store")).len(), 2, "the mark and the chunk");
+}
+
+#[test]
+fn what_cannot_be_a_mark_is_as_good_as_none() {
+    for bad in ["", "\n", "No Name", "ours x", "ours 1 2", "ours -1", "\u{fffd}"] {
+        let world = World::new();
+        fs::write(world.path("store/owner"), bad).unwrap();
+        world.chunks.claim(&owner("ours"), 1).unwrap();
+        assert_eq!(mark(&world), "ours 1\n");
+        world.chunks.put(&name(b"one", "a"), b"one").unwrap();
+        fs::write(world.path("store/owner"), bad).unwrap();
+        assert!(matches!(world.chunks.claim(&owner("ours"), 1), Err(ChunkError::Unmarked { .. })), "{bad:?}");
+        assert_eq!(mark(&world), bad);
+    }
+}
+
+/// Data of disks is for the service's user alone, whatever the umask.
+#[test]
+fn nobody_else_may_read_what_is_stored_or_given_back() {
+    use std::os::unix::fs::PermissionsExt;
+    fn walk(path: &Path, seen: &mut usize) {
+        let mode = fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, if path.is_dir() { 0o700 } else { 0o600 }, "{path:?}");
+        *seen += 1;
+        if path.is_dir() {
+            fs::read_dir(path).unwrap().for_each(|entry| walk(&entry.unwrap().path(), seen));
+        }
+    }
+    let world = mixed();
+    world.copy();
+    let copying = world.copying(None);
+    world.chunks.put(&name(b"one", "a"), b"one").unwrap();
+    cut(&world, &name(b"one", "a"));
+    world.chunks.quarantine(&name(b"one", "a")).unwrap();
+    let empty = World::new();
+    empty.chunks.claim(&owner("ours"), 1).unwrap();
+    let mut seen = 0;
+    walk(&empty.path("store"), &mut seen);
+    walk(&world.path("store"), &mut seen);
+    assert!(seen > 256 + 4);
+    drop(copying);
+    restore(&*world.chunks, &snapshot(), &world.path("restored"), &mut |_| true).unwrap();
+    walk(&world.path("restored"), &mut seen);
 }
 
 #[test]
@@ -1251,7 +1383,7 @@ fn of_many_who_claim_a_store_at_once_one_gets_it() {
         let claim = |number: usize| {
             // As another process would.
             let store = ChunkFolder::open(world.path("store")).unwrap();
-            store.claim(&owner(&format!("owner-{}", number % 4))).map(|()| number % 4)
+            store.claim(&owner(&format!("owner-{}", number % 4)), 1).map(|()| number % 4)
         };
         let won: BTreeSet<usize> = std::thread::scope(|scope| {
             let all: Vec<_> = (0..8).map(|number| scope.spawn(move || claim(number))).collect();
@@ -1270,7 +1402,7 @@ fn what_a_crash_leaves_of_a_claim_is_swept() {
     for temporary in [".owner.77-1.tmp", ".owner.77-2.tmp"] {
         fs::write(world.path("store").join(temporary), "ours\n").unwrap();
     }
-    world.chunks.claim(&owner("ours")).unwrap();
+    world.chunks.claim(&owner("ours"), 1).unwrap();
     let swept = world.sweep();
     assert_eq!((swept.temporaries, swept.temporary_bytes, swept.failed), (2, 10, 0));
     assert_eq!(files(&world.path("store")), [world.path("store/owner")]);

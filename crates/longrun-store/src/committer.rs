@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use longrun_core::{
-    Condition, Fence, OperationId, Orphan, ResourceId, ResourceKey, ResourceKind, ResourceStatus, Revision,
-    Row, RowWrite,
+    Condition, Fence, Incarnation, ItemKey, OperationId, Orphan, ResourceId, ResourceKey, ResourceKind,
+    ResourceStatus, Revision, Row, RowWrite,
 };
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{CommitError, Conflict, StoreError};
 use crate::gate::Gate;
-use crate::items::{Confirm, DropSome, Dropped, Holder, Of, Take, Taken};
+use crate::items::{self, Confirm, DropSome, Dropped, Holder, Of, Take, Taken, Unconfirm};
 use crate::kv::{Batch, Cause, Direction, KeyRange, Kv, KvError, Table};
 use crate::layout;
 use crate::prepare::Prepared;
@@ -47,6 +47,7 @@ pub(crate) enum Work {
     Turn(Box<Prepared>, Reply<()>),
     Take(Box<Take>, Reply<Vec<Taken>>),
     Confirm(Box<Confirm>, Reply<()>),
+    Unconfirm(Box<Unconfirm>, Reply<()>),
     Drop(Box<DropSome>, Reply<Dropped>),
     Forget(Fence, Vec<Orphan>, Reply<()>),
 }
@@ -182,10 +183,12 @@ impl Committer {
                 )
             }
             Work::Confirm(confirm, reply) => {
-                let confirmed = self
-                    .check_holder(&confirm.holder, overlay)
-                    .and_then(|()| Ok(confirm.perform(|table, key| self.value(table, key, overlay))?));
-                Answer::Done(reply, confirmed.map(|batch| overlay.add(batch)))
+                let checked = self.check_holder(&confirm.holder, overlay);
+                Answer::Done(reply, checked.and_then(|()| self.mark(&confirm.items, true, overlay)))
+            }
+            Work::Unconfirm(unconfirm, reply) => {
+                let checked = self.check_fence(unconfirm.fence);
+                Answer::Done(reply, checked.and_then(|()| self.mark(&unconfirm.items, false, overlay)))
             }
             Work::Drop(drop_some, reply) => {
                 let dropped = self
@@ -209,6 +212,17 @@ impl Committer {
                 Answer::Done(reply, verdict)
             }
         }
+    }
+
+    fn mark(
+        &self,
+        items: &[(ItemKey, Incarnation)],
+        confirmed: bool,
+        overlay: &mut Overlay,
+    ) -> Result<(), CommitError> {
+        let batch = items::mark(items, confirmed, |table, key| self.value(table, key, overlay))?;
+        overlay.add(batch);
+        Ok(())
     }
 
     /// Writes what was gathered and gives out the answers. A refusal may rest on a commit of the same batch, so it
@@ -468,6 +482,7 @@ impl Work {
             Self::Turn(prepared, _) => prepared.batch.byte_len(),
             Self::Take(take, _) => take.byte_len_max(),
             Self::Confirm(confirm, _) => confirm.byte_len_max(),
+            Self::Unconfirm(unconfirm, _) => unconfirm.byte_len_max(),
             Self::Drop(drop_some, _) => drop_some.byte_len_max(bytes_max),
             Self::Forget(_, orphans, _) => orphans.iter().map(|orphan| layout::orphan(orphan).len()).sum(),
         }
@@ -480,9 +495,10 @@ impl Work {
 
     fn refuse(self, error: CommitError) -> Answer {
         match self {
-            Self::Turn(_, reply) | Self::Confirm(_, reply) | Self::Forget(_, _, reply) => {
-                Answer::Done(reply, Err(error))
-            }
+            Self::Turn(_, reply)
+            | Self::Confirm(_, reply)
+            | Self::Unconfirm(_, reply)
+            | Self::Forget(_, _, reply) => Answer::Done(reply, Err(error)),
             Self::Take(_, reply) => Answer::Taken(reply, Err(error)),
             Self::Drop(_, reply) => Answer::Dropped(reply, Err(error)),
         }

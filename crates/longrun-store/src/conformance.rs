@@ -281,6 +281,7 @@ macro_rules! store_conformance {
             references::an_older_owner_changes_no_references,
             references::racing_takes_and_drops_keep_the_count,
             references::what_is_confirmed_is_told_for_one_life,
+            references::what_is_not_confirmed_any_more_is_told_to_nobody,
             references::references_to_some_items_are_dropped_and_others_stay,
             references::references_are_listed_in_pages_each_once,
             references::each_holder_is_listed_once_whatever_it_holds,

@@ -8,6 +8,7 @@
 //! | drop | more than one reference | one reference less |
 //! | drop | the last reference | no item; an orphan of that incarnation |
 //! | confirm | item, in this life | the same, and whoever takes it from now on is told that it is there |
+//! | unconfirm | item, in this life | the same, and whoever takes it from now on has to look himself |
 //! | forget | orphan | nothing |
 //!
 //! Each change is idempotent, so a change of unknown outcome is simply repeated. It is conditional on the holder being
@@ -98,24 +99,39 @@ impl Confirm {
     pub(crate) const fn byte_len_max(&self) -> usize {
         self.items.len() * TAKE_BYTES_MAX
     }
+}
 
-    /// What to write. An item that lives in another life by now, or not at all, is passed over.
-    pub(crate) fn perform(
-        &self,
-        mut value: impl FnMut(Table, &[u8]) -> Result<Option<Vec<u8>>, StoreError>,
-    ) -> Result<Batch, StoreError> {
-        let mut batch = Batch::default();
-        for (key, incarnation) in &self.items {
-            let place = layout::item(key);
-            let Some(bytes) = value(Table::Items, &place)? else { continue };
-            let item = decode_item(key, &bytes)?;
-            if item.incarnation == *incarnation && !item.confirmed {
-                let item = Item { confirmed: true, ..item };
-                batch.put(Table::Items, place, encode(key, record::encode_item(&item))?);
-            }
-        }
-        Ok(batch)
+/// Items that are not to count as confirmed any more.
+#[derive(Debug)]
+pub(crate) struct Unconfirm {
+    pub(crate) fence: Fence,
+    pub(crate) items: Vec<(ItemKey, Incarnation)>,
+}
+
+impl Unconfirm {
+    pub(crate) const fn byte_len_max(&self) -> usize {
+        self.items.len() * TAKE_BYTES_MAX
     }
+}
+
+/// What to write so that items count as confirmed, or not. One that lives in another life by now, or not at all, is passed
+/// over.
+pub(crate) fn mark(
+    items: &[(ItemKey, Incarnation)],
+    confirmed: bool,
+    mut value: impl FnMut(Table, &[u8]) -> Result<Option<Vec<u8>>, StoreError>,
+) -> Result<Batch, StoreError> {
+    let mut batch = Batch::default();
+    for (key, incarnation) in items {
+        let place = layout::item(key);
+        let Some(bytes) = value(Table::Items, &place)? else { continue };
+        let item = decode_item(key, &bytes)?;
+        if item.incarnation == *incarnation && item.confirmed != confirmed {
+            let item = Item { confirmed, ..item };
+            batch.put(Table::Items, place, encode(key, record::encode_item(&item))?);
+        }
+    }
+    Ok(batch)
 }
 
 /// Bytes that taking one reference writes, at most.

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::committer::{Committer, Job, REOPEN_WAIT, Work};
 use crate::error::{CommitError, StoreError};
 use crate::gate::{Gate, Reading};
-use crate::items::{self, Confirm, DropSome, Dropped, Holder, Of, Take, Taken, Which};
+use crate::items::{self, Confirm, DropSome, Dropped, Holder, Of, Take, Taken, Unconfirm, Which};
 use crate::kv::{Batch, Direction, KeyRange, Kv, Table};
 use crate::layout::{self, FORMAT_VERSION};
 use crate::memory::MemoryKv;
@@ -296,6 +296,15 @@ impl Store for KvStore {
     ) -> Result<(), CommitError> {
         let confirm = Box::new(Confirm { holder, items });
         self.ask(|reply| Job::Write(Work::Confirm(confirm, reply))).await.unwrap_or_else(silent)
+    }
+
+    async fn unconfirm_items(
+        &self,
+        fence: Fence,
+        items: Vec<(ItemKey, Incarnation)>,
+    ) -> Result<(), CommitError> {
+        let unconfirm = Box::new(Unconfirm { fence, items });
+        self.ask(|reply| Job::Write(Work::Unconfirm(unconfirm, reply))).await.unwrap_or_else(silent)
     }
 
     async fn drop_references(&self, holder: Holder, limit: usize) -> Result<Dropped, CommitError> {

@@ -327,6 +327,16 @@ pub trait Store: Debug + Send + Sync + 'static {
         items: Vec<(ItemKey, Incarnation)>,
     ) -> Result<(), CommitError>;
 
+    /// Takes it back that items are [confirmed](Self::confirm_items), because one was found not to be there, or damaged: whoever
+    /// takes one from now on has to look himself. Those that live in another life by now are passed over.
+    ///
+    /// To be correct: only if the fence is the newest. Durable when it returns: what is wrong outside is mended after this.
+    async fn unconfirm_items(
+        &self,
+        fence: Fence,
+        items: Vec<(ItemKey, Incarnation)>,
+    ) -> Result<(), CommitError>;
+
     /// Drops references that a resource has, at most `limit` of them; the store may drop fewer. Call it again while there
     /// are more. Items that lose their last reference so become [orphans](Self::orphans) of the operation.
     ///

@@ -136,6 +136,12 @@ impl Engine {
         self.inner.store.id()
     }
 
+    /// The epoch in which the engine owns the store: higher than that of every owner before it. What lies outside and belongs
+    /// to the store can be marked with it, to tell a late or an older state of the store from the newest.
+    pub fn fence(&self) -> Fence {
+        self.inner.fence
+    }
+
     /// The operation as it is now.
     pub async fn get(&self, id: OperationId) -> Result<Operation, ReadError> {
         self.inner.get(id).await

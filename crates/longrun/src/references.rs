@@ -99,6 +99,18 @@ impl References {
         Ok(())
     }
 
+    /// Takes it back that items are confirmed: see [`Engine::unconfirm`].
+    pub async fn unconfirm(&self, items: &[(ItemKey, Incarnation)]) -> Result<(), ReferenceError> {
+        for items in items.chunks(TAKEN_AT_ONCE) {
+            let items = items.to_vec();
+            let unconfirmed = self.ask(|inner, holder| {
+                Box::pin(async move { Ok(inner.store.unconfirm_items(holder.fence, items).await?) })
+            });
+            unconfirmed.await?;
+        }
+        Ok(())
+    }
+
     /// Drops every reference that the resource has, in as many commits as it takes. Gives their number.
     pub async fn drop_all(&self) -> Result<usize, ReferenceError> {
         let mut references = 0;
@@ -221,6 +233,17 @@ impl Engine {
                 None => return Ok(dropped),
             }
         }
+    }
+
+    /// Takes it back that items are [confirmed](References::confirm), because one was found not to be there, or damaged: whoever
+    /// takes one from now on has to look himself. Durable when it returns, so what is wrong outside is mended after this.
+    pub async fn unconfirm(&self, items: &[(ItemKey, Incarnation)]) -> Result<(), CommitError> {
+        let stopped = |_| CommitError::Unavailable("the engine has stopped".into());
+        for items in items.chunks(TAKEN_AT_ONCE) {
+            let _token = self.inner.begin_write().map_err(stopped)?;
+            self.inner.store.unconfirm_items(self.inner.fence, items.to_vec()).await?;
+        }
+        Ok(())
     }
 
     /// The incarnation of each item; `None` for one that nobody refers to. What is found outside under another incarnation is

@@ -72,6 +72,13 @@ impl Call {
         self.deadline = Some(deadline);
         self
     }
+
+    /// What the call asks of the ledger, if it has a key.
+    fn ledger_claim(&self, kind: &str, request: &Json) -> Result<Option<LedgerClaim>, SubmitError> {
+        let Some(key) = &self.key else { return Ok(None) };
+        let digest = key_digest(self.caller.as_str(), kind, key.as_str());
+        Ok(Some(LedgerClaim { digest, fingerprint: fingerprint(request)? }))
+    }
 }
 
 impl Engine {
@@ -81,18 +88,32 @@ impl Engine {
         self.submit_json(K::NAME, request, call).await
     }
 
-    /// The same with a request that is still JSON, for services that take requests by the name of their kind.
+    /// The operation that the same call, with the same idempotency key, was accepted as before. `None` if there is none: the
+    /// call has no key, it was never accepted, its key is that of another request, or the operation is not kept any more.
+    ///
+    /// It accepts nothing and asks nothing but the ledger. So it tells a caller only of what it has itself done, which makes
+    /// it the way to answer the repeat of a call for something that is not there, or no longer for this caller to see.
+    pub async fn repeated<K: Kind>(
+        &self,
+        request: &K::Request,
+        call: &Call,
+    ) -> Result<Option<Operation>, SubmitError> {
+        let request = Json::encode("request", request)?;
+        let Some(claim) = call.ledger_claim(K::NAME, &request)? else { return Ok(None) };
+        match self.inner.store.ledger(&claim.digest).await? {
+            Some(entry) if entry.fingerprint == claim.fingerprint => {
+                Ok(self.inner.find(entry.operation).await?)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The same as [`submit`](Self::submit) with a request that is still JSON, for services that take requests by the name of their kind.
     pub async fn submit_json(&self, kind: &str, request: Json, call: Call) -> Result<Operation, SubmitError> {
         let inner = &self.inner;
         let known = KindName::new(kind).ok().and_then(|name| inner.registry.kinds.get_key_value(&name));
         let (name, code) = known.ok_or_else(|| SubmitError::UnknownKind(printable(kind)))?;
-        let ledger = match &call.key {
-            Some(key) => Some(LedgerClaim {
-                digest: key_digest(call.caller.as_str(), name.as_str(), key.as_str()),
-                fingerprint: fingerprint(&request)?,
-            }),
-            None => None,
-        };
+        let ledger = call.ledger_claim(name.as_str(), &request)?;
         if let Some(claim) = &ledger {
             // A repeat is answered even when nothing new is taken.
             if let Some(entry) = inner.store.ledger(&claim.digest).await? {

@@ -113,6 +113,21 @@ pub enum ChunkError {
         /// Who wanted to use it.
         ours: Owner,
     },
+    /// The chunk store was used by its owner in a later epoch: the owner is an older state of itself, or another copy. Chunks
+    /// that it does not know of may be in use.
+    #[error(
+        "the chunk store was used by {owner} in epoch {marked}, later than {epoch}: the store of references was restored from \
+         an older backup, or is a copy of another in use. Restore the one that fits, or, if what it does not know of may go, \
+         write {owner} alone into the file that says whose the chunk store is"
+    )]
+    Outdated {
+        /// Whose it is.
+        owner: Owner,
+        /// The newest epoch in which it was used.
+        marked: u64,
+        /// The epoch of who wanted to use it.
+        epoch: u64,
+    },
     /// The draft that was being written is gone: the snapshot was removed, or another run has completed it.
     #[error("run {run} has no draft of snapshot {snapshot} any more")]
     NoDraft {
@@ -140,7 +155,7 @@ impl ChunkError {
             Self::Damaged { .. } | Self::Missing { .. } => true,
             Self::DamagedManifest { .. } | Self::NoManifest { .. } => true,
             Self::Io { .. } | Self::NoSpace { .. } | Self::Length { .. } | Self::NoDraft { .. } => false,
-            Self::Foreign { .. } | Self::Unmarked { .. } => false,
+            Self::Foreign { .. } | Self::Unmarked { .. } | Self::Outdated { .. } => false,
         }
     }
 }

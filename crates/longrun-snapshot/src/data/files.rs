@@ -1,8 +1,9 @@
 //! Writing files so that a crash leaves the old or the new, never a part.
 
 use std::{
-    fs::{self, File},
+    fs::{self, DirBuilder, File},
     io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     process,
     sync::atomic::{AtomicU64, Ordering},
@@ -76,12 +77,17 @@ fn create_temporary(folder: &Path, stem: &str, what: &Subject) -> Result<(PathBu
     loop {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = folder.join(format!(".{stem}.{}-{count}{TEMPORARY}", process::id()));
-        match File::create_new(&path) {
+        match create_private(&path) {
             Ok(file) => return Ok((path, file)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(failed("create", what, &path)(error)),
         }
     }
+}
+
+/// A new file that nobody but the service's user may read: it is data of a disk. Fails if there is one.
+pub(super) fn create_private(path: &Path) -> io::Result<File> {
+    File::options().write(true).create_new(true).mode(0o600).open(path)
 }
 
 /// What a temporary file was to become; `None` if the name is no temporary one.
@@ -103,9 +109,9 @@ pub(super) fn sync_folder(folder: &Path, what: &Subject) -> Result<(), ChunkErro
     File::open(folder).and_then(|opened| opened.sync_all()).map_err(failed("sync", what, folder))
 }
 
-/// Makes a folder, unless it is there. Its name is durable after [`sync_folder`] of the folder it is in.
+/// Makes a folder for the service's user alone, unless it is there. Its name is durable after [`sync_folder`] of the folder it is in.
 pub(super) fn create_folder(path: &Path, what: &Subject) -> Result<(), ChunkError> {
-    match fs::create_dir(path) {
+    match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         created => created.map_err(failed("create", what, path)),
     }

@@ -7,7 +7,7 @@
 //! <root>/drafts/<snapshot id>/<run>
 //! <root>/drafts/.<snapshot id>.gone/                                         being removed
 //! <root>/damaged/<digest>-<incarnation>                                      taken out of use; for people to look at
-//! <root>/owner                                                               whose all this is: one line of text
+//! <root>/owner                                                               whose all this is, and in which epoch: a line of text
 //! ```
 
 use std::{
@@ -24,8 +24,8 @@ use super::{
     SnapshotId, SweepError, Swept,
     error::Subject,
     files::{
-        create_folder, failed, open_file, remove_file, replace_file, stem_of_temporary, sync_folder,
-        write_new_file,
+        create_folder, create_private, failed, folder_of, open_file, remove_file, replace_file,
+        stem_of_temporary, sync_folder, write_new_file,
     },
     frame::{self, FRAME_LEN_MAX, HEADER_LEN, Header, Press},
     geometry::CHUNK_LEN,
@@ -40,6 +40,8 @@ const SYNCS_AT_A_TIME: usize = 4;
 const PRESSES_MAX: usize = 8;
 /// The file that says whose the store is.
 const OWNER: &str = "owner";
+/// The longest mark that is read: an owner, an epoch, and white space.
+const MARK_BYTES_MAX: u64 = NAME_CHARS_MAX as u64 + 24;
 /// How often a folder is removed again because somebody was just adding a file to it.
 const REMOVE_TRIES: usize = 10;
 
@@ -70,7 +72,7 @@ impl ChunkFolder {
             create_folder(&chunks.join(format!("{first:02x}")), &Subject::Store)?;
         }
         // Also those that were there: who made them may have crashed before this.
-        for folder in [&chunks, &root, super::files::folder_of(&root)] {
+        for folder in [&chunks, &root, folder_of(&root)] {
             sync_folder(folder, &Subject::Store)?;
         }
         let damaged = root.join("damaged");
@@ -84,6 +86,24 @@ impl ChunkFolder {
 
     fn chunk_path(&self, name: &ChunkName) -> PathBuf {
         self.fan_out(name).join(name.to_string())
+    }
+
+    /// Where the chunk is when it was taken out of use.
+    fn damaged_path(&self, name: &ChunkName) -> PathBuf {
+        self.damaged.join(name.to_string())
+    }
+
+    /// Gives a whole chunk that was taken out of use its place again, unless there is another in it.
+    fn put_back(&self, moved: &Path, path: &Path, what: &Subject) -> Result<(), ChunkError> {
+        // A second name, and not another one: renaming would take the place of a file that is there.
+        match fs::hard_link(moved, path) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists) => {}
+            // Somebody else has put it back, or nobody wants it any more.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            linked => linked.map_err(failed("put back", what, path))?,
+        }
+        sync_folder(folder_of(path), what)?;
+        remove_file(moved, what).map(drop)
     }
 
     fn manifest_path(&self, snapshot: &SnapshotId) -> PathBuf {
@@ -143,20 +163,28 @@ impl ChunkFolder {
 }
 
 impl ChunkStore for ChunkFolder {
-    fn claim(&self, owner: &Owner) -> Result<(), ChunkError> {
-        if self.owner()?.is_none() {
-            let empty = self.is_empty()?;
-            if empty {
-                let line = format!("{owner}\n");
-                write_new_file(&self.root.join(OWNER), OWNER, &Subject::Store, line.as_bytes())?;
-            }
+    fn claim(&self, owner: &Owner, epoch: u64) -> Result<(), ChunkError> {
+        // Given back when it is closed. Where a file system has no locks, a first mark still never takes the place of
+        // another, and only a claim of an older epoch at this very moment may lower the mark.
+        let folder = File::open(&self.root).map_err(failed("open", &Subject::Store, &self.root))?;
+        _ = folder.lock();
+        let ours = Mark { owner: owner.clone(), epoch };
+        if self.mark()?.is_none() && self.is_empty()? {
+            self.mark_first(&ours)?;
         }
         // Read after it was found not to be empty: whoever has put something into it has marked it before.
-        match self.owner()? {
-            Some(found) if found == *owner => sync_folder(&self.root, &Subject::Store),
-            Some(found) => Err(ChunkError::Foreign { owner: found, ours: owner.clone() }),
-            None => Err(ChunkError::Unmarked { ours: owner.clone() }),
+        match self.mark()? {
+            None => return Err(ChunkError::Unmarked { ours: owner.clone() }),
+            Some(found) if found.owner != *owner => {
+                return Err(ChunkError::Foreign { owner: found.owner, ours: owner.clone() });
+            }
+            Some(Mark { epoch: marked, .. }) if marked > epoch => {
+                return Err(ChunkError::Outdated { owner: owner.clone(), marked, epoch });
+            }
+            Some(found) if found.epoch < epoch => self.replace_mark(&ours)?,
+            Some(_) => {}
         }
+        sync_folder(&self.root, &Subject::Store)
     }
 
     fn put(&self, name: &ChunkName, plain: &[u8]) -> Result<u64, ChunkError> {
@@ -196,24 +224,14 @@ impl ChunkStore for ChunkFolder {
     }
 
     fn get(&self, name: &ChunkName) -> Result<Vec<u8>, ChunkError> {
-        let (path, what) = (self.chunk_path(name), Subject::Chunk(name.clone()));
-        let file = match open_file(&path, &what)? {
-            Some(file) => file,
-            // Taken out of use, but it says what is wrong with it, and may have been repaired.
-            None => open_file(&self.damaged.join(name.to_string()), &what)?
-                .ok_or_else(|| ChunkError::Missing { name: name.clone() })?,
-        };
-        let read = failed("read", &what, &path);
-        let length = match file.metadata() {
-            Ok(found) => usize::try_from(found.len()).unwrap_or(usize::MAX).min(FRAME_LEN_MAX),
-            Err(error) => return Err(read(error)),
-        };
-        let mut frame = Vec::with_capacity(length + 1);
-        // A longer file than there can be is cut, and fails its check.
-        file.take(FRAME_LEN_MAX as u64 + 1).read_to_end(&mut frame).map_err(read)?;
-        let damaged = |why| ChunkError::Damaged { name: name.clone(), why };
-        let (plain, digest) = frame::open(frame).map_err(damaged)?;
-        if digest == name.digest { Ok(plain) } else { Err(damaged("it is another chunk")) }
+        let (path, moved) = (self.chunk_path(name), self.damaged_path(name));
+        // Taken out of use, but it says what is wrong with it, and may have been repaired. Or it is just being put back.
+        for path in [&path, &moved, &path] {
+            if let Some(plain) = read_chunk(path, name)? {
+                return Ok(plain);
+            }
+        }
+        Err(ChunkError::Missing { name: name.clone() })
     }
 
     fn sync(&self, names: &[ChunkName]) -> Result<(), ChunkError> {
@@ -222,19 +240,29 @@ impl ChunkStore for ChunkFolder {
 
     fn remove(&self, names: &[ChunkName]) -> Result<(), ChunkError> {
         for name in names {
-            remove_file(&self.chunk_path(name), &Subject::Chunk(name.clone()))?;
+            let what = Subject::Chunk(name.clone());
+            remove_file(&self.chunk_path(name), &what)?;
+            remove_file(&self.damaged_path(name), &what)?;
         }
         // Also for those that are not there: who removed them may have crashed before this.
-        self.sync_fan_outs(names)
+        self.sync_fan_outs(names)?;
+        if self.damaged.exists() { sync_folder(&self.damaged, &Subject::Store) } else { Ok(()) }
     }
 
     fn quarantine(&self, name: &ChunkName) -> Result<(), ChunkError> {
-        let (path, what) = (self.chunk_path(name), Subject::Chunk(name.clone()));
+        let (path, moved) = (self.chunk_path(name), self.damaged_path(name));
+        let what = Subject::Chunk(name.clone());
         create_folder(&self.damaged, &what)?;
-        match fs::rename(&path, self.damaged.join(name.to_string())) {
+        sync_folder(&self.root, &what)?;
+        match fs::rename(&path, &moved) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            moved => moved.map_err(failed("take out of use", &what, &path))?,
+            done => done.map_err(failed("take out of use", &what, &path))?,
         }
+        // It may be another file than the one that was found damaged: somebody has put the chunk anew meanwhile.
+        if let Ok(Some(_)) = read_chunk(&moved, name) {
+            self.put_back(&moved, &path, &what)?;
+        }
+        sync_folder(&self.damaged, &what)?;
         self.sync_fan_outs(std::slice::from_ref(name))
     }
 
@@ -250,6 +278,9 @@ impl ChunkStore for ChunkFolder {
                 Err(error) => swept.pass_over(&error),
             }
         }
+        if self.damaged.exists() {
+            self.sweep_folder(&self.damaged, is_live, &mut swept)?;
+        }
         Ok(swept)
     }
 
@@ -260,7 +291,7 @@ impl ChunkStore for ChunkFolder {
         create_folder(&folder, &what)?;
         sync_folder(&self.drafts, &what)?;
         remove_file(&path, &what)?;
-        let file = File::create_new(&path).map_err(failed("create", &what, &path))?;
+        let file = create_private(&path).map_err(failed("create", &what, &path))?;
         sync_folder(&folder, &what)?;
         Ok(Box::new(DraftFile { snapshot: snapshot.clone(), run: run.clone(), file, path }))
     }
@@ -326,6 +357,27 @@ impl ChunkStore for ChunkFolder {
     }
 }
 
+/// What is in the file that says whose the store is: the owner, and the newest epoch of it that has claimed the store. An
+/// operator may leave the epoch out, which is then 0.
+#[derive(Debug)]
+struct Mark {
+    owner: Owner,
+    epoch: u64,
+}
+
+impl Mark {
+    fn line(&self) -> String {
+        format!("{} {}\n", self.owner, self.epoch)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split_whitespace();
+        let owner = words.next()?.parse().ok()?;
+        let epoch = words.next().map_or(Some(0), |word| word.parse().ok())?;
+        words.next().is_none().then_some(Self { owner, epoch })
+    }
+}
+
 /// Shows the snapshots that a folder has something of.
 fn snapshots_in(
     folder: &Path,
@@ -351,16 +403,33 @@ fn snapshots_in(
 
 impl ChunkFolder {
     /// Whose the store is, if it says so. A mark that nobody can have made is as good as none.
-    fn owner(&self) -> Result<Option<Owner>, ChunkError> {
+    fn mark(&self) -> Result<Option<Mark>, ChunkError> {
         let path = self.root.join(OWNER);
         let Some(file) = open_file(&path, &Subject::Store)? else { return Ok(None) };
         let mut text = String::new();
-        match file.take(NAME_CHARS_MAX as u64 + 2).read_to_string(&mut text) {
+        match file.take(MARK_BYTES_MAX).read_to_string(&mut text) {
             Err(error) if error.kind() != io::ErrorKind::InvalidData => {
                 Err(failed("read", &Subject::Store, &path)(error))
             }
-            _ => Ok(text.trim_end().parse().ok()),
+            _ => Ok(Mark::parse(&text)),
         }
+    }
+
+    /// Marks a store that is empty and nobody's.
+    fn mark_first(&self, mark: &Mark) -> Result<(), ChunkError> {
+        let path = self.root.join(OWNER);
+        if path.exists() {
+            // What a mark cannot be, such as the empty file that a full disk leaves.
+            return self.replace_mark(mark);
+        }
+        write_new_file(&path, OWNER, &Subject::Store, mark.line().as_bytes())
+    }
+
+    fn replace_mark(&self, mark: &Mark) -> Result<(), ChunkError> {
+        let path = self.root.join(OWNER);
+        replace_file(&path, OWNER, &Subject::Store, |mut file| {
+            file.write_all(mark.line().as_bytes()).map_err(failed("write", &Subject::Store, &path))
+        })
     }
 
     /// Whether there is nothing of anybody in it.
@@ -411,6 +480,9 @@ impl ChunkFolder {
         let mut files = Vec::with_capacity(SWEEP_NAMES);
         for entry in entries {
             match entry.map(|(name, path)| (Found::parse(&name), path)) {
+                Ok((Some((chunk, _)), path)) if folder == self.damaged => {
+                    files.push((chunk, Found::Damaged, path));
+                }
                 Ok((Some((chunk, found)), path)) => files.push((chunk, found, path)),
                 Ok((None, _)) => swept.strange += 1,
                 Err(error) => swept.pass_over(&error),
@@ -445,7 +517,10 @@ impl ChunkFolder {
             let what = Subject::Chunk(name.clone());
             match found {
                 Found::Chunk if live => swept.kept += 1,
-                Found::Chunk => swept.remove_chunk(&path, &what),
+                // For people to look at, for as long as somebody refers to it. A second name is left from being put back.
+                Found::Damaged if live && !same_file(&path, &self.chunk_path(&name)) => {}
+                Found::Damaged if live => swept.remove_temporary(&path, &what),
+                Found::Chunk | Found::Damaged => swept.remove_chunk(&path, &what),
                 Found::Temporary if live => match self.find(&name) {
                     // It may be being written just now.
                     Ok(None) => {}
@@ -492,11 +567,38 @@ fn length_of(path: &Path) -> u64 {
     path.symlink_metadata().map_or(0, |found| found.len())
 }
 
+/// Whether two names are of one file.
+fn same_file(one: &Path, other: &Path) -> bool {
+    match (one.symlink_metadata(), other.symlink_metadata()) {
+        (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.dev(), other.ino()),
+        _ => false,
+    }
+}
+
+/// The bytes of a chunk in a file. `None`: there is no file.
+fn read_chunk(path: &Path, name: &ChunkName) -> Result<Option<Vec<u8>>, ChunkError> {
+    let what = Subject::Chunk(name.clone());
+    let Some(file) = open_file(path, &what)? else { return Ok(None) };
+    let read = failed("read", &what, path);
+    let length = match file.metadata() {
+        Ok(found) => usize::try_from(found.len()).unwrap_or(usize::MAX).min(FRAME_LEN_MAX),
+        Err(error) => return Err(read(error)),
+    };
+    let mut frame = Vec::with_capacity(length + 1);
+    // A longer file than there can be is cut, and fails its check.
+    file.take(FRAME_LEN_MAX as u64 + 1).read_to_end(&mut frame).map_err(read)?;
+    let damaged = |why| ChunkError::Damaged { name: name.clone(), why };
+    let (plain, digest) = frame::open(frame).map_err(damaged)?;
+    if digest == name.digest { Ok(Some(plain)) } else { Err(damaged("it is another chunk")) }
+}
+
 /// What a sweep found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Found {
     Chunk,
     Temporary,
+    /// One that was taken out of use.
+    Damaged,
 }
 
 impl Found {

@@ -95,7 +95,7 @@ pub use manifest::{DigestSet, ManifestEntry, ManifestHeader, ManifestReader, Sum
 pub use name::{BadName, ChunkName, Incarnation, NAME_CHARS_MAX, Owner, RunName};
 pub use rate::RateLimit;
 pub use read_back::{
-    DAMAGED_PLACES_MAX, DamagedPlace, Inspection, ReadBackError, Verdict, Verified, inspect, restore, verify,
-    verify_all, verify_fresh,
+    DAMAGED_PLACES_MAX, DamagedPlace, Inspection, ReadBackError, Verdict, Verified, find_damage, inspect,
+    restore, verify, verify_all, verify_fresh,
 };
 pub use store::{BoxError, ByteStream, ChunkStore, Draft, IsLive, SweepError, Swept};

@@ -158,8 +158,19 @@ pub fn verify_all(
     snapshot: &SnapshotId,
     go_on: &mut dyn FnMut(u64) -> bool,
 ) -> Result<Verdict, ReadBackError> {
+    find_damage(chunks, snapshot, go_on, &mut |_| {})
+}
+
+/// As [`verify_all`], and tells of every damaged place as it is found, also of those that are only counted.
+pub fn find_damage(
+    chunks: &dyn ChunkStore,
+    snapshot: &SnapshotId,
+    go_on: &mut dyn FnMut(u64) -> bool,
+    tell: &mut dyn FnMut(&DamagedPlace),
+) -> Result<Verdict, ReadBackError> {
     let (mut damaged, mut places) = (0, Vec::new());
     let verified = Reading { chunks, snapshot, wanted: &|_| true }.verify(go_on, &mut |place| {
+        tell(&place);
         damaged += 1;
         if places.len() < DAMAGED_PLACES_MAX {
             places.push(place);

@@ -159,7 +159,7 @@ impl MemoryState {
 }
 
 impl ChunkStore for Memory {
-    fn claim(&self, _: &Owner) -> Result<(), ChunkError> {
+    fn claim(&self, _: &Owner, _: u64) -> Result<(), ChunkError> {
         Ok(())
     }
 
@@ -392,8 +392,8 @@ struct TakingTurns {
 }
 
 impl ChunkStore for TakingTurns {
-    fn claim(&self, owner: &Owner) -> Result<(), ChunkError> {
-        self.store.claim(owner)
+    fn claim(&self, owner: &Owner, epoch: u64) -> Result<(), ChunkError> {
+        self.store.claim(owner, epoch)
     }
 
     fn put(&self, name: &ChunkName, plain: &[u8]) -> Result<u64, ChunkError> {

@@ -28,9 +28,13 @@ pub trait ChunkStore: fmt::Debug + Send + Sync + 'static {
     /// Makes the store that of an owner, if it is empty and nobody's, and finds out whether it is this owner's; else
     /// [`ChunkError::Foreign`] or [`ChunkError::Unmarked`]. Durable on return.
     ///
+    /// `epoch` grows with the owner: the highest that has claimed the store stays on record, and a lower one is refused with
+    /// [`ChunkError::Outdated`]. So an older state of the owner, restored from a backup, does not take what was made since
+    /// for garbage.
+    ///
     /// Whoever keeps the references calls it before anything else: to another all of these chunks would be garbage. Of two
     /// who claim an empty store at the same time one gets it.
-    fn claim(&self, owner: &Owner) -> Result<(), ChunkError>;
+    fn claim(&self, owner: &Owner, epoch: u64) -> Result<(), ChunkError>;
 
     /// Stores a chunk in place of what was there under its name, and returns what it takes.
     ///
@@ -60,6 +64,9 @@ pub trait ChunkStore: fmt::Debug + Send + Sync + 'static {
 
     /// Takes a chunk that is [damaged](ChunkError::Damaged) out of use, so that the next copy that has its bytes writes it anew.
     /// Removes it, unless the store has a place for it. Durable on return.
+    ///
+    /// Somebody may put the chunk anew at the same time. A store that can do so leaves a chunk that is whole in its place; of
+    /// one that cannot, the caller's word is taken, and the next to read the chunk finds that it is missing.
     fn quarantine(&self, name: &ChunkName) -> Result<(), ChunkError> {
         self.remove(std::slice::from_ref(name))
     }

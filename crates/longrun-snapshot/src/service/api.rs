@@ -8,20 +8,22 @@ use std::time::Duration;
 
 use longrun::store::{CommitError, PageTokenError, StoreError};
 use longrun::{
-    Call, Caller, Code, CommandError, Engine, EngineBuilder, Found, Invalid, Operation, OperationId,
-    OperationQuery, Page, PageRequest, ReadError, Resource, ResourceId, ResourceKey, ResourceList,
-    ResourceOrder, ResourceStatus, Status, StepError, SubmitError,
+    Call, Caller, Code, CommandError, Engine, EngineBuilder, Found, Incarnation, Invalid, ItemKey, Kind,
+    Operation, OperationId, OperationQuery, Page, PageRequest, ReadError, Resource, ResourceId, ResourceKey,
+    ResourceList, ResourceOrder, ResourceStatus, Status, StepError, SubmitError,
 };
 
 use super::{
     CreateSnapshotRequest, DeleteSnapshotRequest, GetSnapshotRequest, Limits, ListSnapshotOperationsRequest,
     ListSnapshotsRequest, OrderField, UpdateSnapshotRequest, Violations,
 };
-use crate::data::{self, BadId, ChunkError, ChunkStore, ReadBackError, SnapshotId, Summary, Verdict};
+use crate::data::{
+    self, BadId, ChunkError, ChunkName, ChunkStore, DamagedPlace, ReadBackError, SnapshotId, Summary, Verdict,
+};
 use crate::operations::{
     CreateSnapshot, DeleteSnapshot, FindSnapshot, Finding, SnapshotMetadata, UpdateSnapshot, not_found,
 };
-use crate::plane::{DataPlane, blocking};
+use crate::plane::{DataPlane, blocking, item};
 use crate::snapshot::Snapshot;
 use crate::steps::{CopyDisk, Grace, RemoveSnapshot, StopOnDrop, VerifyCopy};
 
@@ -269,8 +271,10 @@ impl SnapshotService {
         request: &UpdateSnapshotRequest,
     ) -> Result<Operation, ServiceError> {
         request.check(self.limits)?;
-        self.find_to_write(&call, &request.snapshot_id).await?;
-        Ok(self.engine.submit::<UpdateSnapshot>(request, call).await?)
+        match self.find_to_write(&call, &request.snapshot_id).await {
+            Err(error) => self.repeated::<UpdateSnapshot>(request, &call, error).await,
+            Ok(()) => Ok(self.engine.submit::<UpdateSnapshot>(request, call).await?),
+        }
     }
 
     /// Deletes a snapshot.
@@ -280,8 +284,10 @@ impl SnapshotService {
         request: &DeleteSnapshotRequest,
     ) -> Result<Operation, ServiceError> {
         request.check()?;
-        self.find_to_write(&call, &request.snapshot_id).await?;
-        Ok(self.engine.submit::<DeleteSnapshot>(request, call).await?)
+        match self.find_to_write(&call, &request.snapshot_id).await {
+            Err(error) => self.repeated::<DeleteSnapshot>(request, &call, error).await,
+            Ok(()) => Ok(self.engine.submit::<DeleteSnapshot>(request, call).await?),
+        }
     }
 
     /// The operations of a snapshot, newest first; also when it is gone, for as long as they are kept.
@@ -365,16 +371,26 @@ impl SnapshotService {
     ) -> Result<Verification, ServiceError> {
         request.check()?;
         let found = self.find_complete(caller, &request.snapshot_id, Action::Write).await?;
+        self.verify_found(caller, found).await
+    }
+
+    /// The same for a snapshot that was found.
+    pub(super) async fn verify_found(
+        &self,
+        caller: &Caller,
+        found: Found<Snapshot>,
+    ) -> Result<Verification, ServiceError> {
         self.claim_chunks().await?;
         let (chunks, id) = (Arc::clone(&self.plane.chunks), data_id(&found.row.key.id)?);
         let stop = Arc::new(AtomicBool::new(false));
         let _stop_on_drop = StopOnDrop(Arc::clone(&stop));
         let _turn = self.plane.turn().await;
+        let (engine, runtime) = (self.engine.clone(), tokio::runtime::Handle::current());
         let read = move || {
-            let verdict = data::verify_all(&*chunks, &id, &mut |_| !stop.load(Ordering::Relaxed));
-            if let Ok(verdict) = &verdict {
-                quarantine(&*chunks, verdict);
-            }
+            let unconfirm = |items: &[_]| runtime.block_on(engine.unconfirm(items));
+            let mut tell = |place: &DamagedPlace| take_out_of_use(&*chunks, &place.name, &unconfirm);
+            let mut go_on = |_| !stop.load(Ordering::Relaxed);
+            let verdict = data::find_damage(&*chunks, &id, &mut go_on, &mut tell);
             let storage_size = data::inspect(&*chunks, &id).ok().map(|found| found.summary.stored_bytes);
             (verdict, storage_size)
         };
@@ -394,7 +410,7 @@ impl SnapshotService {
         };
         let (mut operation, mut unrecorded) = (None, None);
         if is_news {
-            let (snapshot_id, revision) = (request.snapshot_id.clone(), found.row.revision.0);
+            let (snapshot_id, revision) = (found.row.key.id.to_string(), found.row.revision.0);
             let finding = Finding { snapshot_id, damage: damage.clone(), revision, storage_size };
             match self.engine.submit::<FindSnapshot>(&finding, Call::by(caller.clone())).await {
                 Ok(recorded) => operation = Some(recorded),
@@ -419,6 +435,7 @@ impl SnapshotService {
         let (chunks, id) = (Arc::clone(&self.plane.chunks), data_id(&found.row.key.id)?);
         let stop = Arc::new(AtomicBool::new(false));
         let _stop_on_drop = StopOnDrop(Arc::clone(&stop));
+        let _turn = self.plane.turn().await;
         let read = move || data::restore(&*chunks, &id, &target, &mut |_| !stop.load(Ordering::Relaxed));
         let restored: Result<Summary, ReadBackError> = blocking(read).await?;
         if restored.as_ref().is_err_and(ReadBackError::is_damage) {
@@ -429,11 +446,11 @@ impl SnapshotService {
     }
 
     /// Makes sure that the chunk store is that of the engine's store: an empty one that is nobody's becomes so. FAILED_PRECONDITION
-    /// if it is another's.
+    /// if it is another's, or if the engine's store is older than the last that has used it.
     ///
     /// Everything that touches chunks asks for this by itself; called at a start it tells at once that folders were mixed up.
     pub async fn claim_chunks(&self) -> Result<(), ServiceError> {
-        Ok(self.plane.claim().await?)
+        Ok(self.plane.claim(self.engine.fence()).await?)
     }
 
     fn permit(&self, caller: &Caller, folder: &ResourceId, action: Action) -> Result<(), ServiceError> {
@@ -478,17 +495,27 @@ impl SnapshotService {
         Err(ServiceError::Refused(Status::new(Code::FailedPrecondition, why)))
     }
 
-    /// The same for a call that may be the repeat of one that has removed the snapshot: then the engine knows its key.
+    /// The same for a snapshot that is to be changed: its folder must have room for a change.
     async fn find_to_write(&self, call: &Call, id: &str) -> Result<(), ServiceError> {
-        match self.find(call.caller(), id, Action::Write).await {
-            Err(ServiceError::Refused(status)) if status.code() == Code::NotFound && call.has_key() => {
-                match self.found(id).await? {
-                    // It is there, but not for this caller.
-                    Some(_) => Err(ServiceError::Refused(status)),
-                    None => Ok(()),
-                }
-            }
-            found => self.admit(&found?.row.parent),
+        let found = self.find(call.caller(), id, Action::Write).await?;
+        self.admit(&found.row.parent)
+    }
+
+    /// Answers a call for a snapshot that is not there, or not for this caller: it may be the repeat of one that has removed
+    /// it. Only the caller's own past is looked at, so the answer cannot tell the two apart.
+    async fn repeated<K: Kind>(
+        &self,
+        request: &K::Request,
+        call: &Call,
+        refused: ServiceError,
+    ) -> Result<Operation, ServiceError> {
+        if refused.code() != Code::NotFound {
+            return Err(refused);
+        }
+        let Some(operation) = self.engine.repeated::<K>(request, call).await? else { return Err(refused) };
+        match folder_of(&operation) {
+            Some(folder) if self.access.may(call.caller(), &folder, Action::Read) => Ok(operation),
+            _ => Err(refused),
         }
     }
 }
@@ -511,15 +538,27 @@ fn data_id(id: &ResourceId) -> Result<SnapshotId, ServiceError> {
     Ok(id.as_str().parse().map_err(invalid)?)
 }
 
-/// Takes damaged chunks out of use, so that the next copy that has them writes them anew.
-fn quarantine(chunks: &dyn ChunkStore, verdict: &Verdict) {
-    for place in &verdict.places {
-        // Read again: it may have been the reading that failed.
-        if let Err(ChunkError::Damaged { .. }) = chunks.get(&place.name)
-            && let Err(error) = chunks.quarantine(&place.name)
-        {
-            tracing::error!(%error, chunk = %place.name, "a damaged chunk could not be taken out of use");
-        }
+/// Takes it back that items are confirmed, durably.
+type Unconfirm<'a> = dyn Fn(&[(ItemKey, Incarnation)]) -> Result<(), CommitError> + 'a;
+
+/// Takes a chunk that was found damaged or missing out of use, so that the next copy that has its bytes writes it anew.
+fn take_out_of_use(chunks: &dyn ChunkStore, name: &ChunkName, unconfirm: &Unconfirm<'_>) {
+    // Read again: it may have been the reading that failed.
+    let is_there = match chunks.get(name) {
+        Err(ChunkError::Damaged { .. }) => true,
+        Err(ChunkError::Missing { .. }) => false,
+        _ => return,
+    };
+    let told = |error: &dyn std::error::Error| {
+        tracing::error!(%error, cause = ?error, chunk = %name, "a damaged chunk could not be taken out of use");
+    };
+    let (Ok(item), Ok(life)) = (item(&name.digest), name.incarnation.as_str().parse()) else { return };
+    // Before anybody can write it anew: who shares what is written then reads it back himself.
+    if let Err(error) = unconfirm(&[(item, life)]) {
+        return told(&error);
+    }
+    if is_there && let Err(error) = chunks.quarantine(name) {
+        told(&error);
     }
 }
 

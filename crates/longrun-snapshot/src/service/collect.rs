@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use longrun::store::StoreError;
 use longrun::{Incarnation, ItemKey, Orphan, ReadError, ResourceId, ResourceStatus, StepError};
@@ -10,6 +11,7 @@ use super::{ServiceError, SnapshotService};
 use crate::data::{BoxError, ChunkName, ChunkStore, SnapshotId, SweepError, Swept};
 use crate::plane::{blocking, chunk_error, chunk_name, is_chunk, item};
 use crate::snapshot::Snapshot;
+use crate::steps::StopOnDrop;
 
 /// Orphans, and chunks, that a collection looks up at once.
 const COLLECTED_AT_ONCE: usize = 256;
@@ -38,9 +40,10 @@ impl SnapshotService {
     /// crashes left half written, and what operators left behind. Everything else may go on meanwhile.
     ///
     /// What is damaged or cannot be removed keeps nothing else from going; it is counted. An error ends it: the engine's store
-    /// cannot be asked, or the chunk store is [not its own](Self::claim_chunks).
+    /// cannot be asked, or the chunk store is [not its own](Self::claim_chunks). Dropping the future stops it after the chunks,
+    /// some thousand at most, or the snapshot that it is at.
     pub async fn collect(&self) -> Result<Collected, ServiceError> {
-        self.claim_chunks().await?;
+        self.plane.claim_again(self.engine.fence()).await?;
         let mut collected = Collected::default();
         // First, for what is dropped here leaves orphans.
         let dropped = self.engine.drop_references_of_gone().await?;
@@ -69,10 +72,15 @@ impl SnapshotService {
     async fn sweep(&self, collected: &mut Collected) -> Result<(), ServiceError> {
         let (chunks, engine) = (Arc::clone(&self.plane.chunks), self.engine.clone());
         let runtime = tokio::runtime::Handle::current();
+        let stop = Arc::new(AtomicBool::new(false));
+        let _stop_on_drop = StopOnDrop(Arc::clone(&stop));
         let swept = blocking(move || {
             let lives = |items: &[ItemKey]| runtime.block_on(engine.incarnations(items));
             let mut failed = 0;
-            let swept = chunks.sweep(&mut |names| are_live(&lives, names, &mut failed));
+            let swept = chunks.sweep(&mut |names| {
+                go_on(&stop)?;
+                are_live(&lives, names, &mut failed)
+            });
             swept.map(|swept| Swept { failed: swept.failed + failed, ..swept })
         });
         match swept.await? {
@@ -90,10 +98,13 @@ impl SnapshotService {
     async fn collect_files(&self, collected: &mut Collected) -> Result<(), ServiceError> {
         let (chunks, engine) = (Arc::clone(&self.plane.chunks), self.engine.clone());
         let runtime = tokio::runtime::Handle::current();
+        let stop = Arc::new(AtomicBool::new(false));
+        let _stop_on_drop = StopOnDrop(Arc::clone(&stop));
         let mut found = *collected;
         let (found, seen) = blocking(move || {
             let seen = chunks.snapshots(&mut |snapshots| {
                 for snapshot in snapshots {
+                    go_on(&stop)?;
                     let row = ResourceId::new(snapshot.as_str())
                         .map_err(ReadError::from)
                         .and_then(|id| runtime.block_on(engine.resource::<Snapshot>(&id)));
@@ -154,6 +165,11 @@ impl Collected {
             error => Err(StepError::of(longrun::Code::Unavailable, &error).into()),
         }
     }
+}
+
+/// Ends work on the blocking pool that nobody waits for any more.
+fn go_on(stop: &AtomicBool) -> Result<(), BoxError> {
+    if stop.load(Ordering::Relaxed) { Err("the collection was given up".into()) } else { Ok(()) }
 }
 
 /// Removes the chunks of orphans. Gives those that are gone, and the number of the others, which stay on record.

@@ -40,6 +40,7 @@ mod filter;
 mod mask;
 mod order;
 mod requests;
+mod scrub;
 mod text;
 mod validate;
 
@@ -52,6 +53,7 @@ pub use requests::{
     CreateSnapshotRequest, DeleteSnapshotRequest, GetSnapshotRequest, ListSnapshotOperationsRequest,
     ListSnapshotsRequest, SnapshotList,
 };
+pub use scrub::Scrubbed;
 pub use validate::{
     FILTER_CHARS_MAX, LABELS_MAX, Limits, ORDER_BY_CHARS_MAX, VIOLATIONS_MAX, Violation, Violations,
 };

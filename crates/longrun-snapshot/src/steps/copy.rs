@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use longrun::{
     ItemKey, ProgressUnit, References, ResourceId, Step, StepContext, StepError, StepPolicy, StepResult,
-    UndoContext, UndoResult, Undoable, async_trait,
+    Taken, UndoContext, UndoResult, Undoable, async_trait,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedRwLockReadGuard;
@@ -16,10 +16,10 @@ use tokio::time::Instant;
 use super::remove::remove_orphans;
 use super::{StopOnDrop, remove, stopped};
 use crate::data::{
-    BATCH_BYTES_MAX, Batch, CopyError, CopyReader, CopyWriter, Cursor, Digest, DigestSet, DiskId,
+    BATCH_BYTES_MAX, Batch, ChunkError, CopyError, CopyReader, CopyWriter, Cursor, Digest, DigestSet, DiskId,
     Incarnation, RateLimit, RunName, SnapshotId, Summary,
 };
-use crate::plane::{DataPlane, blocking, chunk_error, copy_error, incarnation, is_chunk, item};
+use crate::plane::{DataPlane, blocking, chunk_error, chunk_name, copy_error, incarnation, is_chunk, item};
 use crate::snapshot::Snapshot;
 
 /// Bytes copied between two checkpoints, at most, and a batch.
@@ -76,7 +76,7 @@ impl Step for CopyDisk {
         let stop = Arc::new(AtomicBool::new(false));
         let _stop_on_drop = StopOnDrop(Arc::clone(&stop));
         // Before anything is done: a chunk store of another is no reason to undo, which would have to remove from it.
-        let claimed = self.0.claim().await;
+        let claimed = self.0.claim(token.epoch).await;
         claimed.map_err(|error| StepError::not_applied(error.status().code(), error.status().message()))?;
         let _turn = tokio::select! {
             turn = self.0.turn() => turn,
@@ -112,7 +112,7 @@ impl Step for CopyDisk {
     ) -> UndoResult {
         // Whatever a run left, in whole or in part.
         let references = cx.references::<Snapshot>(&ResourceId::new(input.snapshot_id.as_str())?)?;
-        Ok(remove::remove(&self.0, &references, &input.snapshot_id).await?)
+        Ok(remove::remove(&self.0, cx.fencing_token().epoch, &references, &input.snapshot_id).await?)
     }
 }
 
@@ -203,8 +203,7 @@ impl Copy<'_> {
         let digests: Vec<_> = batch.digests().into_iter().collect();
         let items: Vec<_> = digests.iter().map(item).collect::<Result<_, _>>()?;
         let taken = self.references.take(&items).await?;
-        let confirmed = digests.iter().zip(&taken).filter(|(_, taken)| taken.confirmed);
-        let confirmed: BTreeSet<Digest> = confirmed.map(|(digest, _)| *digest).collect();
+        let confirmed = self.confirmed(&items, &taken).await?;
         let lives = taken.into_iter().map(|taken| incarnation(taken.incarnation));
         let lives: Vec<Incarnation> = lives.collect::<Result<_, _>>()?;
         let incarnations: BTreeMap<_, _> = digests.into_iter().zip(lives).collect();
@@ -219,6 +218,29 @@ impl Copy<'_> {
         Ok((writer, cursor.map_err(|error| copy_error(&error))?))
     }
 
+    /// Of what was taken, the chunks that somebody has confirmed, and that are there.
+    ///
+    /// Of a chunk that is confirmed and gone, or not whole, this copy makes a new file, which nobody has read back yet. So it
+    /// counts as confirmed no more, before others can find it.
+    async fn confirmed(&self, items: &[ItemKey], taken: &[Taken]) -> Result<BTreeSet<Digest>, StepError> {
+        let confirmed = items.iter().zip(taken).filter(|(_, taken)| taken.confirmed);
+        let confirmed: Vec<_> = confirmed.map(|(item, taken)| (item.clone(), taken.incarnation)).collect();
+        if confirmed.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let names = confirmed.iter().map(|(item, life)| chunk_name(item, *life));
+        let names: Vec<_> = names.collect::<Result<_, _>>()?;
+        let chunks = Arc::clone(&self.plane.chunks);
+        let find = move || -> Result<Vec<_>, ChunkError> {
+            names.into_iter().map(|name| Ok((name.digest, chunks.find(&name)?.is_some()))).collect()
+        };
+        let found = blocking(find).await?.map_err(|error| chunk_error(&error))?;
+        let lost = confirmed.into_iter().zip(&found).filter(|(_, (_, there))| !there);
+        let lost: Vec<_> = lost.map(|(item, _)| item).collect();
+        self.references.unconfirm(&lost).await?;
+        Ok(found.into_iter().filter(|(_, there)| *there).map(|(digest, _)| digest).collect())
+    }
+
     /// Drops the references that an earlier run took and the copy does not need: the disk may have changed under its hands, or
     /// the copy begun anew.
     ///
@@ -229,6 +251,7 @@ impl Copy<'_> {
         let used = used.map_err(|error| chunk_error(&error))?;
         let is_used = |item: &ItemKey| !is_chunk(item) || used.may_contain(item.id.as_bytes());
         if self.references.drop_all_but(is_used).await? > 0 {
+            self.plane.claim_again(self.cx.fencing_token().epoch).await?;
             remove_orphans(self.plane, &self.references).await?;
         }
         Ok(())

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use longrun::{
-    References, ResourceId, Step, StepContext, StepError, StepResult, UndoContext, UndoResult, Undoable,
-    async_trait,
+    Fence, References, ResourceId, Step, StepContext, StepError, StepResult, UndoContext, UndoResult,
+    Undoable, async_trait,
 };
 
 use crate::data::{ChunkName, SnapshotId};
@@ -26,7 +26,7 @@ impl Step for RemoveSnapshot {
 
     async fn run(&self, cx: &StepContext<()>, snapshot: SnapshotId) -> StepResult<()> {
         let references = cx.references::<Snapshot>(&ResourceId::new(snapshot.as_str())?)?;
-        remove(&self.0, &references, &snapshot).await
+        remove(&self.0, cx.fencing_token().epoch, &references, &snapshot).await
     }
 
     async fn undo(&self, _: &UndoContext, _: SnapshotId, _: Undoable<(), ()>) -> UndoResult {
@@ -41,10 +41,11 @@ impl Step for RemoveSnapshot {
 /// forgotten.
 pub(super) async fn remove(
     plane: &DataPlane,
+    epoch: Fence,
     references: &References,
     snapshot: &SnapshotId,
 ) -> Result<(), StepError> {
-    plane.claim().await?;
+    plane.claim_again(epoch).await?;
     // A run that was given up may still write: what it writes must not come after this.
     let _alone = plane.remove(snapshot).await;
     let (chunks, id) = (Arc::clone(&plane.chunks), snapshot.clone());

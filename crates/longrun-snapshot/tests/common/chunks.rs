@@ -16,6 +16,7 @@ pub(crate) enum Verb {
     Find,
     Get,
     Sync,
+    Quarantine,
     Remove,
     Sweep,
     BeginDraft,
@@ -155,8 +156,8 @@ impl Doubled {
 }
 
 impl ChunkStore for Doubled {
-    fn claim(&self, owner: &Owner) -> Result<(), ChunkError> {
-        self.inner.claim(owner)
+    fn claim(&self, owner: &Owner, epoch: u64) -> Result<(), ChunkError> {
+        self.inner.claim(owner, epoch)
     }
 
     fn put(&self, name: &ChunkName, plain: &[u8]) -> Result<u64, ChunkError> {
@@ -176,7 +177,7 @@ impl ChunkStore for Doubled {
     }
 
     fn quarantine(&self, name: &ChunkName) -> Result<(), ChunkError> {
-        self.inner.quarantine(name)
+        self.switch.around(Verb::Quarantine, || self.inner.quarantine(name))
     }
 
     fn remove(&self, names: &[ChunkName]) -> Result<(), ChunkError> {

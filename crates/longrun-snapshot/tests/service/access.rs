@@ -2,12 +2,12 @@
 
 use longrun::{Call, Caller, Code, IdempotencyKey, ResourceId, Status};
 use longrun_snapshot::service::{
-    Access, Action, CreateSnapshotRequest, DeleteSnapshotRequest, GetSnapshotRequest,
+    Access, Action, Admission, CreateSnapshotRequest, DeleteSnapshotRequest, GetSnapshotRequest,
     ListSnapshotOperationsRequest, ServiceError, UpdateSnapshotRequest,
 };
 use longrun_snapshot::{Snapshot, SnapshotService};
 
-use crate::common::{FOLDER, Lab, create_of, delete_of, done, get_of, list_of, made_by, millis, named};
+use crate::common::{FOLDER, Lab, create_of, delete_of, done, get_of, list_of, made, made_by, millis, named};
 
 /// In `folder-1` the owner does everything and the reader reads; nobody does anything elsewhere.
 struct Strict;
@@ -68,6 +68,50 @@ async fn a_foreign_snapshot_is_answered_as_one_that_is_not_there() {
         }
     }
     assert_eq!(service.get(&named("owner"), &get_of(&snapshot.id)).await.unwrap(), snapshot);
+}
+
+/// Nobody else's snapshot, and none at all, can be told apart by a key either: not by one that the caller has used for
+/// something of its own, and not by how much it may ask for.
+#[tokio::test(start_paused = true)]
+async fn a_used_key_does_not_tell_a_foreign_snapshot_from_one_that_is_not_there() {
+    let lab = Lab::new();
+    lab.tiny_disk("disk-1", 1);
+    let everybody = lab.start().await;
+    let call = || Call::by(named("guest")).key(IdempotencyKey::new("used").unwrap());
+    let create = everybody.create(call(), &create_of("disk-1")).await.unwrap();
+    done(&everybody, &create).await;
+    let (id, name) = (made_by(&create).to_string(), "mine".to_owned());
+    let update_mask = Some(vec!["name".to_owned()]);
+    let renaming = UpdateSnapshotRequest { snapshot_id: id.clone(), name, update_mask, ..Default::default() };
+    let update = everybody.update(call(), &renaming).await.unwrap();
+    let delete = everybody.delete(call(), &delete_of(&made_by(&create))).await.unwrap();
+    done(&everybody, &delete).await;
+    // The repeats of what has removed it are answered, as it was.
+    assert_eq!(everybody.update(call(), &renaming).await.unwrap().id(), update.id());
+    let again = everybody.delete(call(), &delete_of(&made_by(&create))).await.unwrap();
+    assert_eq!(again.id(), delete.id());
+    let theirs = made(&everybody, &create_of("disk-1")).await;
+    let service = everybody.access(Strict).admission(Nothing);
+    let missing = Status::new(Code::NotFound, "the snapshot does not exist");
+    // The last was the caller's own, before it was shut out.
+    for asked in [theirs.id.as_str(), "fd8never", "NOT_AN_ID", &id] {
+        assert_eq!(
+            answers(&service, "guest", asked, Some("used")).await,
+            vec![missing.clone(); 6],
+            "{asked}"
+        );
+    }
+    let shut_out = service.delete(call(), &delete_of(&made_by(&create))).await.unwrap_err();
+    assert_eq!(shut_out.status(), missing);
+}
+
+/// Admits nothing.
+struct Nothing;
+
+impl Admission for Nothing {
+    fn admit(&self, _: &ResourceId) -> Result<(), std::time::Duration> {
+        Err(millis(1000))
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use longrun::{Code, ResourceStatus, StepIndex, Verb as Act};
 use longrun_snapshot::data::{CHUNK_BYTES, Digest};
 use longrun_snapshot::service::Collected;
 
-use crate::common::chunks::{Verb, When};
+use crate::common::chunks::{Door, Verb, When};
 use crate::common::{
     Lab, call, caller, create_of, delete_of, done, get_of, made, made_by, noise, pass, status,
 };
@@ -353,10 +353,11 @@ async fn a_chunk_folder_that_lost_its_mark_is_nobodys_until_an_operator_says_who
     lab.tiny_disk("disk-1", 1);
     let service = lab.start().await;
     let snapshot = made(&service, &create_of("disk-1")).await;
+    let lab_epoch = service.engine().fence().0;
     drop(service);
     let mark = lab.path_of("owner");
     let ours = std::fs::read_to_string(&mark).unwrap();
-    assert_eq!(ours, format!("{}\n", lab.store.id()));
+    assert_eq!(ours, format!("{} {}\n", lab.store.id(), lab_epoch));
     for lost in [None, Some(""), Some("no name of anybody"), Some("\u{fffd}")] {
         std::fs::remove_file(&mark).unwrap();
         if let Some(text) = lost {
@@ -377,4 +378,81 @@ async fn a_chunk_folder_that_lost_its_mark_is_nobodys_until_an_operator_says_who
     let service = lab.start().await;
     service.collect().await.unwrap();
     assert_eq!(service.verify(&caller(), &get_of(&snapshot.id)).await.unwrap().damage, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chunk_folder_that_is_exchanged_under_a_running_service_is_not_touched() {
+    let lab = Lab::new();
+    lab.tiny_disk("disk-1", 1);
+    let service = lab.start().await;
+    let snapshot = made(&service, &create_of("disk-1")).await;
+    let mark = lab.path_of("owner");
+    let ours = std::fs::read_to_string(&mark).unwrap();
+    let dead = Digest::of(b"somebody's").to_string();
+    write(&lab, &format!("chunks/{}/{dead}-abc", &dead[..2]));
+    write(&lab, "manifests/fd8another");
+    let before = names(&lab);
+    std::fs::write(&mark, format!("{}\n", Lab::store_of(8).id())).unwrap();
+    assert_eq!(service.collect().await.unwrap_err().code(), Code::FailedPrecondition);
+    let delete = service.delete(call(), &delete_of(&snapshot.id)).await.unwrap();
+    pass(600_000).await;
+    assert_eq!(names(&lab), before);
+    assert_eq!(lab.counts().references, 1);
+    std::fs::write(&mark, ours).unwrap();
+    assert!(done(&service, &delete).await.response().is_some());
+    assert_eq!(service.collect().await.unwrap().swept.removed, 1);
+    lab.assert_nothing_left();
+}
+
+/// The store is restored from a backup of a time before there was any snapshot, beside the chunks of today.
+#[tokio::test(start_paused = true)]
+async fn a_store_older_than_the_chunks_removes_none_until_an_operator_says_so() {
+    let lab = Lab::new();
+    lab.tiny_disk("disk-1", 1);
+    drop(lab.start().await);
+    let service = lab.start().await;
+    made(&service, &create_of("disk-1")).await;
+    let before = names(&lab);
+    drop(service);
+    let older = Lab::store_of(7);
+    assert_eq!(older.id(), lab.store.id());
+    let restored = lab.start_over(older).await;
+    for error in [
+        restored.claim_chunks().await.unwrap_err(),
+        restored.collect().await.unwrap_err(),
+        restored.create(call(), &create_of("disk-1")).await.unwrap_err(),
+    ] {
+        assert_eq!(error.code(), Code::FailedPrecondition);
+        assert!(error.to_string().contains("in epoch 2, later than 1"), "{error}");
+    }
+    assert_eq!(names(&lab), before);
+    std::fs::write(lab.path_of("owner"), lab.store.id().to_string()).unwrap();
+    assert_eq!(restored.collect().await.unwrap().swept.removed, 1);
+    lab.store.take_over().await.unwrap();
+    assert_eq!(std::fs::read_to_string(lab.path_of("owner")).unwrap(), format!("{} 1\n", lab.store.id()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_collection_that_is_dropped_stops() {
+    let lab = Lab::new();
+    lab.tiny_disk("disk-1", 1);
+    let service = lab.start().await;
+    made(&service, &create_of("disk-1")).await;
+    for number in 0..2 {
+        let dead = Digest::of(&[number]).to_string();
+        write(&lab, &format!("chunks/{}/{dead}-abc", &dead[..2]));
+    }
+    let before = names(&lab);
+    let door = Door::at(&lab.switch, Verb::Sweep, When::Before);
+    let collecting = {
+        let service = service.clone();
+        tokio::spawn(async move { service.collect().await })
+    };
+    door.somebody().await;
+    collecting.abort();
+    assert!(collecting.await.unwrap_err().is_cancelled());
+    door.open();
+    drop(service);
+    lab.settle().await;
+    assert_eq!(names(&lab), before);
 }

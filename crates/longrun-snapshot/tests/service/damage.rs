@@ -26,6 +26,13 @@ fn last_chunk(lab: &Lab) -> (PathBuf, String) {
     (lab.path_of(&path), path.rsplit('/').next().unwrap().to_owned())
 }
 
+/// The file of a chunk of bytes that do not compress, by their number.
+fn last_chunk_of(lab: &Lab, length: u64) -> (PathBuf, String) {
+    let fits = |(_, bytes): &(String, u64)| (length..length + 128).contains(bytes);
+    let (path, _) = lab.chunk_files().into_iter().find(fits).unwrap();
+    (lab.path_of(&path), path.rsplit('/').next().unwrap().to_owned())
+}
+
 async fn get(service: &SnapshotService, snapshot: &Snapshot) -> Snapshot {
     service.get(&caller(), &get_of(&snapshot.id)).await.unwrap()
 }
@@ -208,4 +215,150 @@ async fn a_damaged_chunk_is_written_anew_by_the_next_copy() {
     assert!(lab.restored(&service, &second.id).await == std::fs::read(lab.image("disk-1")).unwrap());
     assert_eq!(verify(&service, &snapshot).await.0, None);
     assert_eq!(get(&service, &snapshot).await, snapshot);
+}
+
+/// Cuts the file of a chunk short: a copy that needs it sees that at once, and writes it anew.
+fn cut(path: &std::path::Path) {
+    let bytes = std::fs::read(path).unwrap();
+    std::fs::write(path, &bytes[..bytes.len() - 1]).unwrap();
+}
+
+/// A verification that found a chunk damaged comes late to taking it out of use: a copy has written it anew meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_chunk_that_was_written_anew_meanwhile_stays() {
+    let lab = Lab::new();
+    let (service, snapshot) = prepared(&lab).await;
+    cut(&last_chunk(&lab).0);
+    let door = Door::at(&lab.switch, Verb::Quarantine, When::Before);
+    let verifying = {
+        let (service, snapshot) = (service.clone(), snapshot.clone());
+        tokio::spawn(async move { verify(&service, &snapshot).await })
+    };
+    door.somebody().await;
+    let second = made(&service, &create_of("disk-1")).await;
+    door.open();
+    assert!(verifying.await.unwrap().0.is_some());
+    assert_eq!(verify(&service, &second).await, (None, None));
+    assert_eq!(verify(&service, &snapshot).await.0, None);
+    assert_eq!(lab.chunk_files().len(), 2);
+}
+
+/// A chunk was confirmed, and is found damaged, or missing. What a copy writes in its place nobody has read back yet, so
+/// another copy that finds it there reads it back itself before its snapshot is READY.
+#[tokio::test(start_paused = true)]
+async fn what_is_written_anew_counts_as_confirmed_only_when_it_was_read_back() {
+    for verified in [true, false] {
+        let lab = Lab::new();
+        let (service, snapshot) = prepared(&lab).await;
+        let (path, _) = last_chunk(&lab);
+        if verified {
+            flip_last_byte(&path);
+            assert!(verify(&service, &snapshot).await.0.is_some());
+        } else {
+            cut(&path);
+        }
+        let door = Door::at(&lab.switch, Verb::Get, When::Before);
+        let first = service.create(call(), &create_of("disk-1")).await.unwrap();
+        door.somebody().await;
+        // The disk rots on.
+        let mut bytes = std::fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let second = service.create(call(), &create_of("disk-1")).await.unwrap();
+        let manifest = lab.path_of("manifests").join(made_by(&second).as_str());
+        while !manifest.exists() {
+            std::thread::sleep(millis(1));
+            tokio::task::yield_now().await;
+        }
+        door.open();
+        for create in [first, second] {
+            let ended = done(&service, &create).await;
+            assert_eq!(ended.error().map(|error| error.code()), Some(Code::DataLoss), "{verified}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scrub_reads_every_complete_snapshot_and_puts_on_record_what_it_finds() {
+    let lab = Lab::new();
+    let (service, damaged) = prepared(&lab).await;
+    lab.tiny_disk("disk-2", 7);
+    let whole = made(&service, &create_of("disk-2")).await;
+    lab.tiny_disk("disk-3", 8);
+    let going = made(&service, &create_of("disk-3")).await;
+    let (path, _) = last_chunk_of(&lab, 3000);
+    drop(service);
+    let service = lab.start_on(lab.plane().delete_grace(millis(60_000))).await;
+    let delete = service.delete(call(), &delete_of(&going.id)).await.unwrap();
+    let scrubber = crate::common::named("scrubber");
+    let first = service.scrub(&scrubber).await.unwrap();
+    assert_eq!((first.whole, first.damaged, first.recorded, first.failed), (2, 0, 0, 0));
+    flip_last_byte(&path);
+    let second = service.scrub(&scrubber).await.unwrap();
+    assert_eq!((second.whole, second.damaged, second.recorded, second.failed), (1, 1, 1, 0));
+    assert_eq!(get(&service, &whole).await, whole);
+    let shown = get(&service, &damaged).await;
+    assert_eq!(shown.status, ResourceStatus::Error);
+    // Clients see it in the list of operations, and why.
+    let request = longrun_snapshot::service::ListSnapshotOperationsRequest {
+        snapshot_id: damaged.id.to_string(),
+        ..Default::default()
+    };
+    let newest = service.list_operations(&caller(), &request).await.unwrap().items.remove(0);
+    assert_eq!(newest.created_by(), &scrubber);
+    let why: String = format!("Data of the snapshot is damaged: {}", shown.damage.unwrap());
+    assert_eq!(newest.description(), why.chars().take(256).collect::<String>());
+    // It is no news any more, until it is mended.
+    let third = service.scrub(&scrubber).await.unwrap();
+    assert_eq!((third.damaged, third.recorded), (1, 0));
+    flip_last_byte(&path);
+    let fourth = service.scrub(&scrubber).await.unwrap();
+    assert_eq!((fourth.whole, fourth.recorded), (2, 1));
+    assert_eq!(get(&service, &damaged).await, damaged);
+    done(&service, &delete).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scrub_that_is_dropped_stops() {
+    let lab = Lab::new();
+    let (service, _) = prepared(&lab).await;
+    let door = Door::at(&lab.switch, Verb::Get, When::Before);
+    let scrubbing = {
+        let service = service.clone();
+        tokio::spawn(async move { service.scrub(&caller()).await })
+    };
+    door.somebody().await;
+    scrubbing.abort();
+    assert!(scrubbing.await.unwrap_err().is_cancelled());
+    door.open();
+    drop(service);
+    lab.settle().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restore_takes_its_turn() {
+    let lab = Lab::new();
+    let (_, snapshot) = prepared(&lab).await;
+    let service = lab.start_on(lab.plane().parallel(std::num::NonZeroUsize::MIN)).await;
+    let door = Door::at(&lab.switch, Verb::Get, When::Before);
+    let verifying = {
+        let (service, snapshot) = (service.clone(), snapshot.clone());
+        tokio::spawn(async move { verify(&service, &snapshot).await })
+    };
+    door.somebody().await;
+    let restoring = {
+        let (service, request) = (service.clone(), get_of(&snapshot.id));
+        let target = lab.folder.path().join("restored/disk");
+        std::fs::create_dir(target.parent().unwrap()).unwrap();
+        tokio::spawn(async move { service.restore(&caller(), &request, target).await })
+    };
+    let begun = || std::fs::read_dir(lab.folder.path().join("restored")).unwrap().count();
+    for _ in 0..1000 {
+        assert_eq!(begun(), 0, "it writes while another reads");
+        tokio::task::yield_now().await;
+    }
+    door.open();
+    assert_eq!(verifying.await.unwrap(), (None, None));
+    restoring.await.unwrap().unwrap();
+    assert_eq!(begun(), 1);
 }

@@ -261,6 +261,35 @@ pub fn what_is_confirmed_is_told_for_one_life(fixture: &mut dyn StoreFixture) {
     assert_eq!(confirmed(&bench, &a, &[1]), [false], "another life");
 }
 
+/// A confirmation that is taken back is gone for good, also for those who had it told before, until somebody confirms anew. One
+/// of another life is left alone, and an older owner takes nothing back.
+pub fn what_is_not_confirmed_any_more_is_told_to_nobody(fixture: &mut dyn StoreFixture) {
+    let mut bench = Bench::new(fixture);
+    let (_, mut a) = making(&bench, 1, "a");
+    let (_, mut b) = making(&bench, 2, "b");
+    taken(&bench, &a, &[1, 2], 10);
+    let lives = |numbers: &[(u8, u128)]| -> Vec<_> {
+        numbers.iter().map(|(n, life)| (item(*n), Incarnation(*life))).collect()
+    };
+    let confirmed = |bench: &Bench<'_>, of: &Holder| -> Vec<bool> {
+        take(bench, of, &[1, 2], 99).unwrap().iter().map(|taken| taken.confirmed).collect()
+    };
+    wait(bench.store().confirm_items(a.clone(), lives(&[(1, 10), (2, 10)]))).unwrap();
+    let unconfirm = |bench: &Bench<'_>, fence: Fence, numbers: &[(u8, u128)]| {
+        wait(bench.store().unconfirm_items(fence, lives(numbers)))
+    };
+    unconfirm(&bench, a.fence, &[(1, 11), (2, 10), (3, 10)]).unwrap();
+    for _ in 0..2 {
+        assert_eq!(confirmed(&bench, &a), [true, false]);
+        assert_eq!(confirmed(&bench, &b), [true, false]);
+        bench.restart();
+        assert!(matches!(unconfirm(&bench, a.fence, &[(1, 10)]), Err(CommitError::Fenced { .. })));
+        (a.fence, b.fence) = (bench.fence, bench.fence);
+    }
+    wait(bench.store().confirm_items(b.clone(), lives(&[(2, 10)]))).unwrap();
+    assert_eq!(confirmed(&bench, &a), [true, true]);
+}
+
 fn references(bench: &Bench<'_>, of: &Holder, limit: usize) -> Vec<ItemKey> {
     let mut all = Vec::new();
     loop {

@@ -93,6 +93,14 @@ impl Store for EarlyAck {
         self.store.confirm_items(holder, items).await
     }
 
+    async fn unconfirm_items(
+        &self,
+        fence: Fence,
+        items: Vec<(ItemKey, Incarnation)>,
+    ) -> Result<(), CommitError> {
+        self.store.unconfirm_items(fence, items).await
+    }
+
     async fn drop_references(&self, holder: Holder, limit: usize) -> Result<Dropped, CommitError> {
         self.store.drop_references(holder, limit).await
     }
