@@ -60,6 +60,30 @@ async fn every_store_serves_and_serves_again_on_the_same_folder() {
     }
 }
 
+/// Damage on the medium is found by the server itself, and whoever asks sees it and why.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_scrub_finds_damaged_shows_as_error_with_its_reason() {
+    let place = Place::new();
+    let server = Program::start(&place, &["--scrub-every", "1"]).await;
+    let create = ["snapshot", "create", "--folder", "f", "--disk", "disk-1", "--wait"];
+    let (code, operation) = client(&server, &create).await;
+    assert_eq!(code, 0, "{operation}");
+    let snapshot = operation["response"]["id"].as_str().unwrap().to_owned();
+    let chunks = place.path("data").join("chunks/chunks");
+    let folders = std::fs::read_dir(chunks).unwrap().map(|entry| entry.unwrap().path());
+    let chunk =
+        folders.filter_map(|folder| std::fs::read_dir(folder).unwrap().next()).next().unwrap().unwrap();
+    let mut bytes = std::fs::read(chunk.path()).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(chunk.path(), bytes).unwrap();
+
+    let found =
+        async { while client(&server, &["snapshot", "get", &snapshot]).await.1["status"] != "ERROR" {} };
+    tokio::time::timeout(PATIENCE, found).await.expect("the damage is found");
+    let (_, operations) = client(&server, &["snapshot", "operations", &snapshot]).await;
+    assert!(operations.to_string().contains("damaged"), "{operations}");
+}
+
 #[tokio::test]
 async fn nothing_answers_when_the_server_is_gone() {
     let place = Place::new();

@@ -33,7 +33,7 @@ impl Place {
         Self { folder }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         Path::join(self.folder.path(), name)
     }
 }

@@ -19,6 +19,8 @@ use std::{
     sync::{Mutex, PoisonError, atomic::AtomicBool},
 };
 
+use rustix::fs::statvfs;
+
 use super::{
     BoxError, ByteStream, ChunkError, ChunkName, ChunkStore, Draft, IsLive, NAME_CHARS_MAX, Owner, RunName,
     SnapshotId, SweepError, Swept,
@@ -34,6 +36,9 @@ use super::{
 
 /// How many names a sweep asks about at a time.
 const SWEEP_NAMES: usize = 1000;
+/// Bytes of the file system that chunks leave free, or a quarter of a small one: more than a store of records beside them
+/// keeps for itself.
+const RESERVE_BYTES: u64 = 128 * 1024 * 1024;
 /// How many folders are synced at a time: the file system makes them durable together.
 const SYNCS_AT_A_TIME: usize = 4;
 /// How many presses are kept for the next chunk: some more than the workers of one copy.
@@ -77,6 +82,19 @@ impl ChunkFolder {
         }
         let damaged = root.join("damaged");
         Ok(Self { root, chunks, manifests, drafts, damaged, presses: Mutex::default() })
+    }
+
+    /// Whether storing so much leaves room for others: a store of records beside the chunks has to be able to record that
+    /// what does not fit is rolled back, or that something is deleted. Where it cannot be told, there is.
+    fn check_room(&self, what: &Subject, bytes: usize) -> Result<(), ChunkError> {
+        let Some(stat) = statvfs(&self.root).ok().filter(|stat| stat.f_blocks > 0) else { return Ok(()) };
+        let bytes_of = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+        if has_room(bytes_of(stat.f_blocks), bytes_of(stat.f_bavail), bytes as u64) {
+            return Ok(());
+        }
+        let full =
+            io::Error::new(io::ErrorKind::StorageFull, "what is left is kept for what has to be recorded");
+        Err(ChunkError::of_io("store", what.clone(), Some(self.root.clone()), full))
     }
 
     fn fan_out(&self, name: &ChunkName) -> PathBuf {
@@ -162,6 +180,11 @@ impl ChunkFolder {
     }
 }
 
+/// Whether a file system of so many bytes, of which so many are available, has room for so many more.
+fn has_room(total: u64, available: u64, bytes: u64) -> bool {
+    available >= RESERVE_BYTES.min(total / 4).saturating_add(bytes)
+}
+
 impl ChunkStore for ChunkFolder {
     fn claim(&self, owner: &Owner, epoch: u64) -> Result<(), ChunkError> {
         // Given back when it is closed. Where a file system has no locks, a first mark still never takes the place of
@@ -194,6 +217,7 @@ impl ChunkStore for ChunkFolder {
         let (path, what) = (self.chunk_path(name), Subject::Chunk(name.clone()));
         self.with_press(|press| {
             let frame = press.seal(plain, &name.digest);
+            self.check_room(&what, frame.payload.len())?;
             let written = replace_file(&path, &name.to_string(), &what, |mut file| {
                 file.write_all(&frame.header)
                     .and_then(|()| file.write_all(frame.payload))
@@ -695,5 +719,18 @@ impl Draft for DraftFile {
             return Err(ChunkError::NoDraft { snapshot: self.snapshot.clone(), run: self.run.clone() });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_leave_room_for_what_has_to_be_recorded() {
+        let (large, small) = (100 * RESERVE_BYTES, RESERVE_BYTES);
+        assert!(has_room(large, RESERVE_BYTES + 5, 5) && !has_room(large, RESERVE_BYTES + 4, 5));
+        assert!(has_room(small, small / 4 + 5, 5) && !has_room(small, small / 4 + 4, 5));
+        assert!(!has_room(large, u64::MAX, u64::MAX));
     }
 }

@@ -29,6 +29,9 @@ use crate::stores::StoreChoice;
 /// How often what nobody refers to is removed from the chunk folder.
 const COLLECT_EVERY: Duration = Duration::from_secs(60 * 60);
 
+/// How long after the start everything stored is read for the first time, if not before.
+const FIRST_SCRUB: Duration = Duration::from_secs(6 * 60 * 60);
+
 /// Serves until it is told to stop.
 pub(crate) async fn run(options: Options) -> Result<()> {
     options.check()?;
@@ -102,7 +105,10 @@ async fn serve(
     };
     let (routes, health) = grpc::routes(&faces).await.context("cannot describe the services")?;
 
-    let collecting = tokio::spawn(collect(snapshots));
+    let mut tending = vec![tokio::spawn(collect(snapshots.clone()))];
+    if let Some(every) = options.scrub_every() {
+        tending.push(tokio::spawn(scrub(snapshots, every, Caller::new("scrub")?)));
+    }
     let mut serving = vec![
         tokio::spawn(grpc.serve(routes, until(stop.clone()))),
         tokio::spawn(http.serve(rest::router(&faces), until(stop.clone()))),
@@ -119,7 +125,7 @@ async fn serve(
     tracing::info!("stops: takes no more, and lets what runs come to an end");
     health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
     faces.drain();
-    collecting.abort();
+    tending.iter().for_each(JoinHandle::abort);
     let ended = tokio::time::timeout(options.grace(), async {
         for server in &mut serving {
             _ = server.await;
@@ -162,6 +168,20 @@ async fn collect(snapshots: SnapshotService) {
             Ok(collected) => tracing::info!(?collected, "collected what nobody refers to"),
             Err(error) => tracing::warn!(%error, "could not collect what nobody refers to"),
         }
+    }
+}
+
+/// Reads everything that is stored, again and again: what nobody reads for a year is found damaged when it is needed.
+async fn scrub(snapshots: SnapshotService, every: Duration, by: Caller) {
+    // A service that is started anew more often than it scrubs would never do it.
+    let mut pause = every.min(FIRST_SCRUB);
+    loop {
+        tokio::time::sleep(pause).await;
+        match snapshots.scrub(&by).await {
+            Ok(scrubbed) => tracing::info!(?scrubbed, "read all that is stored"),
+            Err(error) => tracing::warn!(%error, "could not read all that is stored"),
+        }
+        pause = every;
     }
 }
 

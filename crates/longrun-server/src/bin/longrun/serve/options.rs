@@ -62,6 +62,10 @@ pub(crate) struct Options {
     /// Seconds for which a delete can still be cancelled
     #[arg(long, env = "LONGRUN_DELETE_GRACE", value_name = "SECONDS", default_value_t = 0)]
     pub(super) delete_grace: u32,
+    /// Seconds between two readings of everything that is stored. Damage that is found shows as status ERROR, with its place in
+    /// the description of the operation that put it on record. 0 for never
+    #[arg(long, env = "LONGRUN_SCRUB_EVERY", value_name = "SECONDS", default_value_t = 7 * 24 * 60 * 60)]
+    pub(super) scrub_every: u32,
     /// Seconds that what runs has to come to an end when the program is told to stop
     #[arg(long, env = "LONGRUN_GRACE", value_name = "SECONDS", default_value_t = 30)]
     pub(super) grace: u32,
@@ -106,6 +110,10 @@ impl Options {
 
     pub(super) fn grace(&self) -> Duration {
         Duration::from_secs(self.grace.into())
+    }
+
+    pub(super) fn scrub_every(&self) -> Option<Duration> {
+        (self.scrub_every > 0).then(|| Duration::from_secs(self.scrub_every.into()))
     }
 
     pub(super) fn delete_grace(&self) -> Duration {
