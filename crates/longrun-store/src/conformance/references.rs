@@ -286,7 +286,7 @@ pub fn what_is_not_confirmed_any_more_is_told_to_nobody(fixture: &mut dyn StoreF
         assert!(matches!(unconfirm(&bench, a.fence, &[(1, 10)]), Err(CommitError::Fenced { .. })));
         (a.fence, b.fence) = (bench.fence, bench.fence);
     }
-    wait(bench.store().confirm_items(b.clone(), lives(&[(2, 10)]))).unwrap();
+    wait(bench.store().confirm_items(b, lives(&[(2, 10)]))).unwrap();
     assert_eq!(confirmed(&bench, &a), [true, true]);
 }
 
