@@ -141,9 +141,8 @@ impl From<ServiceError> for ApiError {
             ServiceError::Submit(error) => error.into(),
             ServiceError::Read(error) => error.into(),
             ServiceError::Command(error) => error.into(),
-            ServiceError::Throttled { retry_after } => {
-                Self::new(Reason::QuotaExceeded, error.to_string()).with_retry_after(retry_after)
-            }
+            ServiceError::Throttled(throttled) => Self::new(Reason::QuotaExceeded, throttled.to_string())
+                .with_retry_after(throttled.retry_after),
             // The chunk store, or the machine: none of the caller's business, and none of its faults.
             ServiceError::Data(status) => match status.code() {
                 Code::ResourceExhausted => Self::new(Reason::StorageFull, status.message()),

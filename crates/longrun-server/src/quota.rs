@@ -3,12 +3,11 @@
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use governor::clock::{Clock, DefaultClock};
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use governor::{DefaultKeyedRateLimiter, NotUntil, Quota, RateLimiter};
 use longrun::ResourceId;
-use longrun_snapshot::service::Admission;
+use longrun_snapshot::service::{Admission, Throttled};
 
 /// After so many admissions, folders that have their whole share again are forgotten.
 const FORGET_EVERY: u32 = 1024;
@@ -39,17 +38,21 @@ impl FolderRate {
 }
 
 impl Admission for FolderRate {
-    fn admit(&self, folder: &ResourceId) -> Result<(), Duration> {
+    fn admit(&self, folder: &ResourceId) -> Result<(), Throttled> {
         // Names of folders come from callers: what is remembered of them must not grow without end.
         if self.admissions.fetch_add(1, Ordering::Relaxed) % FORGET_EVERY == FORGET_EVERY - 1 {
             self.limiter.retain_recent();
         }
-        self.limiter.check_key(folder).map_err(|until| until.wait_time_from(self.clock.now()))
+        let throttled =
+            |until: NotUntil<_>| Throttled { retry_after: until.wait_time_from(self.clock.now()) };
+        self.limiter.check_key(folder).map_err(throttled)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn folder(id: &str) -> ResourceId {
@@ -63,7 +66,7 @@ mod tests {
         for _ in 0..10 {
             assert_eq!(rate.admit(&folder("a")), Ok(()));
         }
-        let wait = rate.admit(&folder("a")).unwrap_err();
+        let wait = rate.admit(&folder("a")).unwrap_err().retry_after;
         assert!(wait > Duration::ZERO && wait <= Duration::from_secs(1), "{wait:?}");
         assert_eq!(rate.admit(&folder("b")), Ok(()));
     }

@@ -67,7 +67,7 @@ impl DataPlane {
     }
 
     /// How many disks are copied, verified and given back at the same time, 4 unless this is set: each takes some 100 MiB of
-    /// memory. Others wait for their turn.
+    /// memory, and 16 bytes more for each distinct chunk of its disk. Others wait for their turn.
     #[must_use]
     pub fn parallel(mut self, disks: NonZeroUsize) -> Self {
         self.turns = Arc::new(Semaphore::new(disks.get().min(Semaphore::MAX_PERMITS)));
@@ -116,11 +116,19 @@ impl DataPlane {
     }
 
     /// What is known of a disk. It must be there and readable before anything is accepted.
+    ///
+    /// Of a disk whose sidecar file cannot be read nobody knows whose it is, so that it is there is told to the operator alone.
     pub(crate) async fn look_at_disk(&self, id: &DiskId) -> Result<DiskInfo, Status> {
         let (disks, id) = (Arc::clone(&self.disks), id.clone());
         let opened = tokio::task::spawn_blocking(move || disks.open(&id).map(|disk| disk.info().clone()));
         let opened = opened.await.map_err(|error| StepError::from(error).status().clone())?;
-        opened.map_err(|error| disk_error(&error).status().clone())
+        opened.map_err(|error| match error {
+            DiskError::Sidecar { ref disk, .. } => {
+                tracing::error!(%error, cause = ?error, "a disk cannot be copied");
+                disk_error(&DiskError::NotFound { disk: disk.clone() }).status().clone()
+            }
+            error => disk_error(&error).status().clone(),
+        })
     }
 
     /// Waits for a turn to move the bytes of a disk.

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{CommitError, Conflict, StoreError};
 use crate::gate::Gate;
-use crate::items::{self, Confirm, DropSome, Dropped, Holder, Of, Take, Taken, Unconfirm};
+use crate::items::{self, Confirm, DropIf, DropSome, Dropped, Holder, Take, Taken, Unconfirm};
 use crate::kv::{Batch, Cause, Direction, KeyRange, Kv, KvError, Table};
 use crate::layout;
 use crate::prepare::Prepared;
@@ -383,8 +383,8 @@ impl Committer {
     }
 
     fn check_dropper(&self, drop_some: &DropSome, overlay: &Overlay) -> Result<(), CommitError> {
-        let DropSome { holder, of, .. } = drop_some;
-        if *of == Of::Held {
+        let DropSome { holder, condition, .. } = drop_some;
+        if *condition == DropIf::Held {
             return self.check_holder(holder, overlay);
         }
         self.check_fence(holder.fence)?;

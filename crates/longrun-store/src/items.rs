@@ -66,26 +66,26 @@ pub(crate) struct Take {
 #[derive(Debug)]
 pub(crate) struct DropSome {
     pub(crate) holder: Holder,
-    pub(crate) which: Which,
-    pub(crate) of: Of,
+    pub(crate) what: DropWhat,
+    pub(crate) condition: DropIf,
 }
 
 /// Which of the holder's references to drop.
 #[derive(Debug)]
-pub(crate) enum Which {
+pub(crate) enum DropWhat {
     /// The first so many.
     First(usize),
     /// Those to these items.
-    To(Vec<ItemKey>),
+    Items(Vec<ItemKey>),
 }
 
 /// Under what condition references are dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Of {
+pub(crate) enum DropIf {
     /// The operation holds the resource.
     Held,
     /// There is no such resource.
-    Gone,
+    ResourceGone,
 }
 
 /// Items to confirm.
@@ -183,17 +183,17 @@ impl Take {
 impl DropSome {
     /// Bytes that it writes, at most.
     pub(crate) fn byte_len_max(&self, bytes_max: usize) -> usize {
-        match &self.which {
+        match &self.what {
             // Makes itself as small as it has to be.
-            Which::First(_) => bytes_max.min(1),
-            Which::To(items) => items.len() * DROP_BYTES_MAX,
+            DropWhat::First(_) => bytes_max.min(1),
+            DropWhat::Items(items) => items.len() * DROP_BYTES_MAX,
         }
     }
 
     /// The references to drop, and whether there are more. As many as fit a batch.
     fn find(&self, kv: &dyn Kv, bytes_max: usize) -> Result<(Vec<Entry>, bool), StoreError> {
-        match &self.which {
-            Which::First(limit) => {
+        match &self.what {
+            DropWhat::First(limit) => {
                 let limit = (*limit).clamp(1, (bytes_max / DROP_BYTES_MAX).clamp(1, read::SCAN_ENTRIES));
                 let range = KeyRange::prefix(&layout::references_prefix(&self.holder.resource));
                 let mut found = kv.scan(Table::References, &range, Direction::Forward, limit + 1)?;
@@ -201,7 +201,7 @@ impl DropSome {
                 found.truncate(limit);
                 Ok((found, more))
             }
-            Which::To(items) => {
+            DropWhat::Items(items) => {
                 let items: BTreeSet<_> = items.iter().collect();
                 let mut found = Vec::with_capacity(items.len());
                 for item in items {

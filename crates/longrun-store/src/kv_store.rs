@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::committer::{Committer, Job, REOPEN_WAIT, Work};
 use crate::error::{CommitError, StoreError};
 use crate::gate::{Gate, Reading};
-use crate::items::{self, Confirm, DropSome, Dropped, Holder, Of, Take, Taken, Unconfirm, Which};
+use crate::items::{self, Confirm, DropIf, DropSome, DropWhat, Dropped, Holder, Take, Taken, Unconfirm};
 use crate::kv::{Batch, Direction, KeyRange, Kv, Table};
 use crate::layout::{self, FORMAT_VERSION};
 use crate::memory::MemoryKv;
@@ -308,16 +308,19 @@ impl Store for KvStore {
     }
 
     async fn drop_references(&self, holder: Holder, limit: usize) -> Result<Dropped, CommitError> {
-        self.drop_some(DropSome { holder, which: Which::First(limit), of: Of::Held }).await
+        self.drop_some(DropSome { holder, what: DropWhat::First(limit), condition: DropIf::Held }).await
     }
 
     async fn drop_references_to(&self, holder: Holder, items: Vec<ItemKey>) -> Result<usize, CommitError> {
-        let dropped = self.drop_some(DropSome { holder, which: Which::To(items), of: Of::Held }).await?;
+        let dropped = self
+            .drop_some(DropSome { holder, what: DropWhat::Items(items), condition: DropIf::Held })
+            .await?;
         Ok(dropped.references)
     }
 
     async fn drop_references_of_gone(&self, holder: Holder, limit: usize) -> Result<Dropped, CommitError> {
-        self.drop_some(DropSome { holder, which: Which::First(limit), of: Of::Gone }).await
+        self.drop_some(DropSome { holder, what: DropWhat::First(limit), condition: DropIf::ResourceGone })
+            .await
     }
 
     async fn references(

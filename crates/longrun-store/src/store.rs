@@ -385,7 +385,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// The incarnation of each item; `None` for one without references.
     async fn incarnations(&self, items: &[ItemKey]) -> Result<Vec<Option<Incarnation>>, StoreError>;
 
-    /// 32 bytes that were drawn when the store was made, to authenticate page tokens with.
+    /// 32 bytes that were drawn when the store was made: to authenticate page tokens with, and the seed of its
+    /// [`id`](Self::id).
     fn page_secret(&self) -> [u8; 32];
 
     /// Which store this is, of all that there are; the same for as long as it exists, and for a copy of it. Not secret.

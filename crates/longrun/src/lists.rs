@@ -14,6 +14,8 @@ use crate::plan::{Found, key};
 
 /// Rows that one page looks at, at most, when they are filtered.
 const ROWS_LOOKED_AT: usize = 10_000;
+/// Readings of the store that one page makes, at most, when rows are filtered: a small page has few rows in each.
+const READINGS_MAX: usize = 100;
 
 /// Which part of a list is wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,7 +94,8 @@ impl ResourceList {
     }
 
     /// Only those that a filter lets through. `text` says what it lets through, for the page tokens: the same text, the same
-    /// filter. A page looks at 10,000 rows at most, so it may be short, or empty, although more follow.
+    /// filter. A page looks at 10,000 rows at most, in 100 readings of the store, so it may be short, or empty, although more
+    /// follow.
     #[must_use]
     pub fn filter(
         mut self,
@@ -140,8 +143,9 @@ impl Engine {
         Ok(self.inner.page(&question, Slice { items, next: slice.next }))
     }
 
-    /// The same for those that a filter lets through. `text` says what it lets through, for the page tokens: the same text, the
-    /// same filter. A page looks at 10,000 operations at most, so it may be short, or empty, although more follow.
+    /// Lists the operations that `holds` accepts, newest first. `text` says what it accepts, for the page tokens: the same
+    /// text, the same operations. A page looks at 10,000 operations at most, in 100 readings of the store, so it may be short, or
+    /// empty, although more follow.
     pub async fn filter_operations(
         &self,
         query: &OperationQuery,
@@ -151,16 +155,16 @@ impl Engine {
     ) -> Result<Page<Operation>, ReadError> {
         let question = format!("{} where {text}", operations_question(query));
         let (mut after, size) = self.inner.open_page(&question, page)?;
-        let (mut items, mut looked_at) = (Vec::new(), 0);
+        let (mut items, mut looked_at, mut readings) = (Vec::new(), 0, 0);
         loop {
             // Never more than still fit the page: what was looked at is on it, or was filtered out.
             let limit = size - items.len();
             let slice = self.inner.store.list_operations(query, after.as_ref(), limit).await?;
-            looked_at += limit;
+            (looked_at, readings) = (looked_at + limit, readings + 1);
             let found = slice.items.into_iter().filter(|operation| holds(operation));
             items.extend(found.map(|operation| self.inner.with_progress(operation)));
             after = slice.next;
-            if items.len() >= size || looked_at >= ROWS_LOOKED_AT || after.is_none() {
+            if items.len() >= size || is_enough(looked_at, readings) || after.is_none() {
                 return Ok(self.inner.page(&question, Slice { items, next: after }));
             }
         }
@@ -181,17 +185,17 @@ impl Engine {
             let left_out = |error: &Status| tracing::error!(%error, "left out of a list");
             Found::of(row).inspect_err(left_out).ok()
         };
-        let (mut items, mut looked_at) = (Vec::new(), 0);
+        let (mut items, mut looked_at, mut readings) = (Vec::new(), 0, 0);
         loop {
             // Never more than still fit the page: what was looked at is on it, or was filtered out.
             let limit = size - items.len();
             let slice = self.inner.store.list_resources(&query, after.as_ref(), limit).await?;
-            looked_at += limit;
+            (looked_at, readings) = (looked_at + limit, readings + 1);
             items.extend(slice.items.into_iter().filter(|row| list.holds(row)).filter_map(decoded));
             after = slice.next;
             // Without a condition, what was looked at is on the page.
             let picks = list.filter.is_some() || list.name.is_some() || list.status.is_some();
-            let full = items.len() >= size || looked_at >= ROWS_LOOKED_AT || !picks;
+            let full = items.len() >= size || is_enough(looked_at, readings) || !picks;
             if full || after.is_none() {
                 return Ok(self.inner.page(&question, Slice { items, next: after }));
             }
@@ -204,6 +208,11 @@ impl Engine {
         let row = self.inner.store.resource(&key).await?;
         row.map(Found::of).transpose().map_err(ReadError::Undecodable)
     }
+}
+
+/// Whether a page that is not full yet has had its share.
+const fn is_enough(looked_at: usize, readings: usize) -> bool {
+    looked_at >= ROWS_LOOKED_AT || readings >= READINGS_MAX
 }
 
 /// What a page token of a list of operations belongs to.

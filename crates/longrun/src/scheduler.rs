@@ -228,7 +228,19 @@ pub(crate) async fn sweep(inner: &Arc<Inner>) -> Result<usize, CommitError> {
     }
 }
 
-/// Removes what was done until a time, or only one operation of it.
+/// One commit of [`sweep`]: gives the number of operations that it removed, and whether there is more to remove.
+async fn sweep_some(inner: &Arc<Inner>) -> Result<(usize, bool), CommitError> {
+    let purged = purge(inner, None, inner.now().saturating_sub(inner.settings.retention)).await?;
+    if purged.unreadable > 0 {
+        tracing::warn!(operations = purged.unreadable, "old operations cannot be read and stay");
+    }
+    Ok((purged.operations, purged.more && (purged.operations > 0 || purged.keys > 0)))
+}
+
+/// Removes, in one commit, operations that were done until a time, and idempotency keys that have expired. With `only`, of the
+/// operations only that one, whatever the retention says.
+///
+/// An engine that learns by it that it is not the owner any more loses its store.
 pub(crate) async fn purge(
     inner: &Arc<Inner>,
     only: Option<OperationId>,
@@ -242,13 +254,4 @@ pub(crate) async fn purge(
             inner.lose();
         }
     })
-}
-
-/// The same, but no more than goes into one commit. Gives the number of operations, and whether there is more.
-async fn sweep_some(inner: &Arc<Inner>) -> Result<(usize, bool), CommitError> {
-    let purged = purge(inner, None, inner.now().saturating_sub(inner.settings.retention)).await?;
-    if purged.unreadable > 0 {
-        tracing::warn!(operations = purged.unreadable, "old operations cannot be read and stay");
-    }
-    Ok((purged.operations, purged.more && (purged.operations > 0 || purged.keys > 0)))
 }

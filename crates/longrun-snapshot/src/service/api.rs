@@ -45,11 +45,19 @@ pub trait Access: Send + Sync + 'static {
     fn may(&self, caller: &Caller, folder: &ResourceId, action: Action) -> bool;
 }
 
+/// A folder has had its share of changes. The same request may be accepted later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the folder has had its share of changes for now")]
+pub struct Throttled {
+    /// After how long it may be asked for again.
+    pub retry_after: Duration,
+}
+
 /// Decides whether a folder may have more of its changes accepted now, so that one that sends too many leaves room for the
 /// others. Without one, all are.
 pub trait Admission: Send + Sync + 'static {
     /// Admits one change to the folder, or says after how long it may be asked for again.
-    fn admit(&self, folder: &ResourceId) -> Result<(), Duration>;
+    fn admit(&self, folder: &ResourceId) -> Result<(), Throttled>;
 }
 
 struct Everybody;
@@ -61,7 +69,7 @@ impl Access for Everybody {
 }
 
 impl Admission for Everybody {
-    fn admit(&self, _: &ResourceId) -> Result<(), Duration> {
+    fn admit(&self, _: &ResourceId) -> Result<(), Throttled> {
         Ok(())
     }
 }
@@ -95,11 +103,8 @@ pub enum ServiceError {
     #[error(transparent)]
     Refused(Status),
     /// The folder has had its share of changes. The same request may be accepted later.
-    #[error("the folder has had its share of changes for now")]
-    Throttled {
-        /// After how long.
-        retry_after: Duration,
-    },
+    #[error(transparent)]
+    Throttled(#[from] Throttled),
     /// The operation was not accepted.
     #[error(transparent)]
     Submit(#[from] SubmitError),
@@ -119,7 +124,7 @@ impl ServiceError {
     pub fn code(&self) -> Code {
         match self {
             Self::Invalid(_) => Code::InvalidArgument,
-            Self::Throttled { .. } => Code::ResourceExhausted,
+            Self::Throttled(_) => Code::ResourceExhausted,
             Self::Refused(status) | Self::Data(status) => status.code(),
             Self::Submit(error) => error.code(),
             Self::Read(error) => error.code(),
@@ -131,7 +136,7 @@ impl ServiceError {
     pub fn status(&self) -> Status {
         match self {
             Self::Invalid(violations) => violations.clone().into(),
-            Self::Throttled { .. } => Status::new(self.code(), self.to_string()),
+            Self::Throttled(_) => Status::new(self.code(), self.to_string()),
             Self::Refused(status) | Self::Data(status) => status.clone(),
             Self::Submit(error) => error.status(),
             Self::Read(error) => error.status(),
@@ -462,7 +467,7 @@ impl SnapshotService {
     }
 
     fn admit(&self, folder: &ResourceId) -> Result<(), ServiceError> {
-        self.admission.admit(folder).map_err(|retry_after| ServiceError::Throttled { retry_after })
+        Ok(self.admission.admit(folder)?)
     }
 
     async fn found(&self, id: &str) -> Result<Option<Found<Snapshot>>, ServiceError> {

@@ -44,7 +44,7 @@ mod scrub;
 mod text;
 mod validate;
 
-pub use api::{Access, Action, Admission, ServiceError, SnapshotService, Verification};
+pub use api::{Access, Action, Admission, ServiceError, SnapshotService, Throttled, Verification};
 pub use collect::Collected;
 pub use filter::{Filter, FilterError, FilterProblem};
 pub use mask::{SnapshotChange, UpdateSnapshotRequest};

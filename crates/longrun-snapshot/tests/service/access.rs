@@ -3,7 +3,7 @@
 use longrun::{Call, Caller, Code, IdempotencyKey, ResourceId, Status};
 use longrun_snapshot::service::{
     Access, Action, Admission, CreateSnapshotRequest, DeleteSnapshotRequest, GetSnapshotRequest,
-    ListSnapshotOperationsRequest, ServiceError, UpdateSnapshotRequest,
+    ListSnapshotOperationsRequest, ServiceError, Throttled, UpdateSnapshotRequest,
 };
 use longrun_snapshot::{Snapshot, SnapshotService};
 
@@ -109,8 +109,8 @@ async fn a_used_key_does_not_tell_a_foreign_snapshot_from_one_that_is_not_there(
 struct Nothing;
 
 impl Admission for Nothing {
-    fn admit(&self, _: &ResourceId) -> Result<(), std::time::Duration> {
-        Err(millis(1000))
+    fn admit(&self, _: &ResourceId) -> Result<(), Throttled> {
+        Err(Throttled { retry_after: millis(1000) })
     }
 }
 

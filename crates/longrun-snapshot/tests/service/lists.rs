@@ -286,6 +286,34 @@ async fn c19_a_filtered_page_looks_at_10_000_rows_at_most_and_may_be_short_altho
     }
 }
 
+/// A small page has few rows in each reading of the store, and makes few readings too.
+#[tokio::test(start_paused = true)]
+async fn c19_a_small_filtered_page_reads_the_store_100_times_at_most() {
+    let lab = Lab::new();
+    let service = start(&lab).await;
+    for _ in 0..150 {
+        plant(&service, FOLDER, &["aaa"]).await;
+    }
+    plant(&service, FOLDER, &["zzz"]).await;
+    let mut request =
+        ListSnapshotsRequest { page_size: 1, order_by: "name".to_owned(), ..filtered("name IN (zzz, zzy)") };
+    let first = service.list(&caller(), &request).await.unwrap();
+    assert_eq!(first.items, []);
+    request.page_token = first.next_token;
+    let second = service.list(&caller(), &request).await.unwrap();
+    assert_eq!((second.items.len(), second.items[0].name.as_str()), (1, "zzz"));
+    let looked_at = std::sync::atomic::AtomicUsize::new(0);
+    let nothing = |_: &longrun::Operation| {
+        looked_at.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        false
+    };
+    let page = longrun::PageRequest { size: 1, token: String::new() };
+    let query = longrun::OperationQuery::All;
+    let found = service.engine().filter_operations(&query, &page, "nothing", nothing).await.unwrap();
+    assert_eq!((found.items.len(), found.next_token.is_empty()), (0, false));
+    assert_eq!(looked_at.into_inner(), 100);
+}
+
 #[tokio::test(start_paused = true)]
 async fn c19_paging_neither_skips_nor_repeats_while_others_come_and_go() {
     let lab = Lab::new();
