@@ -147,6 +147,8 @@ impl From<ServiceError> for ApiError {
             ServiceError::Data(status) => match status.code() {
                 Code::ResourceExhausted => Self::new(Reason::StorageFull, status.message()),
                 Code::DataLoss => Self::new(Reason::Damaged, status.message()),
+                // Folders were mixed up: trying again does not help, and the operator is told by the log.
+                Code::FailedPrecondition => Self::new(Reason::Internal, status.message()),
                 _ => Self::new(Reason::Unavailable, status.message()),
             },
             other => other.status().into(),
