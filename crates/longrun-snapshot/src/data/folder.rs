@@ -731,6 +731,6 @@ mod tests {
         let (large, small) = (100 * RESERVE_BYTES, RESERVE_BYTES);
         assert!(has_room(large, RESERVE_BYTES + 5, 5) && !has_room(large, RESERVE_BYTES + 4, 5));
         assert!(has_room(small, small / 4 + 5, 5) && !has_room(small, small / 4 + 4, 5));
-        assert!(!has_room(large, u64::MAX, u64::MAX));
+        assert!(!has_room(large, u64::MAX - 1, u64::MAX));
     }
 }
