@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use longrun::{Caller, IdempotencyKey};
 use longrun_api::ApiError;
@@ -19,13 +20,13 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// The id by which a request is found in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RequestId(String);
+pub(crate) struct RequestId(HeaderValue);
 
 impl RequestId {
     /// The one that the client gave, if it is a plain word, or a new one.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
-        let given = [REQUEST_ID, CLIENT_REQUEST_ID].iter().find_map(|name| plain_word(headers.get(name)?));
-        given.map_or_else(Self::new, |id| Self(id.to_owned()))
+        let given = |name| headers.get(name).filter(|value| is_plain_word(value));
+        given(REQUEST_ID).or_else(|| given(CLIENT_REQUEST_ID)).map_or_else(Self::new, |id| Self(id.clone()))
     }
 
     fn new() -> Self {
@@ -33,35 +34,35 @@ impl RequestId {
         // Without any, ids of two processes may be the same: then requests are harder to find in the log, and nothing else.
         static PROCESS: LazyLock<u64> = LazyLock::new(|| getrandom::u64().unwrap_or_default());
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        Self(format!("{:016x}{:016x}", *PROCESS, NEXT.fetch_add(1, Ordering::Relaxed)))
+        let id = format!("{:016x}{:016x}", *PROCESS, NEXT.fetch_add(1, Ordering::Relaxed));
+        // Hexadecimal digits are a value that a header may have.
+        Self(HeaderValue::from_maybe_shared(Bytes::from(id)).unwrap_or(HeaderValue::from_static("-")))
     }
 
     pub(crate) fn as_str(&self) -> &str {
-        &self.0
+        // It is one, see `is_plain_word`.
+        self.0.to_str().unwrap_or_default()
     }
 
     /// Puts the id into the headers of an answer.
     pub(crate) fn put(&self, headers: &mut HeaderMap) {
-        if let Ok(value) = HeaderValue::from_str(&self.0) {
-            headers.insert(SERVER_TRACE_ID, value.clone());
-            headers.insert(REQUEST_ID, value);
-        }
+        headers.insert(SERVER_TRACE_ID, self.0.clone());
+        headers.insert(REQUEST_ID, self.0.clone());
     }
 }
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 /// A value that can go to a log and back to the client as it is.
-fn plain_word(value: &HeaderValue) -> Option<&str> {
-    let text = value.to_str().ok()?;
-    let plain = |byte: u8| {
+fn is_plain_word(value: &HeaderValue) -> bool {
+    let plain = |byte: &u8| {
         byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':' | b'/' | b'=' | b'+')
     };
-    ((1..=REQUEST_ID_CHARS_MAX).contains(&text.len()) && text.bytes().all(plain)).then_some(text)
+    (1..=REQUEST_ID_CHARS_MAX).contains(&value.len()) && value.as_bytes().iter().all(plain)
 }
 
 /// A call that came in and was let in.

@@ -42,7 +42,7 @@ impl Timestamp {
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let instant = self.date_time().ok_or_else(|| serde::ser::Error::custom("timestamp: out of range"))?;
-        serializer.collect_str(&instant.to_rfc3339_opts(SecondsFormat::AutoSi, true))
+        serializer.serialize_str(&instant.to_rfc3339_opts(SecondsFormat::AutoSi, true))
     }
 }
 

@@ -117,8 +117,10 @@ impl Faces {
 
 /// The id of an operation. Text that can be no id at all is INVALID_ARGUMENT; an id that no operation has, NOT_FOUND.
 fn operation_id(field: &'static str, id: &str) -> Result<OperationId, ApiError> {
-    ResourceId::new(id).map_err(|invalid| ApiError::violation(field, invalid.rule))?;
-    OperationId::parse(id).map_err(|_| ApiError::new(Reason::NotFound, "the operation does not exist"))
+    OperationId::parse(id).map_err(|_| match ResourceId::new(id) {
+        Ok(_) => ApiError::new(Reason::NotFound, "the operation does not exist"),
+        Err(invalid) => ApiError::violation(field, invalid.rule),
+    })
 }
 
 fn done_filter(filter: &str) -> Result<Option<bool>, ApiError> {

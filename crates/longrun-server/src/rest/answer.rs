@@ -13,6 +13,9 @@ use super::read::{Source, read};
 use crate::call::{Incoming, RequestId};
 use crate::faces::{Faces, report};
 
+/// What most answers fit in.
+const ANSWER_BYTES: usize = 1024;
+
 /// Answers a request: what it asks is read from its query or body, and from its path by `fill`.
 ///
 /// Who calls is found out first: what a stranger sends is not even read.
@@ -52,7 +55,9 @@ pub(super) fn refused(id: &RequestId, error: &ApiError) -> Response {
 /// An answer or an error, as JSON.
 pub(super) fn finish<A: Serialize>(id: &RequestId, answer: Result<A, ApiError>) -> Response {
     let answer = answer.and_then(|answer| {
-        serde_json::to_vec(&answer).map_err(|error| ApiError::new(Reason::Internal, error.to_string()))
+        let mut json = Vec::with_capacity(ANSWER_BYTES);
+        let shown = serde_json::to_writer(&mut json, &answer);
+        shown.map_err(|error| ApiError::new(Reason::Internal, error.to_string())).map(|()| json)
     });
     match answer {
         Ok(json) => respond(id, StatusCode::OK, json.into()),

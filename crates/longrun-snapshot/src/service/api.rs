@@ -12,6 +12,7 @@ use longrun::{
     Operation, OperationId, OperationQuery, Page, PageRequest, ReadError, Resource, ResourceId, ResourceKey,
     ResourceList, ResourceOrder, ResourceStatus, Status, StepError, SubmitError,
 };
+use serde::Deserialize;
 
 use super::{
     CreateSnapshotRequest, DeleteSnapshotRequest, GetSnapshotRequest, Limits, ListSnapshotOperationsRequest,
@@ -20,9 +21,7 @@ use super::{
 use crate::data::{
     self, BadId, ChunkError, ChunkName, ChunkStore, DamagedPlace, ReadBackError, SnapshotId, Summary, Verdict,
 };
-use crate::operations::{
-    CreateSnapshot, DeleteSnapshot, FindSnapshot, Finding, SnapshotMetadata, UpdateSnapshot, not_found,
-};
+use crate::operations::{CreateSnapshot, DeleteSnapshot, FindSnapshot, Finding, UpdateSnapshot, not_found};
 use crate::plane::{DataPlane, blocking, item};
 use crate::snapshot::Snapshot;
 use crate::steps::{CopyDisk, Grace, RemoveSnapshot, StopOnDrop, VerifyCopy};
@@ -535,7 +534,13 @@ fn no_operation() -> ServiceError {
 
 /// The folder whose callers may see an operation; `None` for an operation of something else.
 fn folder_of(operation: &Operation) -> Option<ResourceId> {
-    operation.metadata().decode::<SnapshotMetadata>().ok().map(|metadata| metadata.folder_id)
+    /// What the metadata of all kinds here have, and all that is read of them: this is asked for every operation shown.
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct InFolder {
+        folder_id: ResourceId,
+    }
+    operation.metadata().decode::<InFolder>().ok().map(|metadata| metadata.folder_id)
 }
 
 fn data_id(id: &ResourceId) -> Result<SnapshotId, ServiceError> {
