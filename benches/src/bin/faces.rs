@@ -11,8 +11,8 @@
 #![allow(clippy::print_stdout)] // The table is what it is for.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -20,13 +20,14 @@ use clap::Parser;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
 use longrun::sled::{SledKv, SledOptions};
-use longrun::store::{Batch, Direction, Entry, KeyRange, Kv, KvCapabilities, KvError, Table};
+use longrun::store::{Batch, Kv};
 use longrun::{Call, Caller, Engine, KvStore, Operation};
 use longrun_api::yandex::cloud::operation::operation_service_client::OperationServiceClient;
 use longrun_api::yandex::cloud::operation::operation_service_server::{
     OperationService, OperationServiceServer,
 };
 use longrun_api::yandex::cloud::operation::{self as wire, CancelOperationRequest, GetOperationRequest};
+use longrun_bench::metered::Metered;
 use longrun_server::auth::Anonymous;
 use longrun_server::listen::{Limits as ConnectionLimits, Listener};
 use longrun_server::{Faces, grpc, rest};
@@ -117,15 +118,14 @@ impl Ground {
         // One hole: nothing to copy, so that what is measured is the acknowledgement.
         std::fs::File::create(disks.join("disk.raw"))?.set_len(4 << 20)?;
         let kv = SledKv::open(folder.path().join("store"), SledOptions::default())?;
-        let recorder = Arc::new(Recorder { kv, first: Mutex::default() });
+        let (kv, meter) = Metered::new(kv);
         let plane = DataPlane::new(DiskFolder::new(disks), ChunkFolder::open(folder.path().join("chunks"))?);
         let limits = Limits::default();
-        let builder =
-            SnapshotService::register(Engine::builder(KvStore::open(Arc::clone(&recorder))?), &plane, limits);
+        let builder = SnapshotService::register(Engine::builder(KvStore::open(kv)?), &plane, limits);
         let snapshots = SnapshotService::new(builder.start().await?, plane, limits);
-        recorder.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        meter.record();
         let operation = done(&snapshots, snapshots.create(Call::by(caller()?), &request()).await?).await?;
-        let accepted = recorder.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let accepted = meter.recorded().into_iter().next();
         Ok(Self {
             folder,
             snapshots,
@@ -176,41 +176,6 @@ async fn done(snapshots: &SnapshotService, operation: Operation) -> Result<Opera
 fn median(mut times: Vec<Duration>) -> f64 {
     times.sort();
     times.get(times.len() / 2).map_or(f64::NAN, |time| time.as_secs_f64() * 1000.0)
-}
-
-/// Keeps the first batch that is committed.
-struct Recorder {
-    kv: SledKv,
-    first: Mutex<Option<Batch>>,
-}
-
-impl Kv for Recorder {
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
-        self.kv.get(table, key)
-    }
-
-    fn scan(
-        &self,
-        table: Table,
-        range: &KeyRange,
-        direction: Direction,
-        limit: usize,
-    ) -> Result<Vec<Entry>, KvError> {
-        self.kv.scan(table, range, direction, limit)
-    }
-
-    fn commit(&self, batch: &Batch) -> Result<(), KvError> {
-        self.first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| batch.clone());
-        self.kv.commit(batch)
-    }
-
-    fn reopen(&self) -> Result<(), KvError> {
-        self.kv.reopen()
-    }
-
-    fn capabilities(&self) -> KvCapabilities {
-        self.kv.capabilities()
-    }
 }
 
 /// Ours and the empty ones.

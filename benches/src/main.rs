@@ -1,0 +1,231 @@
+//! Runs workloads and prints what they came to, one line of JSON each.
+//!
+//! ```sh
+//! cargo run --release -p longrun-bench -- run     --workload happy --store fjall --concurrency 256 --seconds 5
+//! cargo run --release -p longrun-bench -- limit   --workload happy --store fjall --concurrency 256 --seconds 5
+//! cargo run --release -p longrun-bench -- compare --workload happy --store fjall --concurrency 256 --rounds 5
+//! cargo run --release -p longrun-bench -- recovery --store fjall --unfinished 100000
+//! ```
+
+#![allow(clippy::print_stdout)] // The lines are what it is for.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{bail, ensure};
+use clap::{Args, Parser, Subcommand};
+use longrun_bench::Result;
+use longrun_bench::recovery;
+use longrun_bench::report::{MemoryLine, Report, memory_mib};
+use longrun_bench::stores::StoreName;
+use longrun_bench::workloads::{Bare, Load, Longrun, Round, Session, Workload};
+use serde::Serialize;
+use tempfile::TempDir;
+
+#[derive(Debug, Parser)]
+#[command(about = "Benchmarks of longrun")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a workload on the engine.
+    Run(Options),
+    /// Write the same bytes in as many durable commits on the store by its own API; or read as much.
+    Limit(Options),
+    /// Both in turn, round by round, with the median of the ratios.
+    Compare(Options),
+    /// Kill a process with many unfinished operations, and go on in another.
+    Recovery(RecoveryOptions),
+    /// Leave that many unfinished operations, say so, and wait for the end.
+    #[command(hide = true)]
+    Fill(FillOptions),
+}
+
+#[derive(Clone, Debug, Args)]
+struct Options {
+    /// What to run.
+    #[arg(long)]
+    workload: Workload,
+    /// Over which store.
+    #[arg(long)]
+    store: StoreName,
+    /// How many at a time.
+    #[arg(long, default_value_t = 256)]
+    concurrency: usize,
+    /// Seconds of each round, after half as many that do not count.
+    #[arg(long, default_value_t = 4.0)]
+    seconds: f64,
+    /// Rounds of a comparison.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Done operations in the store before; 100,000 for reads, none for others, unless said.
+    #[arg(long)]
+    stored: Option<u64>,
+    /// A folder on the disk to measure; a temporary one unless said.
+    #[arg(long)]
+    folder: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+struct RecoveryOptions {
+    /// Over which store.
+    #[arg(long)]
+    store: StoreName,
+    /// Operations in the middle of their work.
+    #[arg(long, default_value_t = 100_000)]
+    unfinished: u64,
+    /// A folder on the disk to measure; a temporary one unless said.
+    #[arg(long)]
+    folder: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+struct FillOptions {
+    #[arg(long)]
+    store: StoreName,
+    #[arg(long)]
+    unfinished: u64,
+    #[arg(long)]
+    folder: PathBuf,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    match Cli::parse().command {
+        Command::Run(options) => {
+            let (_folder, session) = longrun(&options).await?;
+            print(&measured(&session, &options).await?)
+        }
+        Command::Limit(options) => {
+            let (_folder, session) = bare(&options).await?;
+            print(&measured(&session, &options).await?)
+        }
+        Command::Compare(options) => compare(&options).await,
+        Command::Recovery(options) => {
+            ensure!(options.store != StoreName::Memory, "nothing is left of it after a kill");
+            let folder = temporary(options.folder.as_deref())?;
+            let path = folder.path().join("store");
+            recovery::fill_and_kill(options.store, &path, options.unfinished)?;
+            print(&recovery::recover(options.store, &path, options.unfinished).await?)
+        }
+        Command::Fill(options) => recovery::fill(options.store, &options.folder, options.unfinished).await,
+    }
+}
+
+fn temporary(within: Option<&Path>) -> Result<TempDir> {
+    Ok(match within {
+        Some(folder) => tempfile::tempdir_in(folder)?,
+        None => tempfile::tempdir()?,
+    })
+}
+
+impl Options {
+    fn load(&self) -> Result<Load> {
+        ensure!(self.concurrency > 0, "concurrency must be at least 1");
+        let reads = matches!(self.workload, Workload::Get | Workload::List);
+        let stored = self.stored.unwrap_or(if reads { 100_000 } else { 0 });
+        ensure!(!reads || stored >= 100, "there must be 100 operations to read");
+        Ok(Load { workload: self.workload, concurrency: self.concurrency, stored })
+    }
+
+    fn time(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds)
+    }
+}
+
+async fn longrun(options: &Options) -> Result<(TempDir, Session)> {
+    let folder = temporary(options.folder.as_deref())?;
+    let started = Longrun::start(options.store, &folder.path().join("store"), options.load()?).await?;
+    Ok((folder, Session::Longrun(started)))
+}
+
+async fn bare(options: &Options) -> Result<(TempDir, Session)> {
+    if options.workload == Workload::Wait {
+        bail!("nothing waits in a store");
+    }
+    let folder = temporary(options.folder.as_deref())?;
+    let started = Bare::start(options.store, &folder.path().join("store"), options.load()?).await?;
+    Ok((folder, Session::Raw(started)))
+}
+
+/// One round, after one that does not count.
+async fn measured(session: &Session, options: &Options) -> Result<Report> {
+    session.round(options.time() / 2).await?;
+    report(session, options, session.round(options.time()).await?)
+}
+
+fn report(session: &Session, options: &Options, round: Round) -> Result<Report> {
+    let Round { cost, mut times } = round;
+    Ok(Report {
+        peer: session.peer(),
+        version: env!("CARGO_PKG_VERSION"),
+        workload: options.workload.name(),
+        store: options.store.name(),
+        concurrency: options.concurrency,
+        ops_per_s: cost.per_second(cost.operations),
+        p50_ms: times.percentile(50),
+        p99_ms: times.percentile(99),
+        rss_mib: memory_mib(MemoryLine::Peak)?,
+        durability: options.store.durability(),
+        commits_per_op: cost.per_operation(cost.counts.turns),
+        bytes_per_op: cost.per_operation(cost.counts.bytes),
+        syncs_per_s: cost.per_second(cost.counts.batches),
+    })
+}
+
+/// Both in one line.
+#[derive(Debug, Serialize)]
+struct Comparison {
+    workload: &'static str,
+    store: &'static str,
+    concurrency: usize,
+    /// The median over the rounds of the engine's operations a second by those of the store.
+    ratio: f64,
+    /// The ratio of each round.
+    ratios: Vec<f64>,
+    /// Each with the median of its operations a second.
+    longrun: Report,
+    raw: Report,
+}
+
+async fn compare(options: &Options) -> Result<()> {
+    ensure!(options.rounds > 0, "there must be a round");
+    let ((_one, longrun), (_other, bare)) = (longrun(options).await?, bare(options).await?);
+    let sessions = [bare, longrun];
+    for session in &sessions {
+        session.round(options.time() / 2).await?;
+    }
+    let mut reports: [Vec<Report>; 2] = [Vec::new(), Vec::new()];
+    for round in 0..options.rounds {
+        // The one that was second is first the next time.
+        for place in [round % 2, 1 - round % 2] {
+            let session = &sessions[place];
+            reports[place].push(report(session, options, session.round(options.time()).await?)?);
+        }
+    }
+    let [mut raw, mut longrun] = reports;
+    let mut ratios: Vec<f64> =
+        raw.iter().zip(&longrun).map(|(raw, longrun)| longrun.ops_per_s / raw.ops_per_s).collect();
+    ratios.sort_by(f64::total_cmp);
+    let median = |reports: &mut Vec<Report>| {
+        reports.sort_by(|one, other| one.ops_per_s.total_cmp(&other.ops_per_s));
+        reports.swap_remove(reports.len() / 2)
+    };
+    print(&Comparison {
+        workload: options.workload.name(),
+        store: options.store.name(),
+        concurrency: options.concurrency,
+        ratio: ratios[ratios.len() / 2],
+        ratios,
+        longrun: median(&mut longrun),
+        raw: median(&mut raw),
+    })
+}
+
+fn print(line: &impl Serialize) -> Result<()> {
+    println!("{}", serde_json::to_string(line)?);
+    Ok(())
+}

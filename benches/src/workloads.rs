@@ -1,0 +1,370 @@
+//! The workloads: the same for the engine and for the raw stores.
+//!
+//! - **happy**: three steps that do nothing, each outcome recorded; a closed loop, from submit until the one who submitted
+//!   knows that it is done.
+//! - **rollback**: the third step fails for good, the second and the first are undone, each undo recorded.
+//! - **submit**: accepted, durably, and no more.
+//! - **get**, **list**: one operation by its id, a page of 100 of all of them, among as many as are stored.
+//! - **wait**: all wait for operations that run, and these end; from the end of the steps until a waiter knows.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use clap::ValueEnum;
+use longrun::store::{Batch, Table};
+use longrun::{Call, Caller, Engine, OperationQuery, PageRequest};
+
+use crate::Result;
+use crate::kinds::{self, Barrier, Happy, Held, Rollback};
+use crate::metered::{Counts, Meter};
+use crate::raw::{self, Group, Raw};
+use crate::report::{Cost, Times};
+use crate::stores::{self, StoreName};
+use crate::template::Template;
+
+/// Entries of a page.
+const PAGE: usize = 100;
+
+/// A workload that is measured by what it does in a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Workload {
+    /// Three steps.
+    Happy,
+    /// Three steps of which the last fails.
+    Rollback,
+    /// Acceptance alone.
+    Submit,
+    /// Reads by id.
+    Get,
+    /// Pages of 100.
+    List,
+    /// Waiters that are told.
+    Wait,
+}
+
+impl Workload {
+    /// The name, as it is said on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Happy => "happy",
+            Self::Rollback => "rollback",
+            Self::Submit => "submit",
+            Self::Get => "get",
+            Self::List => "list",
+            Self::Wait => "wait",
+        }
+    }
+}
+
+/// What is run, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// What.
+    pub workload: Workload,
+    /// How many at a time.
+    pub concurrency: usize,
+    /// Done operations that are in the store before.
+    pub stored: u64,
+}
+
+/// What one round came to.
+#[derive(Debug, Default)]
+pub struct Round {
+    /// What it cost.
+    pub cost: Cost,
+    /// How long each took.
+    pub times: Times,
+}
+
+/// Who does the work.
+pub enum Session {
+    /// The engine.
+    Longrun(Longrun),
+    /// A store by its own API.
+    Raw(Bare),
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.peer())
+    }
+}
+
+impl Session {
+    /// `longrun` or `raw`.
+    pub const fn peer(&self) -> &'static str {
+        match self {
+            Self::Longrun(_) => "longrun",
+            Self::Raw(_) => "raw",
+        }
+    }
+
+    /// Runs the load for a time.
+    pub async fn round(&self, time: Duration) -> Result<Round> {
+        match self {
+            Self::Longrun(longrun) => longrun.round(time).await,
+            Self::Raw(bare) => bare.round(time).await,
+        }
+    }
+}
+
+/// An engine over a store with a meter.
+#[derive(Clone)]
+pub struct Longrun {
+    engine: Engine,
+    meter: Meter,
+    barrier: Barrier,
+    template: Arc<Template>,
+    load: Load,
+    caller: Caller,
+    next: Arc<AtomicU64>,
+}
+
+impl Longrun {
+    /// Opens the store in an empty folder, fills it, and starts.
+    pub async fn start(name: StoreName, folder: &Path, load: Load) -> Result<Self> {
+        let template = Arc::new(Template::of(Workload::Happy).await?);
+        let opened = stores::open(name, folder)?;
+        for batch in template.settled(load.stored) {
+            opened.kv.commit(&batch)?;
+        }
+        let barrier = Barrier::new(load.workload != Workload::Submit && load.workload != Workload::Wait);
+        let running = if load.workload == Workload::Submit { 1 } else { load.concurrency.max(1024) };
+        let builder = Engine::builder(opened.store).running_max(running);
+        let engine = kinds::register(builder, &barrier).start().await?;
+        let caller = Caller::new("bench")?;
+        if load.workload == Workload::Submit {
+            // It takes the only place, so that all others wait.
+            engine.submit::<Held>(&0, Call::by(caller.clone())).await?;
+        }
+        Ok(Self { engine, meter: opened.meter, barrier, template, load, caller, next: Arc::default() })
+    }
+
+    async fn round(&self, time: Duration) -> Result<Round> {
+        let before = self.meter.counts();
+        let began = Instant::now();
+        let times = match self.load.workload {
+            Workload::Wait => self.wait(time).await?,
+            _ => {
+                let this = self.clone();
+                let one = move |number| this.one(number);
+                closed_loop(self.load.concurrency, time, &self.next, one).await?
+            }
+        };
+        let counts = self.meter.counts() - before;
+        Ok(Round { cost: Cost { operations: times.len() as u64, counts, time: began.elapsed() }, times })
+    }
+
+    /// Runs so many, as many at a time as there may be.
+    pub async fn times(&self, count: u64) -> Result<()> {
+        let until = self.next.load(Relaxed) + count;
+        let mut tasks = Vec::new();
+        for _ in 0..self.load.concurrency {
+            let this = self.clone();
+            let one_more = move |next: u64| (next < until).then(|| next + 1);
+            tasks.push(tokio::spawn(async move {
+                while let Ok(number) = this.next.fetch_update(Relaxed, Relaxed, one_more) {
+                    this.one(number).await?;
+                }
+                Ok::<_, anyhow::Error>(())
+            }));
+        }
+        for task in tasks {
+            task.await??;
+        }
+        Ok(())
+    }
+
+    fn one(&self, number: u64) -> impl Future<Output = Result<()>> + Send + use<> {
+        let (engine, load) = (self.engine.clone(), self.load);
+        let call = Call::by(self.caller.clone());
+        let id = self.template.id(scattered(number, load.stored));
+        async move {
+            match load.workload {
+                Workload::Happy => {
+                    let accepted = engine.submit::<Happy>(&number, call).await?;
+                    let operation = engine.wait_done(accepted.id()).await?;
+                    ensure!(operation.response().is_some(), "it has failed");
+                }
+                Workload::Rollback => {
+                    let accepted = engine.submit::<Rollback>(&number, call).await?;
+                    let operation = engine.wait_done(accepted.id()).await?;
+                    ensure!(operation.error().is_some(), "it has not failed");
+                }
+                Workload::Submit => _ = engine.submit::<Happy>(&number, call).await?,
+                Workload::Get => _ = engine.get(id).await?,
+                Workload::List => {
+                    let page = PageRequest { size: PAGE, ..PageRequest::default() };
+                    let page = engine.list_operations(&OperationQuery::All, &page).await?;
+                    ensure!(page.items.len() == PAGE, "a page of {}", page.items.len());
+                }
+                Workload::Wait => {}
+            }
+            Ok(())
+        }
+    }
+
+    /// As many operations as are to be waited for, all of which end at once, again and again.
+    async fn wait(&self, time: Duration) -> Result<Times> {
+        let mut times = Times::default();
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            self.barrier.set_open(false);
+            let arrived = self.barrier.arrived() + self.load.concurrency as u64;
+            let mut waiters = Vec::new();
+            for number in 0..self.load.concurrency {
+                let call = Call::by(self.caller.clone());
+                let id = self.engine.submit::<Held>(&(number as u64), call).await?.id();
+                let engine = self.engine.clone();
+                waiters.push(tokio::spawn(async move {
+                    engine.wait_done(id).await?;
+                    Ok::<_, anyhow::Error>(Instant::now())
+                }));
+            }
+            while self.barrier.arrived() < arrived {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let opened = Instant::now();
+            self.barrier.set_open(true);
+            for waiter in waiters {
+                times.push(waiter.await??.duration_since(opened));
+            }
+        }
+        Ok(times)
+    }
+}
+
+/// The same bytes in as many durable commits, on the store alone.
+#[derive(Clone)]
+pub struct Bare {
+    lane: Lane,
+    raw: Arc<dyn Raw>,
+    template: Arc<Template>,
+    load: Load,
+    next: Arc<AtomicU64>,
+}
+
+/// How batches come to the store.
+#[derive(Clone)]
+enum Lane {
+    /// Together with others, over a thread.
+    Group(Group),
+    /// By themselves: there is nothing to wait for.
+    Inline(Arc<dyn Raw>),
+}
+
+impl Bare {
+    /// Opens the store in an empty folder and fills it.
+    pub async fn start(name: StoreName, folder: &Path, load: Load) -> Result<Self> {
+        let raw = raw::open(name, folder)?;
+        for batch in Template::of(Workload::Happy).await?.settled(load.stored) {
+            raw.commit(&batch.writes)?;
+        }
+        let lane = match name {
+            StoreName::Memory => Lane::Inline(Arc::clone(&raw)),
+            _ => Lane::Group(Group::over(Arc::clone(&raw))),
+        };
+        Ok(Self {
+            lane,
+            raw,
+            template: Arc::new(Template::of(load.workload).await?),
+            load,
+            next: Arc::default(),
+        })
+    }
+
+    async fn round(&self, time: Duration) -> Result<Round> {
+        let began = Instant::now();
+        let this = self.clone();
+        let one = move |number| this.one(number);
+        let times = closed_loop(self.load.concurrency, time, &self.next, one).await?;
+        let operations = times.len() as u64;
+        let writes = matches!(self.load.workload, Workload::Happy | Workload::Rollback | Workload::Submit);
+        let of_each = |count: usize| if writes { operations * count as u64 } else { 0 };
+        let counts = Counts {
+            turns: of_each(self.template.commits()),
+            batches: 0,
+            bytes: of_each(self.template.byte_len()),
+        };
+        Ok(Round { cost: Cost { operations, counts, time: began.elapsed() }, times })
+    }
+
+    fn one(&self, number: u64) -> impl Future<Output = Result<()>> + Send + use<> {
+        let (lane, raw, template, load) =
+            (self.lane.clone(), Arc::clone(&self.raw), Arc::clone(&self.template), self.load);
+        async move {
+            match load.workload {
+                Workload::Get => {
+                    let id = template.id(scattered(number, load.stored));
+                    ensure!(raw.get(Table::Operations, id.as_bytes())?.is_some(), "it is not there");
+                }
+                Workload::List => {
+                    // The keys in their order, and then what lies under each.
+                    let found = raw.newest(Table::Operations, template.id(load.stored).as_bytes(), PAGE)?;
+                    ensure!(found.len() == PAGE, "a page of {}", found.len());
+                    for (key, _) in found {
+                        raw.get(Table::Operations, &key)?;
+                    }
+                }
+                _ => {
+                    for batch in template.instance(load.stored + number) {
+                        commit(&lane, batch).await?;
+                    }
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+async fn commit(lane: &Lane, batch: Batch) -> Result<()> {
+    match lane {
+        Lane::Group(group) => group.commit(batch).await,
+        Lane::Inline(raw) => raw.commit(&batch.writes),
+    }
+}
+
+/// One after the other in each of so many tasks, until the time is over. Each has a number of its own.
+async fn closed_loop<F>(
+    concurrency: usize,
+    time: Duration,
+    next: &Arc<AtomicU64>,
+    one: impl Fn(u64) -> F + Clone + Send + Sync + 'static,
+) -> Result<Times>
+where
+    F: Future<Output = Result<()>> + Send,
+{
+    let until = Instant::now() + time;
+    let mut tasks = Vec::with_capacity(concurrency);
+    for _ in 0..concurrency {
+        let (next, one) = (Arc::clone(next), one.clone());
+        tasks.push(tokio::spawn(async move {
+            let mut times = Times::default();
+            let mut began = Instant::now();
+            while began < until {
+                one(next.fetch_add(1, Relaxed)).await?;
+                let ended = Instant::now();
+                times.push(ended - began);
+                began = ended;
+            }
+            Ok::<_, anyhow::Error>(times)
+        }));
+    }
+    let mut times = Times::default();
+    for task in tasks {
+        times.append(task.await??);
+    }
+    Ok(times)
+}
+
+/// One of so many, as far from those of the numbers beside it as chance has it.
+fn scattered(number: u64, among: u64) -> u64 {
+    // SplitMix64.
+    let mut mixed = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    (mixed ^ (mixed >> 31)) % among.max(1)
+}
