@@ -116,7 +116,15 @@ struct Fjall {
 }
 
 impl Fjall {
+    /// Makes the database, closes it and opens it again, which is how a service has it. In a new one, fjall sets aside room
+    /// for its journal: a sync has only bytes to write then. In one that was closed it appends, and each sync writes the
+    /// length of the file, too, which takes half as long again; until the journal has 64 MB, and a new one is begun.
     fn open(folder: &Path) -> Result<Self> {
+        drop(Self::open_once(folder)?);
+        Self::open_once(folder)
+    }
+
+    fn open_once(folder: &Path) -> Result<Self> {
         let db = fjall::Database::builder(folder).open()?;
         let open = |table: Table| db.keyspace(table.name(), fjall::KeyspaceCreateOptions::default);
         let tables = Table::ALL.into_iter().map(open).collect::<fjall::Result<_>>()?;
