@@ -67,7 +67,7 @@ impl DataPlane {
     }
 
     /// How many disks are copied, verified and given back at the same time, 4 unless this is set: each takes some 100 MiB of
-    /// memory, and 16 bytes more for each distinct chunk of its disk. Others wait for their turn.
+    /// memory, whatever the size of its disk. Others wait for their turn.
     #[must_use]
     pub fn parallel(mut self, disks: NonZeroUsize) -> Self {
         self.turns = Arc::new(Semaphore::new(disks.get().min(Semaphore::MAX_PERMITS)));

@@ -22,11 +22,13 @@
 //! | 32    | BLAKE3 of all bytes before |
 //!
 //! Integers are little endian. A draft is a manifest up to any of its chunks, so a complete draft becomes a manifest by
-//! adding the end. Both are read and written as streams: memory does not grow with the disk.
+//! adding the end. Both are read and written as streams: memory does not grow with the disk. For what cannot be told chunk by
+//! chunk the stream is read more than once, see [`DigestPart`].
 
 use std::{
     fmt,
     io::{self, BufReader, Read},
+    ops::Range,
 };
 
 use super::{
@@ -42,6 +44,8 @@ const CHUNK: u8 = 1;
 const FRESH_CHUNK: u8 = 3;
 /// How a stream is read.
 const BUFFER_LEN: usize = 64 * 1024;
+/// How many digests are in memory at a time: 16 MiB of them, enough for 4 TiB of disk.
+const DIGESTS_AT_A_TIME: usize = 1 << 20;
 
 /// What a manifest begins with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +86,34 @@ pub struct Summary {
     pub chunks: u64,
     /// What they take in the store, each that comes more than once counted once. Others may share them.
     pub stored_bytes: u64,
+}
+
+impl Summary {
+    /// That of a complete snapshot. The manifest is read once for each [part](DigestPart) of its digests.
+    pub fn of_manifest(chunks: &dyn ChunkStore, snapshot: &SnapshotId) -> Result<Self, ChunkError> {
+        Self::of(|| ManifestReader::open(chunks, snapshot))
+    }
+
+    /// That of a manifest, or of a draft that has its end, which is opened for each pass.
+    pub(super) fn of(open: impl FnMut() -> Result<ManifestReader, ChunkError>) -> Result<Self, ChunkError> {
+        Self::in_parts(DIGESTS_AT_A_TIME, open)
+    }
+
+    fn in_parts(
+        at_a_time: usize,
+        mut open: impl FnMut() -> Result<ManifestReader, ChunkError>,
+    ) -> Result<Self, ChunkError> {
+        let (mut part, mut stored_bytes) = (DigestPart::before_the_first(at_a_time), 0_u64);
+        loop {
+            let mut reader = open()?;
+            part = part.next(&mut reader)?;
+            stored_bytes = stored_bytes.saturating_add(part.stored_bytes());
+            if part.is_last() {
+                let EntryReader { link: content_hash, chunks, .. } = reader.entries;
+                return Ok(Self { disk_size: reader.header.disk_size, content_hash, chunks, stored_bytes });
+            }
+        }
+    }
 }
 
 impl ManifestHeader {
@@ -284,20 +316,6 @@ impl ManifestReader {
         self.entries.geometry
     }
 
-    /// Reads to the end. Takes 16 bytes of memory for each chunk meanwhile, to count none twice.
-    pub fn summary(mut self) -> Result<Summary, ChunkError> {
-        let mut taken = Taken::default();
-        for entry in &mut self {
-            taken.add(&entry?);
-        }
-        Ok(Summary {
-            disk_size: self.header.disk_size,
-            content_hash: self.entries.link,
-            chunks: self.entries.chunks,
-            stored_bytes: taken.stored_bytes(),
-        })
-    }
-
     /// Reads to the end.
     pub(super) fn check(mut self) -> Result<(), ChunkError> {
         self.try_for_each(|entry| entry.map(drop))
@@ -349,61 +367,129 @@ fn unreadable(snapshot: &SnapshotId, why: Unreadable) -> ChunkError {
     }
 }
 
-/// The digests of a snapshot's chunks, 16 bytes of each: for questions where a wrong yes does no harm.
+/// The manifest is not the one that was read before.
+pub(super) fn exchanged(snapshot: &SnapshotId) -> ChunkError {
+    ChunkError::DamagedManifest { snapshot: snapshot.clone(), why: "it was exchanged while it was read" }
+}
+
+/// The digests of a snapshot's chunks, each once: the lowest from where the part before ends, as many as fit 16 MiB. So memory
+/// does not grow with the disk. The chunks of a disk of up to 4 TiB are one part.
+///
+/// The manifest is read once for each part. It is whole and the same each time, or there is an error.
+///
+/// Of a digest there are 88 bits. That two chunks of one snapshot agree in so many without being equal is not to be expected, and
+/// does little harm: one of them is not counted, or a reference that nobody needs is kept.
 #[derive(Debug)]
-pub struct DigestSet(Vec<[u8; 16]>);
-
-impl DigestSet {
-    /// Those of a complete snapshot.
-    pub fn of_manifest(chunks: &dyn ChunkStore, snapshot: &SnapshotId) -> Result<Self, ChunkError> {
-        let reader = ManifestReader::open(chunks, snapshot)?;
-        let mut all = reader
-            .map(|entry| entry.map(|entry| first_half(entry.name.digest.as_bytes())))
-            .collect::<Result<Vec<_>, _>>()?;
-        all.sort_unstable();
-        all.dedup();
-        Ok(Self(all))
-    }
-
-    /// False: none of the chunks has this digest, of which the bytes are given.
-    pub fn may_contain(&self, digest: &[u8]) -> bool {
-        self.0.binary_search(&first_half(digest)).is_ok()
-    }
+pub struct DigestPart {
+    /// The digests that belong to it, whether a chunk has them or not.
+    range: Range<u128>,
+    /// A digest above the 40 bits of what its chunk takes. Never more than `at_a_time`.
+    chunks: Vec<u128>,
+    at_a_time: usize,
+    /// That of the manifest, once it was read.
+    content_hash: Option<Digest>,
 }
 
-/// The first 16 bytes, with zeros behind what is shorter.
-fn first_half(digest: &[u8]) -> [u8; 16] {
-    let mut first = [0; 16];
-    first.iter_mut().zip(digest).for_each(|(to, from)| *to = *from);
-    first
-}
-
-/// What the chunks of one snapshot take, each counted once: 16 bytes for each, 88 bits of the digest above 40 of the size.
-/// That two chunks of one snapshot agree in so many bits without being equal is not to be expected.
-#[derive(Debug, Default)]
-struct Taken(Vec<u128>);
-
-impl Taken {
+impl DigestPart {
     const SIZE_BITS: u32 = 40;
+    const SIZE_MAX: u128 = (1 << Self::SIZE_BITS) - 1;
+    /// Where the last part ends.
+    const END: u128 = 1 << (u128::BITS - Self::SIZE_BITS);
+
+    /// Of a complete snapshot the part after this one, or the first. `None`: it was the last.
+    pub fn of_manifest(
+        chunks: &dyn ChunkStore,
+        snapshot: &SnapshotId,
+        after: Option<Self>,
+    ) -> Result<Option<Self>, ChunkError> {
+        let before = after.unwrap_or_else(|| Self::before_the_first(DIGESTS_AT_A_TIME));
+        if before.is_last() {
+            return Ok(None);
+        }
+        before.next(&mut ManifestReader::open(chunks, snapshot)?).map(Some)
+    }
+
+    /// True: none of the chunks has this digest, of which the bytes are given. False also for those of other parts.
+    pub fn lacks(&self, digest: &[u8]) -> bool {
+        let digest = Self::digest_in(Self::chunk(digest, 0));
+        self.range.contains(&digest)
+            && self.chunks.binary_search_by_key(&digest, |chunk| Self::digest_in(*chunk)).is_err()
+    }
+
+    /// Parts of at most so many digests, two or more.
+    fn before_the_first(at_a_time: usize) -> Self {
+        Self { range: 0..0, chunks: Vec::new(), at_a_time: at_a_time.max(2), content_hash: None }
+    }
+
+    const fn is_last(&self) -> bool {
+        self.range.end == Self::END
+    }
+
+    /// Makes it the part after this one. Reads to the end.
+    fn next(mut self, reader: &mut ManifestReader) -> Result<Self, ChunkError> {
+        self.range = self.range.end..Self::END;
+        self.chunks.clear();
+        for entry in &mut *reader {
+            self.add(&entry?);
+        }
+        self.sort();
+        let content_hash = reader.content_hash();
+        if self.content_hash.replace(content_hash).is_some_and(|before| before != content_hash) {
+            return Err(exchanged(&reader.snapshot));
+        }
+        Ok(self)
+    }
 
     fn add(&mut self, entry: &ManifestEntry) {
-        let first = first_half(entry.name.digest.as_bytes());
-        let size_max = (1 << Self::SIZE_BITS) - 1;
-        let size = u128::from(entry.stored_bytes).min(size_max);
-        self.0.push(u128::from_be_bytes(first) & !size_max | size);
+        if self.chunks.len() >= self.at_a_time {
+            self.make_room();
+        }
+        let chunk = Self::chunk(entry.name.digest.as_bytes(), entry.stored_bytes);
+        if self.range.contains(&Self::digest_in(chunk)) {
+            self.chunks.push(chunk);
+        }
     }
 
-    fn stored_bytes(mut self) -> u64 {
-        self.0.sort_unstable();
-        self.0.dedup_by_key(|taken| *taken >> Self::SIZE_BITS);
-        let size = |taken: &u128| u64::try_from(taken & ((1 << Self::SIZE_BITS) - 1)).unwrap_or(u64::MAX);
-        self.0.iter().fold(0, |sum, taken| sum.saturating_add(size(taken)))
+    /// Makes room for a quarter at least, so that it is not asked for all the time: of what is left when each is there once, the
+    /// highest are for the parts that follow. However the digests are spread, each part has its share of them.
+    fn make_room(&mut self) {
+        self.sort();
+        let kept = self.at_a_time - self.at_a_time.div_ceil(4);
+        if let Some(&chunk) = self.chunks.get(kept) {
+            self.range.end = Self::digest_in(chunk);
+            self.chunks.truncate(kept);
+        }
+    }
+
+    /// Each once, with the least that it was said to take.
+    fn sort(&mut self) {
+        self.chunks.sort_unstable();
+        self.chunks.dedup_by_key(|chunk| Self::digest_in(*chunk));
+    }
+
+    /// What its chunks take.
+    fn stored_bytes(&self) -> u64 {
+        let size = |chunk: &u128| u64::try_from(chunk & Self::SIZE_MAX).unwrap_or(u64::MAX);
+        self.chunks.iter().map(size).fold(0, u64::saturating_add)
+    }
+
+    fn chunk(digest: &[u8], stored_bytes: u64) -> u128 {
+        let mut first = [0; 16];
+        first.iter_mut().zip(digest).for_each(|(to, from)| *to = *from);
+        u128::from_be_bytes(first) & !Self::SIZE_MAX | u128::from(stored_bytes).min(Self::SIZE_MAX)
+    }
+
+    const fn digest_in(chunk: u128) -> u128 {
+        chunk >> Self::SIZE_BITS
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
     use super::*;
+    use crate::data::ChunkFolder;
 
     const CHUNK: u64 = super::super::CHUNK_BYTES;
 
@@ -524,9 +610,162 @@ mod tests {
     fn what_comes_twice_is_taken_once() {
         let entries = [entry(0, b"x"), entry(1, b"yy"), entry(2, b"x"), entry(3, b"x")];
         let bytes = sealed(&header(), &entries);
-        let reader = ManifestReader::of(Box::new(io::Cursor::new(bytes)), &snapshot()).unwrap();
-        let summary = reader.summary().unwrap();
+        let summary = Summary::of(|| reader(&bytes)).unwrap();
         assert_eq!((summary.chunks, summary.stored_bytes), (4, 65 + 66));
         assert_eq!(summary.disk_size, 3 * CHUNK + 1);
+    }
+
+    fn reader(bytes: &[u8]) -> Result<ManifestReader, ChunkError> {
+        ManifestReader::of(Box::new(io::Cursor::new(bytes.to_vec())), &snapshot())
+    }
+
+    const SOME: u64 = 200;
+
+    fn number(number: u64) -> Digest {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&number.to_be_bytes());
+        Digest::from_bytes(bytes)
+    }
+
+    /// Digests spread evenly, and as badly as can be.
+    fn spreads() -> [(&'static str, Vec<Digest>); 8] {
+        let of = |digest: &dyn Fn(u64) -> Digest| (0..SOME).map(digest).collect::<Vec<_>>();
+        let evenly = |i: u64| Digest::of(&i.to_le_bytes());
+        [
+            ("evenly", of(&evenly)),
+            ("evenly, each twice, far from each other", of(&|i| evenly(i % (SOME / 2)))),
+            ("evenly, some again and again", of(&|i| evenly(i % 7))),
+            ("ascending, close to each other", of(&number)),
+            ("descending", of(&|i| number(SOME - i))),
+            ("the highest", of(&|i| number(u64::MAX - i % 50))),
+            ("half of them evenly, half close", of(&|i| if i % 2 == 0 { evenly(i) } else { number(i) })),
+            ("one", of(&|_| number(u64::MAX))),
+        ]
+    }
+
+    /// A manifest of chunks with these digests. What one takes is not the same in all places, as it never should be.
+    fn manifest_of(digests: &[Digest]) -> (Vec<ManifestEntry>, Vec<u8>) {
+        let entry = |(index, digest): (u64, &Digest)| {
+            let name = ChunkName::new(*digest, "e-7".parse().unwrap());
+            ManifestEntry { index, name, stored_bytes: 1000 + 17 * index % 101, fresh: false }
+        };
+        let entries: Vec<_> = (0..).zip(digests).map(entry).collect();
+        let header = ManifestHeader { disk_size: SOME, chunk_bytes: 1, ..header() };
+        let bytes = sealed(&header, &entries);
+        (entries, bytes)
+    }
+
+    /// What each digest takes: the least that is said.
+    fn sizes(entries: &[ManifestEntry]) -> BTreeMap<Digest, u64> {
+        let mut sizes = BTreeMap::new();
+        for entry in entries {
+            let size = sizes.entry(entry.name.digest).or_insert(u64::MAX);
+            *size = entry.stored_bytes.min(*size);
+        }
+        sizes
+    }
+
+    #[test]
+    fn the_sum_is_the_same_in_however_many_parts() {
+        for (spread, digests) in spreads() {
+            let (entries, bytes) = manifest_of(&digests);
+            let sizes = sizes(&entries);
+            let whole = Summary::of(|| reader(&bytes)).unwrap();
+            assert_eq!((whole.chunks, whole.stored_bytes), (SOME, sizes.values().sum()), "{spread}");
+            for at_a_time in [2, 3, 4, 5, 7, 16, 50, 100, 101, 199, 200, 1000] {
+                let mut passes = 0;
+                let open = || {
+                    passes += 1;
+                    reader(&bytes)
+                };
+                assert_eq!(Summary::in_parts(at_a_time, open).unwrap(), whole, "{spread}, {at_a_time}");
+                let most = 1 + sizes.len() / (at_a_time * 3 / 4);
+                assert!(passes <= most, "{spread}, {at_a_time}: {passes} passes, not {most}");
+                let one = at_a_time as u64 >= SOME || sizes.len() <= at_a_time * 3 / 4;
+                assert!(!one || passes == 1, "{spread}, {at_a_time}: {passes} passes for one");
+                assert!(passes >= sizes.len().div_ceil(at_a_time), "{spread}, {at_a_time}: {passes} passes");
+            }
+        }
+    }
+
+    #[test]
+    fn a_part_has_never_more_than_it_may() {
+        for (spread, digests) in spreads() {
+            let (entries, _) = manifest_of(&digests);
+            for at_a_time in [2, 3, 4, 5, 16, 64, 199, 256] {
+                let mut part =
+                    DigestPart { range: 0..DigestPart::END, ..DigestPart::before_the_first(at_a_time) };
+                for entry in &entries {
+                    part.add(entry);
+                    assert!(part.chunks.len() <= at_a_time, "{spread}, {at_a_time}");
+                }
+                assert!(
+                    part.chunks.capacity() <= at_a_time.next_power_of_two().max(4),
+                    "{spread}, {at_a_time}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn each_digest_that_no_chunk_has_is_lacking_in_one_part_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = ChunkFolder::open(folder.path()).unwrap();
+        for (spread, digests) in spreads() {
+            let (entries, bytes) = manifest_of(&digests);
+            let run = "1-1".parse().unwrap();
+            let mut draft = store.begin_draft(&snapshot(), &run).unwrap();
+            draft.append(&bytes).unwrap();
+            draft.sync().unwrap();
+            store.seal(&snapshot(), &run).unwrap();
+            let sizes = sizes(&entries);
+            let others = (0..SOME).flat_map(|i| [number(i << 20), Digest::of(&i.to_be_bytes())]);
+            let others: BTreeSet<Digest> = others.filter(|digest| !sizes.contains_key(digest)).collect();
+            assert!(others.len() > 100);
+            for at_a_time in [2, 3, 16, 100, 1000] {
+                let (mut lacking, mut part) =
+                    (BTreeSet::new(), Some(DigestPart::before_the_first(at_a_time)));
+                loop {
+                    part = DigestPart::of_manifest(&store, &snapshot(), part).unwrap();
+                    let Some(part) = &part else { break };
+                    for digest in sizes.keys().chain(&others).filter(|digest| part.lacks(digest.as_bytes())) {
+                        assert!(lacking.insert(*digest), "{spread}, {at_a_time}: {digest} in two parts");
+                    }
+                }
+                assert_eq!(lacking, others, "{spread}, {at_a_time}");
+            }
+            let whole = DigestPart::of_manifest(&store, &snapshot(), None).unwrap().unwrap();
+            assert!(others.iter().all(|digest| whole.lacks(digest.as_bytes())), "{spread}");
+            assert!(DigestPart::of_manifest(&store, &snapshot(), Some(whole)).unwrap().is_none(), "{spread}");
+        }
+    }
+
+    #[test]
+    fn a_manifest_that_is_exchanged_or_damaged_between_two_passes_is_an_error() {
+        let (entries, one) = manifest_of(&spreads()[0].1);
+        let header = ManifestHeader { disk_size: SOME, chunk_bytes: 1, ..header() };
+        let other = sealed(&header, &entries[1..]);
+        let larger = sealed(&ManifestHeader { disk_size: SOME + 1, ..header }, &entries);
+        let cut = one[..one.len() - 1].to_vec();
+        let exchanged = "it was exchanged while it was read";
+        for (then, expected) in [(other, exchanged), (larger, exchanged), (cut, "it is cut short")] {
+            for whole_passes in 1..3 {
+                let mut passes = 0;
+                let error = Summary::in_parts(60, || {
+                    passes += 1;
+                    reader(if passes > whole_passes { &then } else { &one })
+                });
+                let ChunkError::DamagedManifest { why, .. } = error.unwrap_err() else {
+                    panic!("{expected}")
+                };
+                assert_eq!((why, passes), (expected, whole_passes + 1));
+            }
+        }
+        let mut passes = 0;
+        let gone = Summary::in_parts(60, || {
+            passes += 1;
+            if passes == 1 { reader(&one) } else { Err(ChunkError::NoManifest { snapshot: snapshot() }) }
+        });
+        assert!(matches!(gone, Err(ChunkError::NoManifest { .. })));
     }
 }

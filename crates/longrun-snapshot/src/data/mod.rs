@@ -91,7 +91,7 @@ pub use error::{ChunkError, Subject};
 pub use folder::ChunkFolder;
 pub use geometry::CHUNK_BYTES;
 pub use id::{BadId, DiskId, ID_CHARS_MAX, SnapshotId};
-pub use manifest::{DigestSet, ManifestEntry, ManifestHeader, ManifestReader, Summary};
+pub use manifest::{DigestPart, ManifestEntry, ManifestHeader, ManifestReader, Summary};
 pub use name::{BadName, ChunkName, Incarnation, NAME_CHARS_MAX, Owner, RunName};
 pub use rate::RateLimit;
 pub use read_back::{

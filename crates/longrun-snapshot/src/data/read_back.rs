@@ -15,6 +15,7 @@ use super::{
     Subject, Summary,
     files::{failed, folder_of, replace_file, sync_folder},
     geometry::is_zero,
+    manifest::exchanged,
     parallel::{Broken, in_parallel, worker_count},
 };
 
@@ -122,7 +123,7 @@ pub struct Inspection {
 
 /// Reads the manifest of a snapshot and checks it, the chunks apart.
 pub fn inspect(chunks: &dyn ChunkStore, snapshot: &SnapshotId) -> Result<Inspection, ChunkError> {
-    let summary = ManifestReader::open(chunks, snapshot)?.summary()?;
+    let summary = Summary::of_manifest(chunks, snapshot)?;
     let entries = ManifestReader::open(chunks, snapshot)?;
     Ok(Inspection { header: entries.header().clone(), summary, entries })
 }
@@ -189,7 +190,7 @@ pub fn restore(
     target: &Path,
     go_on: &mut dyn FnMut(u64) -> bool,
 ) -> Result<Summary, ReadBackError> {
-    let summary = ManifestReader::open(chunks, snapshot)?.summary()?;
+    let summary = Summary::of_manifest(chunks, snapshot)?;
     let what = Subject::Target;
     replace_file(target, "restore", &what, |file| {
         file.set_len(summary.disk_size).map_err(failed("set the length of", &what, target))?;
@@ -205,8 +206,7 @@ pub fn restore(
         })?;
         // What was read is what the summary, made before, is of.
         if read.content_hash != summary.content_hash {
-            let why = "it was exchanged while it was read";
-            return Err(ChunkError::DamagedManifest { snapshot: snapshot.clone(), why }.into());
+            return Err(exchanged(snapshot).into());
         }
         Ok::<_, ReadBackError>(())
     })?;

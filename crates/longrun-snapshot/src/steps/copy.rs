@@ -16,8 +16,8 @@ use tokio::time::Instant;
 use super::remove::remove_orphans;
 use super::{StopOnDrop, remove, stopped};
 use crate::data::{
-    BATCH_BYTES_MAX, Batch, ChunkError, CopyError, CopyReader, CopyWriter, Cursor, Digest, DigestSet, DiskId,
-    Incarnation, RateLimit, RunName, SnapshotId, Summary,
+    BATCH_BYTES_MAX, Batch, ChunkError, CopyError, CopyReader, CopyWriter, Cursor, Digest, DigestPart,
+    DiskId, Incarnation, RateLimit, RunName, SnapshotId, Summary,
 };
 use crate::plane::{DataPlane, blocking, chunk_error, chunk_name, copy_error, incarnation, is_chunk, item};
 use crate::snapshot::Snapshot;
@@ -246,15 +246,19 @@ impl Copy<'_> {
     ///
     /// The manifest is sealed, and the cursor at its end is saved, so no run comes to another list of chunks from here.
     async fn drop_unused(&self, snapshot: &SnapshotId) -> Result<(), StepError> {
-        let (chunks, id) = (Arc::clone(&self.plane.chunks), snapshot.clone());
-        let used = blocking(move || DigestSet::of_manifest(&*chunks, &id)).await?;
-        let used = used.map_err(|error| chunk_error(&error))?;
-        let is_used = |item: &ItemKey| !is_chunk(item) || used.may_contain(item.id.as_bytes());
-        if self.references.drop_all_but(is_used).await? > 0 {
-            self.plane.claim_again(self.cx.fencing_token().epoch).await?;
-            remove_orphans(self.plane, &self.references).await?;
+        let mut before = None;
+        loop {
+            let (chunks, id) = (Arc::clone(&self.plane.chunks), snapshot.clone());
+            let used = blocking(move || DigestPart::of_manifest(&*chunks, &id, before)).await?;
+            let Some(used) = used.map_err(|error| chunk_error(&error))? else { return Ok(()) };
+            // What belongs to other parts is kept here, and looked at there.
+            let keep = |item: &ItemKey| !is_chunk(item) || !used.lacks(item.id.as_bytes());
+            if self.references.drop_all_but(keep).await? > 0 {
+                self.plane.claim_again(self.cx.fencing_token().epoch).await?;
+                remove_orphans(self.plane, &self.references).await?;
+            }
+            before = Some(used);
         }
-        Ok(())
     }
 
     /// Blocking work that writes: whoever wants to remove the snapshot waits for it, even if this run is dropped.

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Reader and writer share nothing, so that the caller can have a batch read while it has the one before stored. No more
-//! than two batches are needed at a time: this, and what the workers hold, is the memory that it takes. The end of a copy, which
-//! reads the whole manifest, adds 16 bytes for each distinct chunk.
+//! than two batches are needed at a time: this, and what the workers hold, is the memory that it takes, whatever the size of the
+//! disk. The end of a copy, which reads the whole manifest, adds 16 bytes for each distinct chunk, and 16 MiB at most.
 
 mod read;
 mod write;

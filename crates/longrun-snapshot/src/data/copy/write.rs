@@ -282,10 +282,12 @@ impl CopyWriter {
     /// Reads the complete draft once more, as what it will be.
     fn read_back(&self) -> Result<Summary, CopyError> {
         let (snapshot, run) = (&self.snapshot, &self.cursor.run);
-        let superseded = || CopyError::Superseded { snapshot: snapshot.clone(), run: run.clone() };
-        let draft = self.chunks.read_draft(snapshot, run)?.ok_or_else(superseded)?;
-        let summary = ManifestReader::of(draft, snapshot).and_then(ManifestReader::summary);
-        match summary {
+        let gone = || ChunkError::NoDraft { snapshot: snapshot.clone(), run: run.clone() };
+        let open = || {
+            let draft = self.chunks.read_draft(snapshot, run)?;
+            ManifestReader::of(draft.ok_or_else(gone)?, snapshot)
+        };
+        match Summary::of(open) {
             Ok(summary) if summary.content_hash == self.cursor.link => Ok(summary),
             Ok(_) => Err(CopyError::Lost { snapshot: snapshot.clone(), why: "its content hash is wrong" }),
             Err(ChunkError::DamagedManifest { why, .. }) => {
