@@ -201,7 +201,7 @@ async fn a_create_whose_draft_is_lost_begins_anew() {
 
 #[tokio::test(start_paused = true)]
 async fn a_copy_that_goes_on_or_begins_anew_on_a_changed_disk_keeps_no_reference_that_it_does_not_need() {
-    for lost in [false, true] {
+    for (lost, fails) in [(false, false), (true, false), (false, true)] {
         let lab = lab(6);
         lab.gate.close_at(4 * CHUNK_BYTES);
         let service = lab.start_on(slow(lab.plane())).await;
@@ -210,6 +210,16 @@ async fn a_copy_that_goes_on_or_begins_anew_on_a_changed_disk_keeps_no_reference
         drop(service);
         lab.gate.open();
         lab.settle().await;
+        if fails {
+            // The references are dropped by then, and the run comes no further.
+            let removals = AtomicU32::new(0);
+            lab.switch.on(move |verb, when| match (verb, when) {
+                (Verb::Remove, When::Before) if removals.fetch_add(1, Ordering::SeqCst) == 0 => {
+                    Err(ErrorKind::Other)
+                }
+                _ => Ok(()),
+            });
+        }
         let taken = lab.counts().references;
         assert!(taken >= 3);
         if lost {

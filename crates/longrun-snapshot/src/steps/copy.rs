@@ -250,15 +250,15 @@ impl Copy<'_> {
         loop {
             let (chunks, id) = (Arc::clone(&self.plane.chunks), snapshot.clone());
             let used = blocking(move || DigestPart::of_manifest(&*chunks, &id, before)).await?;
-            let Some(used) = used.map_err(|error| chunk_error(&error))? else { return Ok(()) };
+            let Some(used) = used.map_err(|error| chunk_error(&error))? else { break };
             // What belongs to other parts is kept here, and looked at there.
             let keep = |item: &ItemKey| !is_chunk(item) || !used.lacks(item.id.as_bytes());
-            if self.references.drop_all_but(keep).await? > 0 {
-                self.plane.claim_again(self.cx.fencing_token().epoch).await?;
-                remove_orphans(self.plane, &self.references).await?;
-            }
+            self.references.drop_all_but(keep).await?;
             before = Some(used);
         }
+        // Although nothing was dropped: an earlier run may have dropped them and come no further.
+        self.plane.claim_again(self.cx.fencing_token().epoch).await?;
+        remove_orphans(self.plane, &self.references).await
     }
 
     /// Blocking work that writes: whoever wants to remove the snapshot waits for it, even if this run is dropped.
