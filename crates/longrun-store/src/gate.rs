@@ -4,7 +4,7 @@
 //! take it back. So a reading that overlaps a batch is given out only when that batch is durable, and is done
 //! again if the batch was taken back or the engine was reopened meanwhile (S11).
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::watch;
 
@@ -12,8 +12,6 @@ use crate::error::StoreError;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct State {
-    /// Batches that are settled: durable, or certainly not applied.
-    settled: u64,
     /// The outcome of a batch is unknown and the engine is not reopened yet.
     broken: bool,
     /// How often something that was shown may have been taken back: the engine was reopened, or a batch was
@@ -23,14 +21,21 @@ struct State {
 
 #[derive(Debug)]
 pub(crate) struct Gate {
+    /// Batches that were begun.
     begun: AtomicU64,
+    /// Those of them that are settled: durable, or certainly not applied. Written after the `state` that goes with it, so
+    /// that whoever sees it sees that too.
+    settled: AtomicU64,
+    /// Readings that wait. Most batches settle without any, and to wake nobody is not free.
+    waiting: AtomicUsize,
     state: watch::Sender<State>,
 }
 
 impl Gate {
     pub(crate) fn new() -> Self {
-        let state = State { settled: 0, broken: false, restarts: 0 };
-        Self { begun: AtomicU64::new(0), state: watch::Sender::new(state) }
+        let state = State { broken: false, restarts: 0 };
+        let (begun, settled, waiting) = (AtomicU64::new(0), AtomicU64::new(0), AtomicUsize::new(0));
+        Self { begun, settled, waiting, state: watch::Sender::new(state) }
     }
 
     /// A batch is about to be applied. Called by the committer alone.
@@ -40,17 +45,17 @@ impl Gate {
 
     /// The batch is settled.
     pub(crate) fn settle(&self) {
-        let begun = self.begun.load(Ordering::SeqCst);
-        self.state.send_modify(|state| state.settled = begun);
+        self.settled.store(self.begun.load(Ordering::SeqCst), Ordering::SeqCst);
+        // A reading counts itself before it looks at what is settled: it is seen here, or has seen what was just written.
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.state.send_modify(|_| {});
+        }
     }
 
     /// The batch is settled: it was not applied. Whoever read meanwhile may have seen it come and go.
     pub(crate) fn refuse(&self) {
-        let begun = self.begun.load(Ordering::SeqCst);
-        self.state.send_modify(|state| {
-            state.settled = begun;
-            state.restarts += 1;
-        });
+        self.state.send_modify(|state| state.restarts += 1);
+        self.settle();
     }
 
     /// The outcome of the batch is unknown.
@@ -79,10 +84,8 @@ impl Gate {
 
     /// The engine was reopened: what it shows now is durable.
     pub(crate) fn reopen(&self) {
-        let begun = self.begun.load(Ordering::SeqCst);
-        self.state.send_modify(|state| {
-            *state = State { settled: begun, broken: false, restarts: state.restarts + 1 };
-        });
+        self.state.send_modify(|state| *state = State { broken: false, restarts: state.restarts + 1 });
+        self.settle();
     }
 
     /// Reads, and gives the reading out when all of it is durable. `read` is told whether nothing was written
@@ -96,20 +99,15 @@ impl Gate {
             if before.broken {
                 return Err(Broken);
             }
-            let reading =
-                Reading { gate: self, begun: self.begun.load(Ordering::SeqCst), settled: before.settled };
+            // In this order: if both are equal, nothing was under way when the second was read.
+            let settled = self.settled.load(Ordering::SeqCst);
+            let reading = Reading { gate: self, begun: self.begun.load(Ordering::SeqCst), settled };
             let result = read(&reading);
             let begun = self.begun.load(Ordering::SeqCst);
-            let after = if self.state.borrow().settled >= begun {
-                *self.state.borrow()
-            } else {
-                let mut watch = self.state.subscribe();
-                let settled = |state: &State| {
-                    state.settled >= begun || state.broken || state.restarts != before.restarts
-                };
-                // The sender is ours, so the channel is open.
-                watch.wait_for(settled).await.map(|state| *state).unwrap_or(before)
-            };
+            if self.settled.load(Ordering::SeqCst) < begun {
+                self.settled_until(begun, before.restarts).await;
+            }
+            let after = *self.state.borrow();
             if after.broken {
                 return Err(Broken);
             }
@@ -117,6 +115,33 @@ impl Gate {
                 return Ok(result);
             }
         }
+    }
+
+    /// Waits until so many batches are settled, or there is no use in that.
+    async fn settled_until(&self, begun: u64, restarts: u64) {
+        let _waiting = Waiting::at(self);
+        let mut state = self.state.subscribe();
+        let enough = |state: &State| {
+            self.settled.load(Ordering::SeqCst) >= begun || state.broken || state.restarts != restarts
+        };
+        // The sender is ours, so the channel is open.
+        _ = state.wait_for(enough).await;
+    }
+}
+
+/// One who waits, for as long as it does.
+struct Waiting<'a>(&'a Gate);
+
+impl<'a> Waiting<'a> {
+    fn at(gate: &'a Gate) -> Self {
+        gate.waiting.fetch_add(1, Ordering::SeqCst);
+        Self(gate)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

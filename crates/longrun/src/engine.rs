@@ -153,14 +153,18 @@ impl Engine {
     pub async fn wait(&self, id: OperationId, timeout: Duration) -> Result<Operation, ReadError> {
         // Registered before the first look, so that an end in between is not missed.
         let ended = self.inner.waiters.register(id);
-        let operation = self.inner.get(id).await?;
-        if operation.done() {
+        // Of one that runs nothing has to be read: it shows its end before it tells of it.
+        let known = match self.inner.running.entry(id) {
+            Some(entry) => lock(&entry.operation).clone(),
+            None => Some(self.inner.get(id).await?),
+        };
+        if let Some(operation) = known.filter(Operation::done) {
             return Ok(operation);
         }
-        if tokio::time::timeout(timeout, ended.notified()).await.is_err() {
-            tracing::trace!(%id, "stopped waiting");
+        match tokio::time::timeout(timeout, ended.notified()).await {
+            Ok(Some(operation)) => Ok(operation),
+            _ => self.inner.get(id).await,
         }
-        self.inner.get(id).await
     }
 
     /// Waits until the operation is done, however long that takes.
@@ -448,7 +452,7 @@ impl Inner {
             "error"
         };
         metrics::counter!("longrun_operations_done_total", "outcome" => outcome).increment(1);
-        self.waiters.wake(execution.id());
+        self.waiters.wake(execution.id(), || execution.operation());
     }
 
     /// Loads an operation and checks that this build can work on it.

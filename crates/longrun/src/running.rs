@@ -62,16 +62,19 @@ impl Running {
         lock(&self.entries).get(&id).map(|entry| entry.inbox.clone())
     }
 
+    /// An operation that runs.
+    pub(crate) fn entry(&self, id: OperationId) -> Option<Arc<Entry>> {
+        lock(&self.entries).get(&id).cloned()
+    }
+
     /// The operation as its last durable commit left it.
     pub(crate) fn operation(&self, id: OperationId) -> Option<Operation> {
-        let entry = Arc::clone(lock(&self.entries).get(&id)?);
-        lock(&entry.operation).clone()
+        lock(&self.entry(id)?.operation).clone()
     }
 
     /// What the first of its steps that run and report has reported.
     pub(crate) fn progress(&self, id: OperationId) -> Option<Progress> {
-        let entry = Arc::clone(lock(&self.entries).get(&id)?);
-        lock(&entry.progress).values().find_map(|progress| *lock(progress))
+        lock(&self.entry(id)?.progress).values().find_map(|progress| *lock(progress))
     }
 
     /// Drops every driver where it stands.

@@ -2,24 +2,32 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 /// All tasks of one engine.
 #[derive(Debug)]
 pub(crate) struct Tasks {
     runtime: Handle,
-    count: Arc<watch::Sender<usize>>,
+    count: Arc<Count>,
+}
+
+#[derive(Debug, Default)]
+struct Count {
+    under_way: AtomicUsize,
+    /// Told when nothing is.
+    none: Notify,
 }
 
 /// Something is under way that a shutdown has to wait for: a task, or what is about to become one.
 #[derive(Debug)]
 pub(crate) struct Token {
     runtime: Handle,
-    count: Arc<watch::Sender<usize>>,
+    count: Arc<Count>,
 }
 
 /// A task, and its token. The fields are dropped in this order: when the token is gone, so is everything that the
@@ -32,18 +40,26 @@ struct Counted<F> {
 impl Tasks {
     /// Tasks on this runtime.
     pub(crate) fn on(runtime: Handle) -> Self {
-        Self { runtime, count: Arc::new(watch::Sender::new(0)) }
+        Self { runtime, count: Arc::default() }
     }
 
     pub(crate) fn token(&self) -> Token {
-        self.count.send_modify(|count| *count += 1);
+        self.count.under_way.fetch_add(1, Ordering::SeqCst);
         Token { runtime: self.runtime.clone(), count: Arc::clone(&self.count) }
     }
 
     /// Resolves when nothing is under way.
     pub(crate) async fn all_ended(&self) {
-        // The sender is ours, so the channel is open.
-        _ = self.count.subscribe().wait_for(|count| *count == 0).await;
+        loop {
+            // From here on nothing is missed.
+            let none = self.count.none.notified();
+            let mut none = std::pin::pin!(none);
+            none.as_mut().enable();
+            if self.count.under_way.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+            none.await;
+        }
     }
 }
 
@@ -57,7 +73,9 @@ impl Token {
 
 impl Drop for Token {
     fn drop(&mut self) {
-        self.count.send_modify(|count| *count -= 1);
+        if self.count.under_way.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.count.none.notify_waiters();
+        }
     }
 }
 

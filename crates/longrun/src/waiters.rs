@@ -2,63 +2,78 @@
 
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
-use longrun_core::OperationId;
+use longrun_core::{Operation, OperationId};
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
 use crate::engine::lock;
 
-/// Waiters by operation. An entry lives as long as somebody waits.
-#[derive(Debug, Default)]
-pub(crate) struct Waiters {
-    ends: Mutex<HashMap<OperationId, Weak<Notify>>>,
+/// Waiters by operation, who get it as it is at its end. An entry lives as long as somebody waits.
+#[derive(Debug)]
+pub(crate) struct Waiters<T = Operation> {
+    ends: Mutex<HashMap<OperationId, Weak<Awaited<T>>>>,
+}
+
+impl<T> Default for Waiters<T> {
+    fn default() -> Self {
+        Self { ends: Mutex::default() }
+    }
+}
+
+/// An end that somebody waits for.
+#[derive(Debug)]
+struct Awaited<T> {
+    notify: Arc<Notify>,
+    operation: OnceLock<T>,
 }
 
 /// One who waits. An end after this was made is not missed.
-pub(crate) struct End<'a> {
-    waiters: &'a Waiters,
+pub(crate) struct End<'a, T = Operation> {
+    waiters: &'a Waiters<T>,
     id: OperationId,
-    /// Holds the only reference that this one has to its entry. There until it is dropped.
-    notified: Option<Pin<Box<OwnedNotified>>>,
+    notified: Pin<Box<OwnedNotified>>,
+    /// The only reference that this one has to its entry. There until it is dropped.
+    awaited: Option<Arc<Awaited<T>>>,
 }
 
-impl Waiters {
-    pub(crate) fn register(&self, id: OperationId) -> End<'_> {
+impl<T> Waiters<T> {
+    pub(crate) fn register(&self, id: OperationId) -> End<'_, T> {
         let mut ends = lock(&self.ends);
-        let notify = ends.get(&id).and_then(Weak::upgrade).unwrap_or_else(|| {
-            let notify = Arc::new(Notify::new());
-            ends.insert(id, Arc::downgrade(&notify));
-            notify
+        let awaited = ends.get(&id).and_then(Weak::upgrade).unwrap_or_else(|| {
+            let awaited = Arc::new(Awaited { notify: Arc::default(), operation: OnceLock::new() });
+            ends.insert(id, Arc::downgrade(&awaited));
+            awaited
         });
         drop(ends);
-        let mut notified = Box::pin(notify.notified_owned());
+        let mut notified = Box::pin(Arc::clone(&awaited.notify).notified_owned());
         notified.as_mut().enable();
-        End { waiters: self, id, notified: Some(notified) }
+        End { waiters: self, id, notified, awaited: Some(awaited) }
     }
 
     /// The operation is done, and that is durable (S11).
-    pub(crate) fn wake(&self, id: OperationId) {
-        if let Some(notify) = lock(&self.ends).remove(&id).and_then(|end| end.upgrade()) {
-            notify.notify_waiters();
+    pub(crate) fn wake(&self, id: OperationId, operation: impl FnOnce() -> T) {
+        if let Some(awaited) = lock(&self.ends).remove(&id).and_then(|end| end.upgrade()) {
+            awaited.operation.get_or_init(operation);
+            awaited.notify.notify_waiters();
         }
     }
 }
 
-impl End<'_> {
-    pub(crate) async fn notified(mut self) {
-        if let Some(notified) = &mut self.notified {
-            notified.as_mut().await;
-        }
+impl<T: Clone> End<'_, T> {
+    /// The operation as it is at its end.
+    pub(crate) async fn notified(mut self) -> Option<T> {
+        self.notified.as_mut().await;
+        self.awaited.as_ref().and_then(|awaited| awaited.operation.get().cloned())
     }
 }
 
-impl Drop for End<'_> {
+impl<T> Drop for End<'_, T> {
     fn drop(&mut self) {
         let mut ends = lock(&self.waiters.ends);
         // Under the lock: of two that leave at the same time, one is the last, and takes the entry away.
-        drop(self.notified.take());
+        drop(self.awaited.take());
         if ends.get(&self.id).is_some_and(|end| end.strong_count() == 0) {
             ends.remove(&self.id);
         }
@@ -71,7 +86,7 @@ mod tests {
 
     #[tokio::test]
     async fn l7_an_entry_goes_with_the_last_who_waits_and_with_the_end() {
-        let waiters = Waiters::default();
+        let waiters = Waiters::<u32>::default();
         let [one, other] =
             ["opr00000000000000000", "opr00000000000000001"].map(|id| OperationId::parse(id).unwrap());
         let (first, second, third) = (waiters.register(one), waiters.register(one), waiters.register(other));
@@ -79,9 +94,9 @@ mod tests {
         assert_eq!(lock(&waiters.ends).len(), 2);
         drop(second);
         assert_eq!(lock(&waiters.ends).len(), 1);
-        waiters.wake(other);
+        waiters.wake(other, || 7);
         let late = waiters.register(other);
-        third.notified().await;
+        assert_eq!(third.notified().await, Some(7));
         assert_eq!(lock(&waiters.ends).len(), 1, "the late one is another");
         drop(late);
         assert!(lock(&waiters.ends).is_empty());
