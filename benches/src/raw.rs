@@ -12,7 +12,7 @@ use longrun::store::{Batch, Table, Write};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::Result;
-use crate::stores::StoreName;
+use crate::stores::{self, StoreName};
 
 /// Batches that are made durable together, at most: as many as the engine takes.
 const GROUP_MAX: usize = 1024;
@@ -125,8 +125,11 @@ impl Fjall {
     }
 
     fn open_once(folder: &Path) -> Result<Self> {
-        let db = fjall::Database::builder(folder).open()?;
-        let open = |table: Table| db.keyspace(table.name(), fjall::KeyspaceCreateOptions::default);
+        let builder = fjall::Database::builder(folder).cache_size(stores::FJALL_CACHE_BYTES);
+        let db = builder.max_journaling_size(stores::FJALL_JOURNAL_BYTES).open()?;
+        let options =
+            || fjall::KeyspaceCreateOptions::default().max_memtable_size(stores::FJALL_MEMTABLE_BYTES);
+        let open = |table: Table| db.keyspace(table.name(), options);
         let tables = Table::ALL.into_iter().map(open).collect::<fjall::Result<_>>()?;
         Ok(Self { db, tables })
     }
@@ -170,7 +173,12 @@ struct Sled {
 
 impl Sled {
     fn open(folder: &Path) -> Result<Self> {
-        let db = sled::Config::new().path(folder).segment_size(8 << 20).flush_every_ms(None).open()?;
+        let db = sled::Config::new()
+            .path(folder)
+            .cache_capacity(stores::SLED_CACHE_BYTES)
+            .segment_size(8 << 20)
+            .flush_every_ms(None)
+            .open()?;
         let trees =
             Table::ALL.into_iter().map(|table| db.open_tree(table.name())).collect::<Result<_, _>>()?;
         Ok(Self { trees, file: File::open(folder.join("db"))?, db })
@@ -224,7 +232,9 @@ type Definition = redb::TableDefinition<'static, &'static [u8], &'static [u8]>;
 impl Redb {
     fn open(folder: &Path) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
-        let db = redb::Database::create(folder.join("raw.redb"))?;
+        let mut builder = redb::Builder::new();
+        builder.set_cache_size(stores::REDB_CACHE_BYTES);
+        let db = builder.create(folder.join("raw.redb"))?;
         let write = db.begin_write()?;
         for table in Table::ALL {
             write.open_table(Definition::new(table.name()))?;

@@ -14,6 +14,17 @@ use longrun::store::{Kv, MemoryKv};
 use crate::Result;
 use crate::metered::{Meter, Metered};
 
+/// Memory for what fjall has read, in bytes. As much is given to both sides of a comparison: what these options have by themselves.
+pub(crate) const FJALL_CACHE_BYTES: u64 = 32 << 20;
+/// Memory for what is written to one table of fjall and not on the disk in its last form.
+pub(crate) const FJALL_MEMTABLE_BYTES: u64 = 8 << 20;
+/// Bytes of fjall's journals.
+pub(crate) const FJALL_JOURNAL_BYTES: u64 = 128 << 20;
+/// Memory for pages of redb.
+pub(crate) const REDB_CACHE_BYTES: usize = 32 << 20;
+/// What sled takes for the size of its cache.
+pub(crate) const SLED_CACHE_BYTES: u64 = 256 << 20;
+
 /// A store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum StoreName {
@@ -80,9 +91,17 @@ pub fn open(name: StoreName, folder: &Path) -> Result<Opened> {
     }
     let (kv, meter) = match name {
         StoreName::Memory => metered(MemoryKv::new()),
-        StoreName::Sled => metered(SledKv::open(folder, SledOptions::default())?),
-        StoreName::Fjall => metered(FjallKv::open(folder, FjallOptions::default())?),
-        StoreName::Redb => metered(RedbKv::open(folder, RedbOptions::default())?),
+        StoreName::Sled => {
+            metered(SledKv::open(folder, SledOptions::default().cache_bytes(SLED_CACHE_BYTES))?)
+        }
+        StoreName::Fjall => {
+            let options = FjallOptions::default().cache_bytes(FJALL_CACHE_BYTES);
+            let options = options.memtable_bytes(FJALL_MEMTABLE_BYTES).journal_bytes(FJALL_JOURNAL_BYTES);
+            metered(FjallKv::open(folder, options)?)
+        }
+        StoreName::Redb => {
+            metered(RedbKv::open(folder, RedbOptions::default().cache_bytes(REDB_CACHE_BYTES))?)
+        }
     };
     let store = match name {
         // As `KvStore::memory` does: nothing is waited for, so there is no thread.

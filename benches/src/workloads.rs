@@ -4,7 +4,7 @@
 //!   knows that it is done.
 //! - **rollback**: the third step fails for good, the second and the first are undone, each undo recorded.
 //! - **submit**: accepted, durably, and no more.
-//! - **get**, **list**: one operation by its id, a page of 100 of all of them, among as many as are stored.
+//! - **get**, **list**: one operation by its id, one of the pages of 100 of all of them, among as many as are stored.
 //! - **wait**: all wait for operations that run, and these end; from the end of the steps until a waiter knows.
 
 use std::path::Path;
@@ -27,6 +27,8 @@ use crate::template::Template;
 
 /// Entries of a page.
 const PAGE: usize = 100;
+/// Pages that are read, the newest that there are, in no order.
+const PAGES_MAX: u64 = 1000;
 
 /// A workload that is measured by what it does in a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -120,6 +122,8 @@ pub struct Longrun {
     template: Arc<Template>,
     load: Load,
     caller: Caller,
+    /// Of each page that is read.
+    tokens: Arc<Vec<String>>,
     next: Arc<AtomicU64>,
 }
 
@@ -140,7 +144,18 @@ impl Longrun {
             // It takes the only place, so that all others wait.
             engine.submit::<Held>(&0, Call::by(caller.clone())).await?;
         }
-        Ok(Self { engine, meter: opened.meter, barrier, template, load, caller, next: Arc::default() })
+        let tokens =
+            Arc::new(if load.workload == Workload::List { tokens(&engine, load).await? } else { Vec::new() });
+        Ok(Self {
+            engine,
+            meter: opened.meter,
+            barrier,
+            template,
+            load,
+            caller,
+            tokens,
+            next: Arc::default(),
+        })
     }
 
     async fn round(&self, time: Duration) -> Result<Round> {
@@ -182,6 +197,7 @@ impl Longrun {
         let (engine, load) = (self.engine.clone(), self.load);
         let call = Call::by(self.caller.clone());
         let id = self.template.id(scattered(number, load.stored));
+        let tokens = Arc::clone(&self.tokens);
         async move {
             match load.workload {
                 Workload::Happy => {
@@ -197,7 +213,8 @@ impl Longrun {
                 Workload::Submit => _ = engine.submit::<Happy>(&number, call).await?,
                 Workload::Get => _ = engine.get(id).await?,
                 Workload::List => {
-                    let page = PageRequest { size: PAGE, ..PageRequest::default() };
+                    let place = usize::try_from(scattered(number, tokens.len() as u64))?;
+                    let page = PageRequest { size: PAGE, token: tokens[place].clone() };
                     let page = engine.list_operations(&OperationQuery::All, &page).await?;
                     ensure!(page.items.len() == PAGE, "a page of {}", page.items.len());
                 }
@@ -303,7 +320,8 @@ impl Bare {
                 }
                 Workload::List => {
                     // The keys in their order, and then what lies under each.
-                    let found = raw.newest(Table::Operations, template.id(load.stored).as_bytes(), PAGE)?;
+                    let before = load.stored - scattered(number, pages(load)) * PAGE as u64;
+                    let found = raw.newest(Table::Operations, template.id(before).as_bytes(), PAGE)?;
                     ensure!(found.len() == PAGE, "a page of {}", found.len());
                     for (key, _) in found {
                         raw.get(Table::Operations, &key)?;
@@ -318,6 +336,22 @@ impl Bare {
             Ok(())
         }
     }
+}
+
+/// How many whole pages are read of.
+fn pages(load: Load) -> u64 {
+    (load.stored / PAGE as u64).min(PAGES_MAX)
+}
+
+/// The token of each page that is read, by going through them once.
+async fn tokens(engine: &Engine, load: Load) -> Result<Vec<String>> {
+    let mut tokens = vec![String::new()];
+    for _ in 1..pages(load) {
+        let token = tokens.last().cloned().unwrap_or_default();
+        let page = engine.list_operations(&OperationQuery::All, &PageRequest { size: PAGE, token }).await?;
+        tokens.push(page.next_token);
+    }
+    Ok(tokens)
 }
 
 async fn commit(lane: &Lane, batch: Batch) -> Result<()> {

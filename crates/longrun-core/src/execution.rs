@@ -36,6 +36,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+use bytestring::ByteString;
+
 use serde::{Deserialize, Serialize};
 
 pub use command::{Applied, Command, StepReport, Verb};
@@ -83,7 +85,7 @@ pub struct Header {
     /// What the caller learns at once, such as the id of the resource being made (C6).
     pub metadata: Payload,
     /// The type of the response.
-    pub response_type: Arc<str>,
+    pub response_type: ByteString,
     /// The resources it creates, changes or deletes, in the order of the plan's claims.
     pub resources: Vec<ResourceKey>,
     /// When it is to be given up, unless it has passed its point of no return.
@@ -476,30 +478,34 @@ impl Execution {
 
     /// The operation as clients see it.
     pub fn operation(&self) -> Operation {
-        let mut operation = Operation {
-            header: Arc::clone(&self.header),
-            modified_at: self.modified_at,
-            revision: self.revision,
-            phase: self.phase(),
-            outcome: None,
-            rollback_cause: None,
-            progress: None,
-            blocked: Vec::new(),
-            interventions: Vec::new(),
-        };
+        let bare = Operation::bare(Arc::clone(&self.header), self.revision, self.modified_at, self.phase());
         match &self.state {
-            State::Active(work) => {
-                operation.interventions.clone_from(&work.interventions);
-                operation.rollback_cause = work.rollback.as_ref().map(|rollback| rollback.cause.clone());
-                operation.progress = work.progress();
-                operation.blocked = work.blocked();
-            }
-            State::Done(finished, _) => {
-                operation.outcome = Some(finished.outcome.clone());
-                operation.interventions.clone_from(&finished.interventions);
-            }
+            State::Active(work) => Operation {
+                rollback_cause: work.rollback.as_ref().map(|rollback| rollback.cause.clone()),
+                progress: work.progress(),
+                blocked: work.blocked(),
+                interventions: work.interventions.clone(),
+                ..bare
+            },
+            State::Done(finished, _) => Operation {
+                outcome: Some(finished.outcome.clone()),
+                interventions: finished.interventions.clone(),
+                ..bare
+            },
         }
-        operation
+    }
+
+    /// The same, with what it was made of: for readings, which need no more.
+    pub fn into_operation(self) -> Operation {
+        let Self { header, revision, modified_at, state, .. } = self;
+        match state {
+            State::Done(finished, None) => {
+                let Finished { outcome, interventions, .. } = Arc::unwrap_or_clone(finished);
+                let bare = Operation::bare(header, revision, modified_at, Phase::Done);
+                Operation { outcome: Some(outcome), interventions, ..bare }
+            }
+            state => Self { header, revision, modified_at, state, sealed: Sealed::default() }.operation(),
+        }
     }
 
     /// The time by which to judge what is due. The clock may have been set back; what was due at the time of acceptance is

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
+use bytestring::ByteString;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::Invalid;
@@ -145,14 +145,26 @@ macro_rules! checked_text {
     ($(#[$doc:meta])* $name:ident, $field:literal, $rule:literal, $fits:expr) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(Arc<str>);
+        pub struct $name(ByteString);
 
         impl $name {
             /// Checks the text.
             pub fn new(text: impl AsRef<str>) -> Result<Self, Invalid> {
                 let text = text.as_ref();
+                Self::check(text)?;
+                Ok(Self(text.into()))
+            }
+
+            /// Checks the text and takes it as it is, which may be a part of something larger. So nothing is copied, and
+            /// all of that stays in memory as long as this does.
+            pub fn from_shared(text: ByteString) -> Result<Self, Invalid> {
+                Self::check(&text)?;
+                Ok(Self(text))
+            }
+
+            fn check(text: &str) -> Result<(), Invalid> {
                 let fits: fn(&str) -> bool = $fits;
-                if fits(text) { Ok(Self(text.into())) } else { Err(Invalid::new($field, $rule)) }
+                if fits(text) { Ok(()) } else { Err(Invalid::new($field, $rule)) }
             }
 
             /// The text.

@@ -70,6 +70,26 @@ pub struct Operation {
 }
 
 impl Operation {
+    /// What every operation has.
+    pub(crate) const fn bare(
+        header: Arc<Header>,
+        revision: Revision,
+        modified_at: Timestamp,
+        phase: Phase,
+    ) -> Self {
+        Self {
+            header,
+            modified_at,
+            revision,
+            phase,
+            outcome: None,
+            rollback_cause: None,
+            progress: None,
+            blocked: Vec::new(),
+            interventions: Vec::new(),
+        }
+    }
+
     /// The id.
     pub fn id(&self) -> OperationId {
         self.header.id

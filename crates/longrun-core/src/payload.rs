@@ -1,9 +1,9 @@
 //! What users own: JSON bytes, with the URL of their type where others read them.
 
 use std::fmt;
-use std::sync::Arc;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use serde::de::DeserializeOwned;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -85,7 +85,7 @@ impl<'de> Deserialize<'de> for Json {
 
 /// A type URL needs a `/` with a name after it, and is printable ASCII.
 pub(crate) fn check_type_url(field: &'static str, type_url: &str) -> Result<(), Invalid> {
-    let named = type_url.rsplit_once('/').is_some_and(|(_, name)| !name.is_empty());
+    let named = type_url.bytes().any(|byte| byte == b'/') && !type_url.ends_with('/');
     let printable = type_url.bytes().all(|byte| byte.is_ascii_graphic());
     if named && printable && type_url.len() <= TYPE_URL_CHARS_MAX {
         Ok(())
@@ -101,13 +101,13 @@ pub(crate) fn check_type_url(field: &'static str, type_url: &str) -> Result<(), 
 /// object stands under `value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payload {
-    type_url: Arc<str>,
+    type_url: ByteString,
     json: Json,
 }
 
 impl Payload {
     /// Puts a type URL to JSON. The URL needs a `/` with a name after it, and is printable ASCII.
-    pub fn new(type_url: impl Into<Arc<str>>, json: Json) -> Result<Self, Invalid> {
+    pub fn new(type_url: impl Into<ByteString>, json: Json) -> Result<Self, Invalid> {
         let type_url = type_url.into();
         check_type_url("type_url", &type_url)?;
         Ok(Self { type_url, json })
@@ -116,7 +116,7 @@ impl Payload {
     /// Encodes a value under a type URL.
     pub fn encode<T: Serialize + ?Sized>(
         field: &'static str,
-        type_url: impl Into<Arc<str>>,
+        type_url: impl Into<ByteString>,
         value: &T,
     ) -> Result<Self, Invalid> {
         Self::new(type_url, Json::encode(field, value)?)

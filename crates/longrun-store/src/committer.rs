@@ -399,7 +399,7 @@ impl Committer {
 
     fn row(&self, key: &ResourceKey, overlay: &Overlay) -> Result<Option<Row>, StoreError> {
         let bytes = self.value(Table::Resources, &layout::resource(key), overlay)?;
-        bytes.map(|bytes| read::checked_row(key, &bytes)).transpose()
+        bytes.map(|bytes| read::checked_row(key, bytes)).transpose()
     }
 
     fn check_row(&self, write: &RowWrite, overlay: &Overlay) -> Result<(), CommitError> {

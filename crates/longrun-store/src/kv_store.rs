@@ -242,7 +242,7 @@ impl Store for KvStore {
     ) -> Result<Slice<Row>, StoreError> {
         let list = ResourceList::of(query);
         self.read(|kv, _| {
-            read::slice(kv, (list.table, &list.prefix, list.direction), after, limit, |rest| {
+            read::slice(kv, (list.table, &list.prefix, list.direction), after, limit, |rest, _| {
                 let id = resource_id((list.id)(rest))?;
                 let row = read::row(kv, &ResourceKey { kind: query.kind.clone(), id })?;
                 Ok(row.filter(|row| list.holds(rest, row)))
@@ -262,10 +262,14 @@ impl Store for KvStore {
             OperationQuery::OfResource(key) => (Table::ByResource, layout::by_resource_prefix(key)),
         };
         self.read(|kv, reading| {
-            read::slice(kv, (table, &prefix, Direction::Backward), after, limit, |rest| {
+            read::slice(kv, (table, &prefix, Direction::Backward), after, limit, |rest, value| {
                 let id = layout::parse_operation(rest)
                     .map_err(|error| StoreError::unreadable("the index of operations", error))?;
-                Ok(read::operation(kv, id, reading)?.map(|execution| execution.operation()))
+                let found = match table {
+                    Table::Operations => read::operation_of(kv, id, value, reading)?,
+                    _ => read::operation(kv, id, reading)?,
+                };
+                Ok(found.map(Execution::into_operation))
             })
         })
         .await

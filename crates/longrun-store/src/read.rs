@@ -29,10 +29,15 @@ fn subject(id: OperationId) -> String {
 }
 
 fn head(kv: &dyn Kv, id: OperationId) -> Result<Option<Head>, StoreError> {
-    let Some(bytes) = kv.get(Table::Operations, &layout::operation(id))? else { return Ok(None) };
-    let head = Head::decode(&bytes).map_err(|error| StoreError::unreadable(subject(id), error))?;
+    let record = kv.get(Table::Operations, &layout::operation(id))?;
+    record.map(|record| checked_head(id, record)).transpose()
+}
+
+/// The head of an operation, from what lies under its key.
+fn checked_head(id: OperationId, record: Vec<u8>) -> Result<Head, StoreError> {
+    let head = Head::decode(&record.into()).map_err(|error| StoreError::unreadable(subject(id), error))?;
     // A checksum does not see a record that lies under a damaged key.
-    if head.header().id == id { Ok(Some(head)) } else { Err(misplaced(subject(id))) }
+    if head.header().id == id { Ok(head) } else { Err(misplaced(subject(id))) }
 }
 
 fn misplaced(subject: String) -> StoreError {
@@ -48,10 +53,10 @@ fn entries(kv: &dyn Kv, id: OperationId) -> Result<Vec<Entry>, StoreError> {
         let Some((last, _)) = found.last() else { return Ok(entries) };
         range.from = Bound::Excluded(last.clone());
         let is_last = found.len() < SCAN_ENTRIES;
-        for (key, bytes) in &found {
-            let entry =
-                record::decode_entry(bytes).map_err(|error| StoreError::unreadable(subject(id), error))?;
-            if *key != layout::journal(id, entry.first) {
+        for (key, record) in found {
+            let entry = record::decode_entry(&record.into());
+            let entry = entry.map_err(|error| StoreError::unreadable(subject(id), error))?;
+            if key != layout::journal(id, entry.first) {
                 return Err(misplaced(subject(id)));
             }
             entries.push(entry);
@@ -93,6 +98,20 @@ pub(crate) fn operation(
     }
 }
 
+/// The same with its head already read: of one that is done, that is all.
+pub(crate) fn operation_of(
+    kv: &dyn Kv,
+    id: OperationId,
+    record: Vec<u8>,
+    reading: &Reading<'_>,
+) -> Result<Option<Execution>, StoreError> {
+    let head = checked_head(id, record)?;
+    match head {
+        Head::Finished { .. } => restored(id, head.restore(Vec::new())).map(Some),
+        Head::Active { .. } => operation(kv, id, reading),
+    }
+}
+
 fn restored(
     id: OperationId,
     result: Result<Execution, longrun_core::Inconsistent>,
@@ -109,9 +128,9 @@ pub(crate) enum StoredTip {
 /// Called by the committer, between its writes.
 pub(crate) fn tip(kv: &dyn Kv, id: OperationId) -> Result<Option<StoredTip>, StoreError> {
     let last = kv.scan(Table::Journal, &KeyRange::prefix(id.as_bytes()), Direction::Backward, 1)?;
-    if let Some((_, bytes)) = last.first() {
-        let entry =
-            record::decode_entry(bytes).map_err(|error| StoreError::unreadable(subject(id), error))?;
+    if let Some((_, record)) = last.into_iter().next() {
+        let entry = record::decode_entry(&record.into());
+        let entry = entry.map_err(|error| StoreError::unreadable(subject(id), error))?;
         return Ok(Some(StoredTip::Active(entry.revision)));
     }
     Ok(head(kv, id)?.map(|head| match head {
@@ -151,13 +170,14 @@ pub(crate) fn due(
 }
 
 pub(crate) fn row(kv: &dyn Kv, key: &ResourceKey) -> Result<Option<Row>, StoreError> {
-    let bytes = kv.get(Table::Resources, &layout::resource(key))?;
-    bytes.map(|bytes| checked_row(key, &bytes)).transpose()
+    let record = kv.get(Table::Resources, &layout::resource(key))?;
+    record.map(|record| checked_row(key, record)).transpose()
 }
 
 /// The row of `key`, from what lies under it.
-pub(crate) fn checked_row(key: &ResourceKey, bytes: &[u8]) -> Result<Row, StoreError> {
-    let row = record::decode_row(bytes).map_err(|error| StoreError::unreadable(key.to_string(), error))?;
+pub(crate) fn checked_row(key: &ResourceKey, record: Vec<u8>) -> Result<Row, StoreError> {
+    let row = record::decode_row(&record.into());
+    let row = row.map_err(|error| StoreError::unreadable(key.to_string(), error))?;
     if row.key == *key { Ok(row) } else { Err(misplaced(key.to_string())) }
 }
 
@@ -250,7 +270,7 @@ pub(crate) fn slice<T>(
     (table, prefix, direction): (Table, &[u8], Direction),
     after: Option<&Position>,
     limit: usize,
-    mut item: impl FnMut(&[u8]) -> Result<Option<T>, StoreError>,
+    mut item: impl FnMut(&[u8], Vec<u8>) -> Result<Option<T>, StoreError>,
 ) -> Result<Slice<T>, StoreError> {
     let mut range = KeyRange::prefix(prefix);
     let beyond = |range: &mut KeyRange, key| match direction {
@@ -273,8 +293,8 @@ pub(crate) fn slice<T>(
         let more = found.len() > wanted;
         found.truncate(wanted);
         looked_at += found.len();
-        for (key, _) in found {
-            match item(key.get(prefix.len()..).unwrap_or_default()) {
+        for (key, value) in found {
+            match item(key.get(prefix.len()..).unwrap_or_default(), value) {
                 Ok(item) => items.extend(item),
                 Err(StoreError::Unavailable(cause)) => return Err(StoreError::Unavailable(cause)),
                 Err(error) => {

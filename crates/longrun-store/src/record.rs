@@ -7,6 +7,7 @@ mod v1;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use longrun_core::execution::{Entry, Finished, Header};
 use longrun_core::{Execution, Incarnation, Inconsistent, OperationId, Plan, Revision, Row, Timestamp};
 
@@ -64,8 +65,9 @@ impl Head {
         codec::encode(RecordType::Head, HEAD_VERSION, &v1::Head::from(self))
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
-        codec::decode::<v1::Head<'_>>(RecordType::Head, HEAD_VERSION, bytes)?.into_core()
+    pub(crate) fn decode(record: &Bytes) -> Result<Self, CodecError> {
+        codec::decode::<v1::Head<'_>>(RecordType::Head, HEAD_VERSION, record)?
+            .into_core(v1::Stored::new(record))
     }
 }
 
@@ -73,16 +75,17 @@ pub(crate) fn encode_entry(entry: &Entry) -> Result<Vec<u8>, CodecError> {
     codec::encode(RecordType::Entry, ENTRY_VERSION, &v1::Entry::from(entry))
 }
 
-pub(crate) fn decode_entry(bytes: &[u8]) -> Result<Entry, CodecError> {
-    codec::decode::<v1::Entry<'_>>(RecordType::Entry, ENTRY_VERSION, bytes)?.into_core()
+pub(crate) fn decode_entry(record: &Bytes) -> Result<Entry, CodecError> {
+    codec::decode::<v1::Entry<'_>>(RecordType::Entry, ENTRY_VERSION, record)?
+        .into_core(v1::Stored::new(record))
 }
 
 pub(crate) fn encode_row(row: &Row) -> Result<Vec<u8>, CodecError> {
     codec::encode(RecordType::Row, ROW_VERSION, &v1::Row::from(row))
 }
 
-pub(crate) fn decode_row(bytes: &[u8]) -> Result<Row, CodecError> {
-    codec::decode::<v1::Row<'_>>(RecordType::Row, ROW_VERSION, bytes)?.into_core()
+pub(crate) fn decode_row(record: &Bytes) -> Result<Row, CodecError> {
+    codec::decode::<v1::Row<'_>>(RecordType::Row, ROW_VERSION, record)?.into_core(v1::Stored::new(record))
 }
 
 pub(crate) fn encode_ledger(entry: &LedgerEntry) -> Result<Vec<u8>, CodecError> {

@@ -347,13 +347,16 @@ impl Inner {
             return Ok(Some(self.with_progress(operation)));
         }
         let stored = self.store.load(id).await?;
-        Ok(stored.map(|execution| self.with_progress(execution.operation())))
+        Ok(stored.map(|execution| self.with_progress(execution.into_operation())))
     }
 
     pub(crate) fn with_progress(&self, operation: Operation) -> Operation {
+        if operation.phase() != Phase::Pending {
+            return operation;
+        }
         match self.running.progress(operation.id()) {
-            Some(progress) if operation.phase() == Phase::Pending => operation.with_progress(progress),
-            _ => operation,
+            Some(progress) => operation.with_progress(progress),
+            None => operation,
         }
     }
 

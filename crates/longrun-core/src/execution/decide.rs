@@ -323,8 +323,7 @@ impl Work {
 
     fn response(&self, header: &super::Header) -> Result<Payload, Inconsistent> {
         let json = self.resolve(self.plan.output())?;
-        Payload::new(std::sync::Arc::clone(&header.response_type), json)
-            .map_err(|error| Inconsistent::new(error.to_string()))
+        Payload::new(header.response_type.clone(), json).map_err(|error| Inconsistent::new(error.to_string()))
     }
 
     /// How long to wait after the process died `interruptions` times in a row during one step.

@@ -1,5 +1,6 @@
 //! Every stored record as a value, for golden files, damage tests and fuzzing. Its form on disk is no public interface.
 
+use bytes::Bytes;
 use std::sync::Arc;
 
 use longrun_core::execution::{Entry, Finished, Header};
@@ -107,15 +108,16 @@ impl Form {
 
     /// Decodes a stored record.
     pub fn decode(self, bytes: &[u8]) -> Result<Record, CodecError> {
+        let shared = || Bytes::copy_from_slice(bytes);
         Ok(match self {
-            Self::Head => match Head::decode(bytes)? {
+            Self::Head => match Head::decode(&shared())? {
                 Head::Active { header, plan, first } => Record::Active { header, plan, first },
                 Head::Finished { header, revision, modified_at, finished } => {
                     Record::Finished { header, revision, modified_at, finished }
                 }
             },
-            Self::Entry => Record::Entry(record::decode_entry(bytes)?),
-            Self::Row => Record::Row(record::decode_row(bytes)?),
+            Self::Entry => Record::Entry(record::decode_entry(&shared())?),
+            Self::Row => Record::Row(record::decode_row(&shared())?),
             Self::Ledger => Record::Ledger(record::decode_ledger(bytes)?),
             Self::Number => Record::Number(record::decode_number(bytes)?),
             Self::Secret => Record::Secret(record::decode_secret(bytes)?),

@@ -133,7 +133,7 @@ impl Verifier {
         for (key, value) in table(kv, Table::Journal)? {
             self.counts.entries += 1;
             let id = key.get(..20).unwrap_or_default().to_vec();
-            match record::decode_entry(&value) {
+            match record::decode_entry(&value.into()) {
                 Ok(entry) if key.get(20..) == Some(&entry.first.0.to_be_bytes()) => {
                     journal.entry(id).or_default().push(entry);
                 }
@@ -143,7 +143,7 @@ impl Verifier {
         }
         for (key, value) in table(kv, Table::Operations)? {
             let entries = journal.remove(&key).unwrap_or_default();
-            let restored = Head::decode(&value).map_err(|error| error.to_string()).and_then(|head| {
+            let restored = Head::decode(&value.into()).map_err(|error| error.to_string()).and_then(|head| {
                 if head.header().id.as_bytes().as_slice() != key {
                     return Err("lies under another key".to_owned());
                 }
@@ -181,7 +181,7 @@ impl Verifier {
     fn rows(&mut self, kv: &dyn Kv) -> Result<(), KvError> {
         for (key, value) in table(kv, Table::Resources)? {
             self.counts.rows += 1;
-            match record::decode_row(&value) {
+            match record::decode_row(&value.into()) {
                 Ok(row) if layout::resource(&row.key) == key => {
                     for (table, entry) in index_entries(&row) {
                         self.expect(table, entry);

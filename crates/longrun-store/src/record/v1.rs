@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bincode::{BorrowDecode, Encode};
 use bytes::Bytes;
+use bytestring::ByteString;
 use longrun_core as domain;
 use longrun_core::limits::{INTERVENTIONS_MAX, STEPS_MAX};
 use longrun_core::{Attempt, Revision, StepIndex, Timestamp};
@@ -31,8 +32,23 @@ fn code(number: u8) -> Decoded<domain::Code> {
         .ok_or_else(|| CodecError::Content(format!("code {number} is not known")))
 }
 
-fn json(bytes: &[u8]) -> Decoded<domain::Json> {
-    checked(domain::Json::from_stored(Bytes::copy_from_slice(bytes)))
+/// The bytes that a form was decoded from. What comes back shares them: nothing is copied, and a record is one piece of
+/// memory however many names and payloads are in it.
+#[derive(Clone, Copy)]
+pub(super) struct Stored<'a>(&'a Bytes);
+
+impl<'a> Stored<'a> {
+    pub(super) const fn new(record: &'a Bytes) -> Self {
+        Self(record)
+    }
+
+    fn text(self, part: &str) -> Decoded<ByteString> {
+        checked(ByteString::try_from(self.0.slice_ref(part.as_bytes())))
+    }
+
+    fn json(self, part: &[u8]) -> Decoded<domain::Json> {
+        checked(domain::Json::from_stored(self.0.slice_ref(part)))
+    }
 }
 
 const fn steps(step: StepIndex) -> u16 {
@@ -52,8 +68,8 @@ impl<'a> From<&'a domain::Payload> for Payload<'a> {
 }
 
 impl Payload<'_> {
-    fn into_core(self) -> Decoded<domain::Payload> {
-        checked(domain::Payload::new(self.type_url, json(self.json)?))
+    fn into_core(self, stored: Stored<'_>) -> Decoded<domain::Payload> {
+        checked(domain::Payload::new(stored.text(self.type_url)?, stored.json(self.json)?))
     }
 }
 
@@ -75,10 +91,10 @@ impl<'a> From<&'a domain::Status> for Status<'a> {
 }
 
 impl Status<'_> {
-    fn into_core(self) -> Decoded<domain::Status> {
+    fn into_core(self, stored: Stored<'_>) -> Decoded<domain::Status> {
         let mut status = domain::Status::new(code(self.code)?, self.message);
         for detail in self.details {
-            status = status.with_detail(detail.into_core()?);
+            status = status.with_detail(detail.into_core(stored)?);
         }
         Ok(status)
     }
@@ -97,9 +113,9 @@ impl<'a> From<&'a domain::ResourceKey> for Key<'a> {
 }
 
 impl Key<'_> {
-    fn into_core(self) -> Decoded<domain::ResourceKey> {
-        let kind = checked(domain::ResourceKind::new(self.kind))?;
-        Ok(domain::ResourceKey { kind, id: checked(domain::ResourceId::new(self.id))? })
+    fn into_core(self, stored: Stored<'_>) -> Decoded<domain::ResourceKey> {
+        let kind = checked(domain::ResourceKind::from_shared(stored.text(self.kind)?))?;
+        Ok(domain::ResourceKey { kind, id: checked(domain::ResourceId::from_shared(stored.text(self.id)?))? })
     }
 }
 
@@ -139,18 +155,18 @@ impl<'a> From<&'a domain::Header> for Header<'a> {
 }
 
 impl Header<'_> {
-    fn into_core(self) -> Decoded<domain::Header> {
+    fn into_core(self, stored: Stored<'_>) -> Decoded<domain::Header> {
         Ok(domain::Header {
             id: checked(domain::OperationId::parse(self.id))?,
-            kind: checked(domain::KindName::new(self.kind))?,
+            kind: checked(domain::KindName::from_shared(stored.text(self.kind)?))?,
             kind_version: self.kind_version,
             description: self.description.to_owned(),
             created_at: time(self.created_at)?,
-            created_by: checked(domain::Caller::new(self.created_by))?,
-            request: self.request.into_core()?,
-            metadata: self.metadata.into_core()?,
-            response_type: self.response_type.into(),
-            resources: self.resources.into_iter().map(Key::into_core).collect::<Decoded<_>>()?,
+            created_by: checked(domain::Caller::from_shared(stored.text(self.created_by)?))?,
+            request: self.request.into_core(stored)?,
+            metadata: self.metadata.into_core(stored)?,
+            response_type: stored.text(self.response_type)?,
+            resources: self.resources.into_iter().map(|one| one.into_core(stored)).collect::<Decoded<_>>()?,
             deadline: self.deadline.map(time).transpose()?,
             idempotency: self.idempotency,
         })
@@ -173,9 +189,9 @@ impl<'a> From<&'a domain::Source> for Source<'a> {
 }
 
 impl Source<'_> {
-    fn into_core(self) -> Decoded<domain::Source> {
+    fn into_core(self, stored: Stored<'_>) -> Decoded<domain::Source> {
         Ok(match self {
-            Self::Literal(bytes) => domain::Source::Literal(json(bytes)?),
+            Self::Literal(bytes) => domain::Source::Literal(stored.json(bytes)?),
             Self::Output(step) => domain::Source::Output(StepIndex(step)),
         })
     }
@@ -198,12 +214,12 @@ impl<'a> From<&'a domain::Input> for Input<'a> {
 }
 
 impl Input<'_> {
-    fn into_core(self) -> Decoded<domain::Input> {
+    fn into_core(self, stored: Stored<'_>) -> Decoded<domain::Input> {
         Ok(match self {
-            Self::One(source) => domain::Input::One(source.into_core()?),
-            Self::Tuple(sources) => {
-                domain::Input::Tuple(sources.into_iter().map(Source::into_core).collect::<Decoded<_>>()?)
-            }
+            Self::One(source) => domain::Input::One(source.into_core(stored)?),
+            Self::Tuple(sources) => domain::Input::Tuple(
+                sources.into_iter().map(|one| one.into_core(stored)).collect::<Decoded<_>>()?,
+            ),
         })
     }
 }
@@ -307,25 +323,25 @@ impl<'a> From<&'a domain::Plan> for Plan<'a> {
 }
 
 impl Plan<'_> {
-    fn into_core(self) -> Decoded<domain::Plan> {
+    fn into_core(self, stored: Stored<'_>) -> Decoded<domain::Plan> {
         if self.steps.len() > STEPS_MAX {
             return Err(CodecError::Content("a plan has too many steps".to_owned()));
         }
-        let step = |stored: Step<'_>| {
+        let step = |step: Step<'_>| {
             Ok(domain::StepSpec {
-                name: checked(domain::StepName::new(stored.name))?,
-                version: stored.version,
-                input: stored.input.into_core()?,
-                after: stored.after.into_iter().map(StepIndex).collect(),
-                policy: stored.policy.map(domain::StepPolicy::from),
+                name: checked(domain::StepName::from_shared(stored.text(step.name)?))?,
+                version: step.version,
+                input: step.input.into_core(stored)?,
+                after: step.after.into_iter().map(StepIndex).collect(),
+                policy: step.policy.map(domain::StepPolicy::from),
             })
         };
         checked(domain::Plan::new(domain::PlanParts {
             steps: self.steps.into_iter().map(step).collect::<Decoded<_>>()?,
-            output: self.output.into_core()?,
+            output: self.output.into_core(stored)?,
             point_of_no_return: self.point_of_no_return.map(StepIndex),
             parallel: self.parallel,
-            claims: self.claims.into_iter().map(Claim::into_core).collect::<Decoded<_>>()?,
+            claims: self.claims.into_iter().map(|one| one.into_core(stored)).collect::<Decoded<_>>()?,
         }))
     }
 }
@@ -390,10 +406,10 @@ impl<'a> From<&'a domain::Row> for Row<'a> {
 }
 
 impl Row<'_> {
-    pub(super) fn into_core(self) -> Decoded<domain::Row> {
+    pub(super) fn into_core(self, stored: Stored<'_>) -> Decoded<domain::Row> {
         Ok(domain::Row {
-            key: self.key.into_core()?,
-            parent: checked(domain::ResourceId::new(self.parent))?,
+            key: self.key.into_core(stored)?,
+            parent: checked(domain::ResourceId::from_shared(stored.text(self.parent)?))?,
             name: self.name.to_owned(),
             status: self.status.into(),
             revision: Revision(self.revision),
@@ -404,7 +420,7 @@ impl Row<'_> {
                 .map(domain::OperationId::parse)
                 .transpose()
                 .map_err(|error| CodecError::Content(error.to_string()))?,
-            body: self.body.into_core()?,
+            body: self.body.into_core(stored)?,
         })
     }
 }
@@ -441,23 +457,25 @@ impl<'a> From<&'a domain::Claim> for Claim<'a> {
 }
 
 impl Claim<'_> {
-    fn into_core(self) -> Decoded<domain::Claim> {
+    fn into_core(self, stored: Stored<'_>) -> Decoded<domain::Claim> {
         let intent = match self.intent {
             Intent::Create { parent, name, body, becomes } => domain::Intent::Create {
-                parent: checked(domain::ResourceId::new(parent))?,
+                parent: checked(domain::ResourceId::from_shared(stored.text(parent)?))?,
                 name: name.to_owned(),
-                body: body.into_core()?,
-                becomes: becomes.into_core()?,
+                body: body.into_core(stored)?,
+                becomes: becomes.into_core(stored)?,
             },
             Intent::Update { before, name, status, becomes } => domain::Intent::Update {
-                before: Box::new(before.into_core()?),
+                before: Box::new(before.into_core(stored)?),
                 name: name.to_owned(),
                 status: status.into(),
-                becomes: becomes.into_core()?,
+                becomes: becomes.into_core(stored)?,
             },
-            Intent::Delete { before } => domain::Intent::Delete { before: Box::new(before.into_core()?) },
+            Intent::Delete { before } => {
+                domain::Intent::Delete { before: Box::new(before.into_core(stored)?) }
+            }
         };
-        Ok(domain::Claim { key: self.key.into_core()?, intent })
+        Ok(domain::Claim { key: self.key.into_core(stored)?, intent })
     }
 }
 
@@ -519,14 +537,14 @@ impl<'a> From<&'a domain::Intervention> for Intervention<'a> {
 }
 
 impl Intervention<'_> {
-    fn into_core(self) -> Decoded<domain::Intervention> {
+    fn into_core(self, stored: Stored<'_>) -> Decoded<domain::Intervention> {
         let verb = match self.verb {
             Verb::RetryNow => domain::Verb::RetryNow,
             Verb::MarkUndone(step) => domain::Verb::MarkUndone(StepIndex(step)),
             Verb::SkipUndo(step) => domain::Verb::SkipUndo(StepIndex(step)),
             Verb::Abandon => domain::Verb::Abandon,
         };
-        let by = checked(domain::Caller::new(self.by))?;
+        let by = checked(domain::Caller::from_shared(stored.text(self.by)?))?;
         Ok(domain::Intervention { at: time(self.at)?, by, verb, reason: self.reason.to_owned() })
     }
 }
@@ -647,25 +665,27 @@ impl<'a> From<&'a domain::Event> for Event<'a> {
 }
 
 impl Event<'_> {
-    fn into_core(self) -> Decoded<domain::Event> {
+    fn into_core(self, stored: Stored<'_>) -> Decoded<domain::Event> {
         use domain::Event as E;
         Ok(match self {
             Self::StepStarted { step, attempt } => {
                 E::StepStarted { step: StepIndex(step), attempt: Attempt(attempt) }
             }
-            Self::StepDone { step, output } => E::StepDone { step: StepIndex(step), output: json(output)? },
+            Self::StepDone { step, output } => {
+                E::StepDone { step: StepIndex(step), output: stored.json(output)? }
+            }
             Self::StepFailedForNow { step, attempt, failures, may_have_run, error, again_at } => {
                 E::StepFailedForNow {
                     step: StepIndex(step),
                     attempt: Attempt(attempt),
                     failures,
                     may_have_run,
-                    error: error.into_core()?,
+                    error: error.into_core(stored)?,
                     again_at: time(again_at)?,
                 }
             }
             Self::StepFailed { step, may_have_run, error } => {
-                E::StepFailed { step: StepIndex(step), may_have_run, error: error.into_core()? }
+                E::StepFailed { step: StepIndex(step), may_have_run, error: error.into_core(stored)? }
             }
             Self::StepInterrupted { step, attempt, interruptions, again_at } => E::StepInterrupted {
                 step: StepIndex(step),
@@ -675,17 +695,17 @@ impl Event<'_> {
             },
             Self::Checkpoint { step, checkpoint, progress } => E::Checkpoint {
                 step: StepIndex(step),
-                checkpoint: json(checkpoint)?,
+                checkpoint: stored.json(checkpoint)?,
                 progress: progress.map(Progress::into_core).transpose()?,
             },
             Self::RollbackDecided { cause, step } => {
-                E::RollbackDecided { cause: cause.into_core()?, step: step.map(StepIndex) }
+                E::RollbackDecided { cause: cause.into_core(stored)?, step: step.map(StepIndex) }
             }
             Self::Undone { step } => E::Undone { step: StepIndex(step) },
             Self::UndoFailed { step, failures, error, again_at } => E::UndoFailed {
                 step: StepIndex(step),
                 failures,
-                error: error.into_core()?,
+                error: error.into_core(stored)?,
                 again_at: time(again_at)?,
             },
             Self::UndoInterrupted { step, interruptions, again_at } => E::UndoInterrupted {
@@ -694,8 +714,8 @@ impl Event<'_> {
                 again_at: again_at.map(time).transpose()?,
             },
             Self::UndoWaitOver { step } => E::UndoWaitOver { step: StepIndex(step) },
-            Self::Intervened(intervention) => E::Intervened(intervention.into_core()?),
-            Self::Succeeded { response } => E::Succeeded { response: response.into_core()? },
+            Self::Intervened(intervention) => E::Intervened(intervention.into_core(stored)?),
+            Self::Succeeded { response } => E::Succeeded { response: response.into_core(stored)? },
             Self::RolledBack => E::RolledBack,
         })
     }
@@ -721,12 +741,12 @@ impl<'a> From<&'a domain::Entry> for Entry<'a> {
 }
 
 impl Entry<'_> {
-    pub(super) fn into_core(self) -> Decoded<domain::Entry> {
+    pub(super) fn into_core(self, stored: Stored<'_>) -> Decoded<domain::Entry> {
         Ok(domain::Entry {
             first: Revision(self.first),
             revision: Revision(self.revision),
             at: time(self.at)?,
-            events: self.events.into_iter().map(Event::into_core).collect::<Decoded<_>>()?,
+            events: self.events.into_iter().map(|one| one.into_core(stored)).collect::<Decoded<_>>()?,
         })
     }
 }
@@ -763,24 +783,27 @@ impl<'a> From<&'a domain::Finished> for Finished<'a> {
 }
 
 impl Finished<'_> {
-    fn into_core(self) -> Decoded<domain::Finished> {
+    fn into_core(self, stored: Stored<'_>) -> Decoded<domain::Finished> {
         // One more than the limit: an abandon is always let through.
         if self.attempts.len() > STEPS_MAX || self.interventions.len() > INTERVENTIONS_MAX + 1 {
             return Err(CodecError::Content("a finished operation is over its limits".to_owned()));
         }
         let outcome = match self.outcome {
-            Outcome::Response(response) => domain::Outcome::Response(response.into_core()?),
-            Outcome::Error(error) => domain::Outcome::Error(error.into_core()?),
-            Outcome::Abandoned(error) => domain::Outcome::Abandoned(error.into_core()?),
+            Outcome::Response(response) => domain::Outcome::Response(response.into_core(stored)?),
+            Outcome::Error(error) => domain::Outcome::Error(error.into_core(stored)?),
+            Outcome::Abandoned(error) => domain::Outcome::Abandoned(error.into_core(stored)?),
         };
         Ok(domain::Finished {
             outcome,
-            failed_step: checked(self.failed_step.map(domain::StepName::new).transpose())?,
+            failed_step: match self.failed_step {
+                Some(step) => Some(checked(domain::StepName::from_shared(stored.text(step)?))?),
+                None => None,
+            },
             attempts: self.attempts,
             interventions: self
                 .interventions
                 .into_iter()
-                .map(Intervention::into_core)
+                .map(|one| one.into_core(stored))
                 .collect::<Decoded<_>>()?,
         })
     }
@@ -809,18 +832,18 @@ impl<'a> From<&'a super::Head> for Head<'a> {
 }
 
 impl Head<'_> {
-    pub(super) fn into_core(self) -> Decoded<super::Head> {
+    pub(super) fn into_core(self, stored: Stored<'_>) -> Decoded<super::Head> {
         Ok(match self {
             Self::Active { header, plan, first } => super::Head::Active {
-                header: Arc::new(header.into_core()?),
-                plan: Arc::new(plan.into_core()?),
-                first: first.into_core()?,
+                header: Arc::new(header.into_core(stored)?),
+                plan: Arc::new(plan.into_core(stored)?),
+                first: first.into_core(stored)?,
             },
             Self::Finished { header, revision, modified_at, finished } => super::Head::Finished {
-                header: Arc::new(header.into_core()?),
+                header: Arc::new(header.into_core(stored)?),
                 revision: Revision(revision),
                 modified_at: time(modified_at)?,
-                finished: Arc::new(finished.into_core()?),
+                finished: Arc::new(finished.into_core(stored)?),
             },
         })
     }

@@ -54,7 +54,7 @@ impl World<'_> {
             created_by: kit.caller.clone(),
             request: kit.payload.clone(),
             metadata: kit.payload.clone(),
-            response_type: Arc::clone(&kit.response_type),
+            response_type: kit.response_type.clone(),
             resources: claims.iter().map(|claim| claim.key.clone()).collect(),
             deadline: one.draft.deadline.map(|deadline| now.saturating_add(deadline)),
             idempotency: None,

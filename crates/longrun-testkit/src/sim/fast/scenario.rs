@@ -94,7 +94,7 @@ pub struct Kit {
     pub(super) steps: Vec<StepName>,
     pub(super) literal: Json,
     pub(super) payload: Payload,
-    pub(super) response_type: std::sync::Arc<str>,
+    pub(super) response_type: bytestring::ByteString,
     pub(super) parent: ResourceId,
     keys: Vec<ResourceKey>,
 }
