@@ -3,6 +3,7 @@
 //! Recovery is nothing special. Every unfinished operation has one place in the store's order of due work; after a start
 //! the scheduler walks it as it always does. What runs already, and what is held, is passed over.
 
+use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,6 +25,9 @@ use crate::registry::Registry;
 const LOOK: usize = 256;
 /// Operations removed in one commit.
 const SWEEP: usize = 500;
+/// How long a pass over what is due goes on where it rested. What becomes due behind it has to wait so long at most, although a
+/// backlog may have no end.
+const WALK_TIME: Duration = Duration::from_secs(1);
 /// Wait after the store could not be asked.
 const STORE_WAIT: Duration = Duration::from_secs(1);
 
@@ -50,9 +54,10 @@ fn from_now(wait: Duration) -> Instant {
 async fn rounds(inner: &Arc<Inner>) {
     let mut next_sweep = from_now(inner.settings.sweep_every);
     let mut shutting_down = inner.shutting_down.subscribe();
+    let mut walk = None;
     while !inner.is_shutting_down() {
         let changed = inner.slots.changed.notified();
-        let looked = look(inner).await;
+        let looked = look(inner, &mut walk).await;
         if let Err(error) = &looked {
             tracing::warn!(error = longrun_core::with_causes(error), "the order of due work cannot be read");
         }
@@ -97,54 +102,97 @@ async fn stopped(shutting_down: &mut watch::Receiver<bool>) {
 }
 
 /// Takes up what is due, as far as there is room.
-async fn look(inner: &Arc<Inner>) -> Result<(), StoreError> {
+async fn look(inner: &Arc<Inner>, walk: &mut Option<Walk>) -> Result<(), StoreError> {
     while inner.slots.has_backlog() && inner.slots.free() > 0 && !inner.is_shutting_down() {
-        inner.slots.begin_look();
-        if !take_up_due(inner).await? {
+        let mut current = match walk.take() {
+            Some(current) if current.began.elapsed() < WALK_TIME => current,
+            _ => Walk::begin(inner),
+        };
+        if !current.go_on(inner).await? {
+            *walk = Some(current);
             return Ok(());
         }
     }
     Ok(())
 }
 
-/// One pass over what is due. False when the room was used up.
-async fn take_up_due(inner: &Arc<Inner>) -> Result<bool, StoreError> {
-    let in_hand = |id: OperationId| inner.running.contains(id) || lock(&inner.held).contains_key(&id);
-    let now = inner.now();
-    // A clock that was set back shows less than the places of those that can begin at once. What waits there for a time
-    // that the clock has not reached goes on waiting.
-    let newest = inner.newest.load(Ordering::SeqCst);
-    let until = Timestamp::from_unix_micros(newest).map_or(now, |newest| newest.max(now));
-    let (mut after, mut waits, mut still_newest) = (None, None, i64::MIN);
-    loop {
-        // What runs is in the way: the oldest are usually those that run.
-        let found = inner.store.due(until, after, LOOK + inner.running.len()).await?;
-        let Some(last) = found.last().copied() else { break };
-        for due in &found {
-            if due.at > now && can_begin(due) {
-                still_newest = due.at.unix_micros();
-            }
-            if in_hand(due.id) {
-                continue;
-            }
-            if due.at > now && !can_begin(due) {
-                waits = waits.or(Some(due.at));
-                continue;
-            }
-            if !inner.slots.take() {
+/// One pass over what is due, oldest first. It rests where the room was used up.
+///
+/// To begin anew each time would pass over all that was taken up before: it runs still, or it has left a mark of its removal
+/// with those stores that remove by marks, which is many times the work of taking up the next.
+struct Walk {
+    began: Instant,
+    /// The newest that can begin at once, when the walk began.
+    newest: i64,
+    until: Timestamp,
+    after: Option<Due>,
+    /// Found, and not looked at.
+    ahead: VecDeque<Due>,
+    /// When the first that has to wait is due.
+    waits: Option<Timestamp>,
+    still_newest: i64,
+}
+
+impl Walk {
+    fn begin(inner: &Inner) -> Self {
+        inner.slots.begin_look();
+        // A clock that was set back shows less than the places of those that can begin at once. What waits there for a time
+        // that the clock has not reached goes on waiting.
+        let (now, newest) = (inner.now(), inner.newest.load(Ordering::SeqCst));
+        Self {
+            began: Instant::now(),
+            newest,
+            until: Timestamp::from_unix_micros(newest).map_or(now, |newest| newest.max(now)),
+            after: None,
+            ahead: VecDeque::new(),
+            waits: None,
+            still_newest: i64::MIN,
+        }
+    }
+
+    /// Goes on to the end. False when the room was used up before.
+    async fn go_on(&mut self, inner: &Arc<Inner>) -> Result<bool, StoreError> {
+        loop {
+            if !self.take_up(inner) {
                 return Ok(false);
             }
-            take_up(inner, due.id);
+            // What runs is in the way: the oldest are usually those that run.
+            let found = inner.store.due(self.until, self.after, LOOK + inner.running.len()).await?;
+            let Some(last) = found.last() else { break };
+            self.after = Some(*last);
+            self.ahead.extend(found);
         }
-        after = Some(last);
+        if self.waits.is_none() {
+            self.waits = first_after(inner, self.until).await?;
+        }
+        // Unless a newer one was accepted meanwhile.
+        let (newest, still) = (self.newest, self.still_newest);
+        _ = inner.newest.compare_exchange(newest, still, Ordering::SeqCst, Ordering::SeqCst);
+        inner.slots.end_look(self.waits);
+        Ok(true)
     }
-    if waits.is_none() {
-        waits = first_after(inner, until).await?;
+
+    /// Takes up those that were found. False when the room was used up before.
+    fn take_up(&mut self, inner: &Arc<Inner>) -> bool {
+        let in_hand = |id: OperationId| inner.running.contains(id) || lock(&inner.held).contains_key(&id);
+        let now = inner.now();
+        while let Some(due) = self.ahead.front() {
+            if due.at > now && can_begin(due) {
+                self.still_newest = due.at.unix_micros();
+            }
+            if !in_hand(due.id) {
+                if due.at > now && !can_begin(due) {
+                    self.waits = self.waits.or(Some(due.at));
+                } else if inner.slots.take() {
+                    take_up(inner, due.id);
+                } else {
+                    return false;
+                }
+            }
+            self.ahead.pop_front();
+        }
+        true
     }
-    // Unless a newer one was accepted meanwhile.
-    _ = inner.newest.compare_exchange(newest, still_newest, Ordering::SeqCst, Ordering::SeqCst);
-    inner.slots.end_look(waits);
-    Ok(true)
 }
 
 /// Its place is the time of its acceptance: there is nothing that it waits for.

@@ -57,6 +57,25 @@ async fn l3_a_new_operation_does_not_overtake_those_that_wait_however_slow_the_s
 }
 
 #[tokio::test(start_paused = true)]
+async fn l3_what_can_go_on_at_once_does_not_wait_for_the_end_of_a_backlog_that_is_younger() {
+    let rig = Rig::with(|builder| builder.running_max(1)).await;
+    // It waits on disk for its next try, and is older than all others.
+    let again = Act::new("a").runs([vec![Do::Apply, Do::Fail(Fault::Unknown)], vec![Do::Apply]]);
+    let first = rig.submit(&Script::new([again])).await;
+    pass(1).await;
+    for _ in 0..600 {
+        rig.submit(&lasting(100)).await;
+    }
+    pass(500).await;
+    rig.cancel(first.id()).await;
+    let began = Instant::now();
+    let done = rig.done(first.id()).await;
+    assert_eq!(done.error().unwrap().code(), Code::Cancelled);
+    assert!(began.elapsed() < millis(1500), "{:?}", began.elapsed());
+    assert!(starts(&rig).len() < 30, "the backlog is far from its end");
+}
+
+#[tokio::test(start_paused = true)]
 async fn l1_a_retry_that_is_due_while_all_slots_are_taken_waits_quietly_for_one() {
     let rig = Rig::with(|builder| builder.running_max(1)).await;
     let again = Script::new([Act::new("a").runs([vec![Do::Fail(Fault::Unknown)], vec![Do::Apply]])]);
