@@ -17,7 +17,7 @@ fn happy_path(criterion: &mut Criterion) {
             let id = BenchmarkId::new(store.name(), concurrency);
             group.bench_with_input(id, &concurrency, |bench, &concurrency| {
                 let folder = tempfile::tempdir().expect("a folder");
-                let load = Load { workload: Workload::Happy, concurrency, stored: 0 };
+                let load = Load { workload: Workload::Happy, concurrency, stored: 0, steps: 3 };
                 let path = folder.path().join("store");
                 let longrun = runtime.block_on(Longrun::start(store, &path, load)).expect("an engine");
                 bench.iter_custom(|count| {

@@ -145,8 +145,28 @@ kind!(
     Held, "bench.held", Nothing, Waits, Nothing
 );
 
+/// As many steps that do nothing as are asked for.
+#[derive(Debug)]
+pub struct Long;
+
+#[async_trait]
+impl Kind for Long {
+    const NAME: &'static str = "bench.long";
+    type Request = u16;
+    type Metadata = u16;
+    type Response = u64;
+
+    async fn plan(&self, steps: &u16, plan: &mut PlanBuilder) -> Planned<Self> {
+        let mut last = plan.step::<Nothing>(0);
+        for _ in 1..*steps {
+            last = plan.step::<Nothing>(&last);
+        }
+        Ok((*steps, last))
+    }
+}
+
 /// Registers all of them.
 pub fn register(builder: EngineBuilder, barrier: &Barrier) -> EngineBuilder {
-    let builder = builder.kind(Happy).kind(Rollback).kind(Held);
+    let builder = builder.kind(Happy).kind(Rollback).kind(Held).kind(Long);
     builder.step(Nothing).step(Fails).step(Waits(barrier.clone()))
 }

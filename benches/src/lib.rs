@@ -1,6 +1,7 @@
 //! What the benchmarks share: the workloads, the stores with a meter on them, and the raw engines to compare with.
 
 pub mod kinds;
+pub mod memory;
 pub mod metered;
 pub mod raw;
 pub mod recovery;

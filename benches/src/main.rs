@@ -5,6 +5,7 @@
 //! cargo run --release -p longrun-bench -- limit   --workload happy --store fjall --concurrency 256 --seconds 5
 //! cargo run --release -p longrun-bench -- compare --workload happy --store fjall --concurrency 256 --rounds 5
 //! cargo run --release -p longrun-bench -- recovery --store fjall --unfinished 100000
+//! cargo run --release -p longrun-bench -- memory   --store fjall --unfinished 1000000
 //! ```
 
 #![allow(clippy::print_stdout)] // The lines are what it is for.
@@ -15,10 +16,10 @@ use std::time::Duration;
 use anyhow::{bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use longrun_bench::Result;
-use longrun_bench::recovery;
 use longrun_bench::report::{MemoryLine, Report, memory_mib};
 use longrun_bench::stores::StoreName;
 use longrun_bench::workloads::{Bare, Load, Longrun, Round, Session, Workload};
+use longrun_bench::{memory, recovery};
 use serde::Serialize;
 use tempfile::TempDir;
 
@@ -39,9 +40,17 @@ enum Command {
     Compare(Options),
     /// Kill a process with many unfinished operations, and go on in another.
     Recovery(RecoveryOptions),
+    /// What a process takes whose store has many operations that wait, beside one whose store has none.
+    Memory(RecoveryOptions),
     /// Leave that many unfinished operations, say so, and wait for the end.
     #[command(hide = true)]
     Fill(FillOptions),
+    /// Leave that many operations that wait on the disk.
+    #[command(hide = true)]
+    FillWaiting(FillOptions),
+    /// Open the store, rest, and say how much memory that takes.
+    #[command(hide = true)]
+    Rest(FillOptions),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -64,6 +73,9 @@ struct Options {
     /// Done operations in the store before; 100,000 for reads, none for others, unless said.
     #[arg(long)]
     stored: Option<u64>,
+    /// Steps of a long operation.
+    #[arg(long, default_value_t = 1000)]
+    steps: u16,
     /// A folder on the disk to measure; a temporary one unless said.
     #[arg(long)]
     folder: Option<PathBuf>,
@@ -111,7 +123,16 @@ async fn main() -> Result<()> {
             recovery::fill_and_kill(options.store, &path, options.unfinished)?;
             print(&recovery::recover(options.store, &path, options.unfinished).await?)
         }
+        Command::Memory(options) => {
+            ensure!(options.store != StoreName::Memory, "it waits in memory");
+            let folder = temporary(options.folder.as_deref())?;
+            print(&memory::measure(options.store, folder.path(), options.unfinished)?)
+        }
         Command::Fill(options) => recovery::fill(options.store, &options.folder, options.unfinished).await,
+        Command::FillWaiting(options) => {
+            memory::fill(options.store, &options.folder, options.unfinished).await
+        }
+        Command::Rest(options) => print(&memory::rest(options.store, &options.folder).await?),
     }
 }
 
@@ -128,7 +149,8 @@ impl Options {
         let reads = matches!(self.workload, Workload::Get | Workload::List);
         let stored = self.stored.unwrap_or(if reads { 100_000 } else { 0 });
         ensure!(!reads || stored >= 100, "there must be 100 operations to read");
-        Ok(Load { workload: self.workload, concurrency: self.concurrency, stored })
+        ensure!(self.steps > 0, "there must be a step");
+        Ok(Load { workload: self.workload, concurrency: self.concurrency, stored, steps: self.steps })
     }
 
     fn time(&self) -> Duration {
@@ -143,8 +165,8 @@ async fn longrun(options: &Options) -> Result<(TempDir, Session)> {
 }
 
 async fn bare(options: &Options) -> Result<(TempDir, Session)> {
-    if options.workload == Workload::Wait {
-        bail!("nothing waits in a store");
+    if matches!(options.workload, Workload::Wait | Workload::Long) {
+        bail!("there is nothing to compare it with");
     }
     let folder = temporary(options.folder.as_deref())?;
     let started = Bare::start(options.store, &folder.path().join("store"), options.load()?).await?;

@@ -1,6 +1,6 @@
 //! [`Template`]: the bytes that one operation of a workload writes, to be written again without the engine.
 
-use longrun::store::{Batch, MemoryKv, Write};
+use longrun::store::{Batch, MemoryKv, Table, Write};
 use longrun::{Call, Caller, Engine, KvStore, OperationId};
 
 use crate::Result;
@@ -50,6 +50,11 @@ impl Template {
     /// Bytes of all of them.
     pub fn byte_len(&self) -> usize {
         self.commits.iter().map(Batch::byte_len).sum()
+    }
+
+    /// The record of the operation when it is done.
+    pub fn head(&self) -> Option<Vec<u8>> {
+        self.net().writes.into_iter().find(|write| write.table == Table::Operations)?.value
     }
 
     /// The same commits of another operation.

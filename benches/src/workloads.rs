@@ -5,6 +5,7 @@
 //! - **rollback**: the third step fails for good, the second and the first are undone, each undo recorded.
 //! - **submit**: accepted, durably, and no more.
 //! - **get**, **list**: one operation by its id, one of the pages of 100 of all of them, among as many as are stored.
+//! - **long**: the same as happy with more steps, to see that a step costs the same in a long plan.
 //! - **wait**: all wait for operations that run, and these end; from the end of the steps until a waiter knows.
 
 use std::path::Path;
@@ -18,7 +19,7 @@ use longrun::store::{Batch, Table};
 use longrun::{Call, Caller, Engine, OperationQuery, PageRequest};
 
 use crate::Result;
-use crate::kinds::{self, Barrier, Happy, Held, Rollback};
+use crate::kinds::{self, Barrier, Happy, Held, Long, Rollback};
 use crate::metered::{Counts, Meter};
 use crate::raw::{self, Group, Raw};
 use crate::report::{Cost, Times};
@@ -45,6 +46,8 @@ pub enum Workload {
     List,
     /// Waiters that are told.
     Wait,
+    /// As many steps as `--steps` says.
+    Long,
 }
 
 impl Workload {
@@ -57,6 +60,7 @@ impl Workload {
             Self::Get => "get",
             Self::List => "list",
             Self::Wait => "wait",
+            Self::Long => "long",
         }
     }
 }
@@ -70,6 +74,8 @@ pub struct Load {
     pub concurrency: usize,
     /// Done operations that are in the store before.
     pub stored: u64,
+    /// Steps of a long operation.
+    pub steps: u16,
 }
 
 /// What one round came to.
@@ -209,6 +215,11 @@ impl Longrun {
                     let accepted = engine.submit::<Rollback>(&number, call).await?;
                     let operation = engine.wait_done(accepted.id()).await?;
                     ensure!(operation.error().is_some(), "it has not failed");
+                }
+                Workload::Long => {
+                    let accepted = engine.submit::<Long>(&load.steps, call).await?;
+                    let operation = engine.wait_done(accepted.id()).await?;
+                    ensure!(operation.response().is_some(), "it has failed");
                 }
                 Workload::Submit => _ = engine.submit::<Happy>(&number, call).await?,
                 Workload::Get => _ = engine.get(id).await?,
