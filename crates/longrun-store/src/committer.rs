@@ -311,6 +311,10 @@ impl Committer {
         self.check_fence(prepared.fence)?;
         let tip = match overlay.tips.get(&prepared.id).or_else(|| self.tips.get(&prepared.id)) {
             Some(tip) => *tip,
+            // That of a new operation: to look for what came after its head would be in vain.
+            None if prepared.expect.is_none() && !read::is_there(self.kv.as_ref(), prepared.id)? => {
+                Tip::Absent
+            }
             None => self.read_tip(prepared.id)?,
         };
         let expected = prepared.expect.map_or(Tip::Absent, Tip::At);

@@ -125,6 +125,11 @@ pub(crate) enum StoredTip {
     Done,
 }
 
+/// Whether there is a head. Without one there is no journal: both are written and removed together.
+pub(crate) fn is_there(kv: &dyn Kv, id: OperationId) -> Result<bool, StoreError> {
+    Ok(kv.get(Table::Operations, &layout::operation(id))?.is_some())
+}
+
 /// Called by the committer, between its writes.
 pub(crate) fn tip(kv: &dyn Kv, id: OperationId) -> Result<Option<StoredTip>, StoreError> {
     let last = kv.scan(Table::Journal, &KeyRange::prefix(id.as_bytes()), Direction::Backward, 1)?;
