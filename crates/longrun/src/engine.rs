@@ -17,7 +17,7 @@ use crate::driver::{Message, STORE_BACKOFF};
 use crate::environment::Environment;
 use crate::error::{CommandError, ReadError, Stops};
 use crate::registry::{HoldReason, Registry};
-use crate::running::{Entry, Running, Slots};
+use crate::running::{Entry, Running, Shown, Slots};
 use crate::scheduler::{self, Left};
 use crate::tasks::{Tasks, Token};
 use crate::turns::Turns;
@@ -153,10 +153,11 @@ impl Engine {
     pub async fn wait(&self, id: OperationId, timeout: Duration) -> Result<Operation, ReadError> {
         // Registered before the first look, so that an end in between is not missed.
         let ended = self.inner.waiters.register(id);
-        // Of one that runs nothing has to be read: it shows its end before it tells of it.
-        let known = match self.inner.running.entry(id) {
-            Some(entry) => lock(&entry.operation).clone(),
-            None => Some(self.inner.get(id).await?),
+        // Of one that a driver has nothing has to be read: it shows its end before it tells of it.
+        let known = match self.inner.running.shown(id) {
+            Shown::Operation(operation) => Some(operation),
+            Shown::Committing => None,
+            Shown::Nothing => Some(self.inner.get(id).await?),
         };
         if let Some(operation) = known.filter(Operation::done) {
             return Ok(operation);

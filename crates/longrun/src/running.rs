@@ -14,12 +14,23 @@ use crate::engine::lock;
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) inbox: mpsc::Sender<Message>,
-    /// The operation as its last durable commit left it; `None` until the driver has loaded it and during a commit: the
-    /// store knows then.
-    pub(crate) operation: Mutex<Option<Operation>>,
+    shown: Mutex<Shown>,
     /// What each of its steps that run reported since.
     progress: Mutex<BTreeMap<StepIndex, Arc<Mutex<Option<Progress>>>>>,
     task: Mutex<Option<AbortHandle>>,
+}
+
+/// What is known of an operation that runs, without asking the store.
+#[derive(Clone, Debug, Default)]
+#[expect(clippy::large_enum_variant, reason = "each entry has one, and shows an operation most of the time")]
+pub(crate) enum Shown {
+    /// Nothing: no driver has it yet, or none ever will, because it is done, or not there.
+    #[default]
+    Nothing,
+    /// What its last durable commit left.
+    Operation(Operation),
+    /// A driver is about to commit, and shows then what that leaves.
+    Committing,
 }
 
 /// The operations that run.
@@ -38,7 +49,7 @@ impl Running {
         let (inbox, messages) = mpsc::channel(16);
         let entry = Arc::new(Entry {
             inbox,
-            operation: Mutex::default(),
+            shown: Mutex::default(),
             progress: Mutex::default(),
             task: Mutex::default(),
         });
@@ -62,14 +73,21 @@ impl Running {
         lock(&self.entries).get(&id).map(|entry| entry.inbox.clone())
     }
 
-    /// An operation that runs.
-    pub(crate) fn entry(&self, id: OperationId) -> Option<Arc<Entry>> {
+    /// The operation, as far as it runs and is known.
+    pub(crate) fn shown(&self, id: OperationId) -> Shown {
+        self.entry(id).map(|entry| lock(&entry.shown).clone()).unwrap_or_default()
+    }
+
+    fn entry(&self, id: OperationId) -> Option<Arc<Entry>> {
         lock(&self.entries).get(&id).cloned()
     }
 
     /// The operation as its last durable commit left it.
     pub(crate) fn operation(&self, id: OperationId) -> Option<Operation> {
-        lock(&self.entry(id)?.operation).clone()
+        match self.shown(id) {
+            Shown::Operation(operation) => Some(operation),
+            Shown::Nothing | Shown::Committing => None,
+        }
     }
 
     /// What the first of its steps that run and report has reported.
@@ -94,11 +112,11 @@ impl Entry {
     }
 
     pub(crate) fn publish(&self, operation: Operation) {
-        *lock(&self.operation) = Some(operation);
+        *lock(&self.shown) = Shown::Operation(operation);
     }
 
     pub(crate) fn unpublish(&self) {
-        *lock(&self.operation) = None;
+        *lock(&self.shown) = Shown::Committing;
     }
 
     /// Where a run of the step that begins now reports to.

@@ -25,7 +25,7 @@ use crate::registry::Registry;
 const LOOK: usize = 256;
 /// Operations removed in one commit.
 const SWEEP: usize = 500;
-/// How long a pass over what is due goes on where it rested. What becomes due behind it has to wait so long at most, although a
+/// How long a pass over what is due goes on where it rested, before another begins with what has come to the front meanwhile: a
 /// backlog may have no end.
 const WALK_TIME: Duration = Duration::from_secs(1);
 /// Wait after the store could not be asked.
@@ -122,6 +122,7 @@ async fn look(inner: &Arc<Inner>, walk: &mut Option<Walk>) -> Result<(), StoreEr
 /// with those stores that remove by marks, which is many times the work of taking up the next.
 struct Walk {
     began: Instant,
+    now: Timestamp,
     /// The newest that can begin at once, when the walk began.
     newest: i64,
     until: Timestamp,
@@ -141,6 +142,7 @@ impl Walk {
         let (now, newest) = (inner.now(), inner.newest.load(Ordering::SeqCst));
         Self {
             began: Instant::now(),
+            now,
             newest,
             until: Timestamp::from_unix_micros(newest).map_or(now, |newest| newest.max(now)),
             after: None,
@@ -165,9 +167,11 @@ impl Walk {
         if self.waits.is_none() {
             self.waits = first_after(inner, self.until).await?;
         }
-        // Unless a newer one was accepted meanwhile.
-        let (newest, still) = (self.newest, self.still_newest);
-        _ = inner.newest.compare_exchange(newest, still, Ordering::SeqCst, Ordering::SeqCst);
+        // Unless a newer one was accepted meanwhile, or the clock was set back behind what was passed.
+        if inner.now() >= self.now {
+            let (newest, still) = (self.newest, self.still_newest);
+            _ = inner.newest.compare_exchange(newest, still, Ordering::SeqCst, Ordering::SeqCst);
+        }
         inner.slots.end_look(self.waits);
         Ok(true)
     }

@@ -54,7 +54,9 @@ impl<T> Waiters<T> {
 
     /// The operation is done, and that is durable (S11).
     pub(crate) fn wake(&self, id: OperationId, operation: impl FnOnce() -> T) {
-        if let Some(awaited) = lock(&self.ends).remove(&id).and_then(|end| end.upgrade()) {
+        // By itself, so that the lock is not held for what follows.
+        let awaited = lock(&self.ends).remove(&id).and_then(|end| end.upgrade());
+        if let Some(awaited) = awaited {
             awaited.operation.get_or_init(operation);
             awaited.notify.notify_waiters();
         }

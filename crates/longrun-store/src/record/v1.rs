@@ -32,6 +32,11 @@ fn code(number: u8) -> Decoded<domain::Code> {
         .ok_or_else(|| CodecError::Content(format!("code {number} is not known")))
 }
 
+/// Records up to this size are shared, whatever the part.
+const SHARED_BYTES: usize = 4096;
+/// Larger ones are shared with parts of a share of them.
+const SHARED_PARTS_MAX: usize = 8;
+
 /// The bytes that a form was decoded from. What comes back shares them: nothing is copied, and a record is one piece of
 /// memory however many names and payloads are in it.
 #[derive(Clone, Copy)]
@@ -43,11 +48,21 @@ impl<'a> Stored<'a> {
     }
 
     fn text(self, part: &str) -> Decoded<ByteString> {
-        checked(ByteString::try_from(self.0.slice_ref(part.as_bytes())))
+        checked(ByteString::try_from(self.part(part.as_bytes())))
     }
 
     fn json(self, part: &[u8]) -> Decoded<domain::Json> {
-        checked(domain::Json::from_stored(self.0.slice_ref(part)))
+        checked(domain::Json::from_stored(self.part(part)))
+    }
+
+    /// Whoever keeps a part keeps the record. So a small part of a large one is copied.
+    fn part(self, part: &[u8]) -> Bytes {
+        let is_small = part.len() < self.0.len() / SHARED_PARTS_MAX;
+        if is_small && self.0.len() > SHARED_BYTES {
+            Bytes::copy_from_slice(part)
+        } else {
+            self.0.slice_ref(part)
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use longrun::store::faulty::CommitFault;
 use longrun::store::{Batch, Kv, Table};
-use longrun::{Code, CommandError, Phase, SubmitError, Verb};
+use longrun::{Code, CommandError, OperationId, Phase, SubmitError, Verb};
 use tokio::time::Instant;
 
 use crate::common::disk::Knobs;
@@ -308,6 +308,28 @@ async fn c15_a_repeat_during_the_first_commit_and_during_recovery_finds_its_oper
     assert_eq!(rig.try_submit(&script, keyed("k")).await.unwrap().id(), id);
     rig.check(&rig.done(id).await, &script);
     assert_eq!(rig.keys(Table::Operations).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn l6_who_waits_is_not_kept_by_a_command_for_an_operation_that_is_done_or_not_there() {
+    let rig = Rig::new().await;
+    let done = rig.submit(&Script::chain(&["a"])).await.id();
+    rig.done(done).await;
+    let missing = OperationId::parse("opr00000000000000000").unwrap();
+    Knobs::set(&rig.knobs.load_ms, 40);
+    for id in [done, missing] {
+        // At every moment of the command, which has the operation in hand meanwhile.
+        for pause in (0..100).step_by(5) {
+            let (engine, by) = (rig.engine().clone(), caller());
+            let command = tokio::spawn(async move { engine.cancel(id, &by).await.is_ok() });
+            pass(pause).await;
+            let began = Instant::now();
+            let waited = rig.engine().wait(id, millis(60_000)).await;
+            assert_eq!(waited.is_ok_and(|operation| operation.done()), id == done);
+            assert!(began.elapsed() < millis(1000), "{:?} after {pause} ms", began.elapsed());
+            assert_eq!(command.await.unwrap(), id == done);
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,12 @@
 use std::{
     collections::BTreeSet,
     fmt, mem,
-    sync::{Arc, Mutex, PoisonError},
+    panic::resume_unwind,
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self, SendError},
+    },
+    thread,
 };
 
 use super::{CopyError, Cursor, DISK_BYTES_MAX};
@@ -96,42 +101,74 @@ impl CopyReader {
             chunks: Vec::new(),
             buffers: Arc::clone(&self.buffers),
         };
-        let (mut looked_at, most) = (0, budget_bytes.clamp(1, BATCH_BYTES_MAX));
-        while batch.offset < self.geometry.disk_size && looked_at < most {
-            match self.disk.next_data(batch.offset)? {
-                Some(data) => {
-                    looked_at += self.read_chunk(data.start / self.geometry.chunk_bytes, &mut batch)?;
-                }
-                None => batch.offset = self.geometry.disk_size,
+        let (to_hash, read) = mpsc::channel();
+        // While one chunk is read the one before is hashed, or a second snapshot, which writes little, would keep one core busy.
+        let filled = thread::scope(|scope| {
+            let buffers = &*self.buffers;
+            let hasher = move || hashed(read, buffers);
+            let hasher = thread::Builder::new().name("digests".into()).spawn_scoped(scope, hasher);
+            let mut left = Vec::new();
+            let filled = self.fill(&mut batch, budget_bytes.clamp(1, BATCH_BYTES_MAX), &mut |chunk| {
+                // Without a thread to be had nobody listens.
+                left.extend(to_hash.send(chunk).err().map(|SendError(chunk)| chunk));
+            });
+            drop(to_hash);
+            if let Ok(hasher) = hasher {
+                batch.chunks = hasher.join().unwrap_or_else(|panic| resume_unwind(panic));
             }
-        }
+            batch.chunks.extend(hashed(left, buffers));
+            filled
+        });
+        filled?;
         // Only now is it known that what was read, and what was taken for a hole, is the disk's.
         self.disk.check_unchanged()?;
         self.offset = batch.offset;
         Ok((batch.offset > batch.start).then_some(batch))
     }
 
-    /// Adds one chunk to a batch, unless it is all zeros. Returns its length.
-    fn read_chunk(&self, index: u64, batch: &mut Batch) -> Result<u64, DiskError> {
-        let start = self.geometry.offset(index);
-        let mut plain = self.buffers.take(self.geometry.chunk_len(index));
-        let read = read_sparse(&*self.disk, start, &mut plain);
-        let length = plain.len() as u64;
-        match read {
-            Ok(bytes_read) => batch.bytes_read += bytes_read,
-            Err(error) => {
-                self.buffers.give(plain);
-                return Err(error);
+    /// Reads so many bytes of chunks, and gives each to `next` when it is read.
+    fn fill(&self, batch: &mut Batch, most: u64, next: &mut dyn FnMut(Unhashed)) -> Result<(), DiskError> {
+        let mut looked_at = 0;
+        while batch.offset < self.geometry.disk_size && looked_at < most {
+            let Some(data) = self.disk.next_data(batch.offset)? else {
+                batch.offset = self.geometry.disk_size;
+                break;
+            };
+            let index = data.start / self.geometry.chunk_bytes;
+            let mut plain = self.buffers.take(self.geometry.chunk_len(index));
+            let (start, length) = (self.geometry.offset(index), plain.len() as u64);
+            match read_sparse(&*self.disk, start, &mut plain) {
+                Ok(bytes_read) => batch.bytes_read += bytes_read,
+                Err(error) => {
+                    self.buffers.give(plain);
+                    return Err(error);
+                }
             }
+            next(Unhashed { index, plain });
+            batch.offset = start + length;
+            looked_at += length;
         }
-        if is_zero(&plain) {
-            self.buffers.give(plain);
-        } else {
-            batch.chunks.push(BatchChunk { index, digest: Digest::of(&plain), plain });
-        }
-        batch.offset = start + length;
-        Ok(length)
+        Ok(())
     }
+}
+
+/// A chunk that was read.
+struct Unhashed {
+    index: u64,
+    plain: Vec<u8>,
+}
+
+/// The digests of chunks, without those that are all zeros.
+fn hashed(chunks: impl IntoIterator<Item = Unhashed>, buffers: &Buffers) -> Vec<BatchChunk> {
+    let mut all = Vec::new();
+    for Unhashed { index, plain } in chunks {
+        if is_zero(&plain) {
+            buffers.give(plain);
+        } else {
+            all.push(BatchChunk { index, digest: Digest::of(&plain), plain });
+        }
+    }
+    all
 }
 
 impl fmt::Debug for CopyReader {
