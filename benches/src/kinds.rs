@@ -1,7 +1,7 @@
 //! The operations of the workloads: three steps that do nothing, and what ends or holds them up.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use longrun::{
@@ -56,14 +56,14 @@ pub struct Barrier(Arc<Inner>);
 struct Inner {
     open: watch::Sender<bool>,
     arrived: AtomicU64,
-    first: std::sync::OnceLock<Instant>,
+    first: OnceLock<Instant>,
 }
 
 impl Barrier {
     /// One that is open, or not.
     pub fn new(open: bool) -> Self {
         let (open, arrived) = (watch::Sender::new(open), AtomicU64::new(0));
-        Self(Arc::new(Inner { open, arrived, first: std::sync::OnceLock::new() }))
+        Self(Arc::new(Inner { open, arrived, first: OnceLock::new() }))
     }
 
     /// Lets everybody pass, or nobody from now on.

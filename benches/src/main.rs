@@ -4,8 +4,8 @@
 //! cargo run --release -p longrun-bench -- run     --workload happy --store fjall --concurrency 256 --seconds 5
 //! cargo run --release -p longrun-bench -- limit   --workload happy --store fjall --concurrency 256 --seconds 5
 //! cargo run --release -p longrun-bench -- compare --workload happy --store fjall --concurrency 256 --rounds 5
-//! cargo run --release -p longrun-bench -- recovery --store fjall --unfinished 100000
-//! cargo run --release -p longrun-bench -- memory   --store fjall --unfinished 1000000
+//! cargo run --release -p longrun-bench -- run     --workload recovery --store fjall --unfinished 100000
+//! cargo run --release -p longrun-bench -- memory  --store fjall --unfinished 1000000
 //! ```
 
 #![allow(clippy::print_stdout)] // The lines are what it is for.
@@ -32,16 +32,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a workload on the engine.
+    /// Run a workload on the engine. For a recovery, another process is killed first that has many operations in hand.
     Run(Options),
     /// Write the same bytes in as many durable commits on the store by its own API; or read as much.
     Limit(Options),
     /// Both in turn, round by round, with the median of the ratios.
     Compare(Options),
-    /// Kill a process with many unfinished operations, and go on in another.
-    Recovery(RecoveryOptions),
     /// What a process takes whose store has many operations that wait, beside one whose store has none.
-    Memory(RecoveryOptions),
+    Memory(MemoryOptions),
     /// Leave that many unfinished operations, say so, and wait for the end.
     #[command(hide = true)]
     Fill(FillOptions),
@@ -56,7 +54,7 @@ enum Command {
 #[derive(Clone, Debug, Args)]
 struct Options {
     /// What to run.
-    #[arg(long)]
+    #[arg(long, default_value = "happy")]
     workload: Workload,
     /// Over which store.
     #[arg(long)]
@@ -76,18 +74,21 @@ struct Options {
     /// Steps of a long operation.
     #[arg(long, default_value_t = 1000)]
     steps: u16,
+    /// Operations in the middle of their work, for a recovery.
+    #[arg(long, default_value_t = 100_000)]
+    unfinished: u64,
     /// A folder on the disk to measure; a temporary one unless said.
     #[arg(long)]
     folder: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Args)]
-struct RecoveryOptions {
+struct MemoryOptions {
     /// Over which store.
     #[arg(long)]
     store: StoreName,
-    /// Operations in the middle of their work.
-    #[arg(long, default_value_t = 100_000)]
+    /// Operations that wait.
+    #[arg(long, default_value_t = 1_000_000)]
     unfinished: u64,
     /// A folder on the disk to measure; a temporary one unless said.
     #[arg(long)]
@@ -107,6 +108,13 @@ struct FillOptions {
 #[tokio::main]
 async fn main() -> Result<()> {
     match Cli::parse().command {
+        Command::Run(options) if options.workload == Workload::Recovery => {
+            ensure!(options.store != StoreName::Memory, "nothing is left of it after a kill");
+            let folder = temporary(options.folder.as_deref())?;
+            let path = folder.path().join("store");
+            recovery::fill_and_kill(options.store, &path, options.unfinished)?;
+            print(&recovery::recover(options.store, &path, options.unfinished).await?)
+        }
         Command::Run(options) => {
             let (_folder, session) = longrun(&options).await?;
             print(&measured(&session, &options).await?)
@@ -116,13 +124,6 @@ async fn main() -> Result<()> {
             print(&measured(&session, &options).await?)
         }
         Command::Compare(options) => compare(&options).await,
-        Command::Recovery(options) => {
-            ensure!(options.store != StoreName::Memory, "nothing is left of it after a kill");
-            let folder = temporary(options.folder.as_deref())?;
-            let path = folder.path().join("store");
-            recovery::fill_and_kill(options.store, &path, options.unfinished)?;
-            print(&recovery::recover(options.store, &path, options.unfinished).await?)
-        }
         Command::Memory(options) => {
             ensure!(options.store != StoreName::Memory, "it waits in memory");
             let folder = temporary(options.folder.as_deref())?;
@@ -146,7 +147,7 @@ fn temporary(within: Option<&Path>) -> Result<TempDir> {
 impl Options {
     fn load(&self) -> Result<Load> {
         ensure!(self.concurrency > 0, "concurrency must be at least 1");
-        let reads = matches!(self.workload, Workload::Get | Workload::List);
+        let reads = matches!(self.workload, Workload::Get | Workload::List | Workload::Scan);
         let stored = self.stored.unwrap_or(if reads { 100_000 } else { 0 });
         ensure!(!reads || stored >= 100, "there must be 100 operations to read");
         ensure!(self.steps > 0, "there must be a step");
@@ -165,7 +166,7 @@ async fn longrun(options: &Options) -> Result<(TempDir, Session)> {
 }
 
 async fn bare(options: &Options) -> Result<(TempDir, Session)> {
-    if matches!(options.workload, Workload::Wait | Workload::Long) {
+    if matches!(options.workload, Workload::Wait | Workload::Long | Workload::Recovery) {
         bail!("there is nothing to compare it with");
     }
     let folder = temporary(options.folder.as_deref())?;

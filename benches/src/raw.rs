@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, anyhow};
@@ -44,12 +45,17 @@ pub fn open(name: StoreName, folder: &Path) -> Result<Arc<dyn Raw>> {
 
 /// Batches that are waited for together.
 #[derive(Clone, Debug)]
-pub struct Group(mpsc::Sender<(Batch, oneshot::Sender<()>)>);
+pub struct Group {
+    sender: mpsc::Sender<(Batch, oneshot::Sender<()>)>,
+    commits: Arc<AtomicU64>,
+}
 
 impl Group {
     /// Commits over an engine, in a thread of its own: whatever came while the last sync was on goes into the next.
     pub fn over(raw: Arc<dyn Raw>) -> Self {
         let (sender, mut waiting) = mpsc::channel::<(Batch, oneshot::Sender<()>)>(4 * GROUP_MAX);
+        let commits = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&commits);
         std::thread::spawn(move || {
             let (mut writes, mut told) = (Vec::new(), Vec::new());
             while let Some((batch, tell)) = waiting.blocking_recv() {
@@ -65,17 +71,23 @@ impl Group {
                 if raw.commit(&writes).is_err() {
                     return;
                 }
+                counter.fetch_add(1, Relaxed);
                 writes.clear();
                 told.drain(..).for_each(|tell| _ = tell.send(()));
             }
         });
-        Self(sender)
+        Self { sender, commits }
+    }
+
+    /// How many durable batches there were.
+    pub fn commits(&self) -> u64 {
+        self.commits.load(Relaxed)
     }
 
     /// Returns when the batch is durable.
     pub async fn commit(&self, batch: Batch) -> Result<()> {
         let (tell, told) = oneshot::channel();
-        self.0.send((batch, tell)).await.map_err(|_| anyhow!("the engine has failed"))?;
+        self.sender.send((batch, tell)).await.map_err(|_| anyhow!("the engine has failed"))?;
         told.await.context("the engine has failed")
     }
 }
@@ -247,7 +259,7 @@ impl Redb {
 impl Raw for Redb {
     fn commit(&self, writes: &[Write]) -> Result<()> {
         let mut transaction = self.0.begin_write()?;
-        // So that an open after a crash need not read the whole file: what the issue of both is compared with it.
+        // As the adapter does it: an open after a crash need not read the whole file then.
         transaction.set_quick_repair(true);
         let mut writes: Vec<&Write> = writes.iter().collect();
         writes.sort_by_key(|write| write.table);

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::Result;
 use crate::kinds::{self, Barrier, Happy, Held};
-use crate::report::millis;
+use crate::report::{MemoryLine, memory_mib, millis};
 use crate::stores::{self, StoreName};
 
 /// What a recovery came to. Times are from the moment before the store is opened.
@@ -20,6 +20,8 @@ use crate::stores::{self, StoreName};
 pub struct Recovery {
     /// `longrun`.
     pub peer: &'static str,
+    /// The version of this workspace.
+    pub version: &'static str,
     /// `recovery`.
     pub workload: &'static str,
     /// Over which store.
@@ -36,6 +38,10 @@ pub struct Recovery {
     pub all_done_ms: f64,
     /// Operations finished a second, from the first step that was resumed.
     pub ops_per_s: f64,
+    /// The most memory that the process has had, in MiB.
+    pub rss_mib: f64,
+    /// What an acknowledged commit survives.
+    pub durability: &'static str,
 }
 
 /// The process that will be killed: brings so many operations into their second step, says so, and waits.
@@ -105,6 +111,7 @@ pub async fn recover(name: StoreName, folder: &Path, unfinished: u64) -> Result<
     let ops_per_s = unfinished as f64 / (all_done - first).as_secs_f64();
     Ok(Recovery {
         peer: "longrun",
+        version: env!("CARGO_PKG_VERSION"),
         workload: "recovery",
         store: name.name(),
         unfinished,
@@ -113,5 +120,7 @@ pub async fn recover(name: StoreName, folder: &Path, unfinished: u64) -> Result<
         first_step_ms: millis(first),
         all_done_ms: millis(all_done),
         ops_per_s,
+        rss_mib: memory_mib(MemoryLine::Peak)?,
+        durability: name.durability(),
     })
 }

@@ -19,7 +19,38 @@ const FILL: u64 = 500;
 #[derive(Clone, Debug)]
 pub struct Template {
     id: OperationId,
-    commits: Vec<Batch>,
+    commits: Vec<Vec<Slot>>,
+}
+
+/// A write, and where in it the id of its operation stands.
+#[derive(Clone, Debug)]
+struct Slot {
+    write: Write,
+    in_key: Option<usize>,
+    in_value: Option<usize>,
+}
+
+impl Slot {
+    fn new(write: Write, id: &OperationId) -> Self {
+        let place = |bytes: &[u8]| bytes.windows(id.as_bytes().len()).position(|part| part == id.as_bytes());
+        let (in_key, in_value) = (place(&write.key), write.value.as_deref().and_then(place));
+        Self { write, in_key, in_value }
+    }
+
+    /// The write of another operation. The checksum of its record does not fit.
+    fn of(&self, id: &OperationId) -> Write {
+        let mut write = self.write.clone();
+        let put = |bytes: &mut [u8], place: usize| {
+            bytes[place..place + id.as_bytes().len()].copy_from_slice(id.as_bytes());
+        };
+        if let Some(place) = self.in_key {
+            put(&mut write.key, place);
+        }
+        if let (Some(value), Some(place)) = (&mut write.value, self.in_value) {
+            put(value, place);
+        }
+        write
+    }
 }
 
 impl Template {
@@ -39,7 +70,8 @@ impl Template {
         if workload == Workload::Submit {
             commits.truncate(1);
         }
-        Ok(Self { id, commits })
+        let slots = |batch: Batch| batch.writes.into_iter().map(|write| Slot::new(write, &id)).collect();
+        Ok(Self { id, commits: commits.into_iter().map(slots).collect() })
     }
 
     /// How many commits there are.
@@ -49,18 +81,19 @@ impl Template {
 
     /// Bytes of all of them.
     pub fn byte_len(&self) -> usize {
-        self.commits.iter().map(Batch::byte_len).sum()
+        self.instance(0).iter().map(Batch::byte_len).sum()
     }
 
     /// The record of the operation when it is done.
     pub fn head(&self) -> Option<Vec<u8>> {
-        self.net().writes.into_iter().find(|write| write.table == Table::Operations)?.value
+        self.net().into_iter().find(|slot| slot.write.table == Table::Operations)?.write.value
     }
 
-    /// The same commits of another operation.
+    /// The same commits of another operation: as many bytes, but records whose checksums do not fit, for who does not read them.
     pub fn instance(&self, number: u64) -> Vec<Batch> {
         let id = self.id(number);
-        self.commits.iter().map(|batch| with_id(batch, &self.id, &id)).collect()
+        let batch = |slots: &Vec<Slot>| Batch { writes: slots.iter().map(|slot| slot.of(&id)).collect() };
+        self.commits.iter().map(batch).collect()
     }
 
     /// The id of the operation of that number, which orders among the others as its number does.
@@ -80,47 +113,36 @@ impl Template {
         let last = self.net();
         (0..count.div_ceil(FILL)).map(move |part| {
             let numbers = part * FILL..count.min((part + 1) * FILL);
-            let writes = numbers.flat_map(|number| with_id(&last, &self.id, &self.id(number)).writes);
+            let writes = numbers.flat_map(|number| {
+                let id = self.id(number);
+                last.iter().map(move |slot| sealed(slot.of(&id)))
+            });
             Batch { writes: writes.collect() }
         })
     }
 
     /// What the commits come to: the last value of each key, without those that are removed.
-    fn net(&self) -> Batch {
-        let mut writes: Vec<Write> = Vec::new();
-        for write in self.commits.iter().flat_map(|batch| &batch.writes) {
-            writes.retain(|earlier| (earlier.table, &earlier.key) != (write.table, &write.key));
-            writes.push(write.clone());
+    fn net(&self) -> Vec<Slot> {
+        let mut slots: Vec<Slot> = Vec::new();
+        for slot in self.commits.iter().flatten() {
+            let place = |slot: &Slot| (slot.write.table, slot.write.key.clone());
+            slots.retain(|earlier| place(earlier) != place(slot));
+            slots.push(slot.clone());
         }
-        writes.retain(|write| write.value.is_some());
-        Batch { writes }
+        slots.retain(|slot| slot.write.value.is_some());
+        slots
     }
-}
-
-fn with_id(batch: &Batch, old: &OperationId, new: &OperationId) -> Batch {
-    let put = |bytes: &[u8]| {
-        let mut bytes = bytes.to_vec();
-        let is_old = |part: &[u8]| part == old.as_bytes();
-        if let Some(place) = bytes.windows(old.as_bytes().len()).position(is_old) {
-            bytes[place..place + new.as_bytes().len()].copy_from_slice(new.as_bytes());
-        }
-        bytes
-    };
-    let changed = |write: &Write| Write {
-        table: write.table,
-        key: put(&write.key),
-        value: write.value.as_deref().map(|value| sealed(put(value))),
-    };
-    Batch { writes: batch.writes.iter().map(changed).collect() }
 }
 
 /// A record whose checksum fits what was changed in it. Layout: `longrun_store::codec`.
-fn sealed(mut record: Vec<u8>) -> Vec<u8> {
-    if let Some((envelope, payload)) = record.split_first_chunk_mut::<12>() {
+fn sealed(mut write: Write) -> Write {
+    if let Some((envelope, payload)) =
+        write.value.as_mut().and_then(|value| value.split_first_chunk_mut::<12>())
+    {
         let checksum = crc32c::crc32c_append(crc32c::crc32c(&envelope[..8]), payload);
         envelope[8..].copy_from_slice(&checksum.to_be_bytes());
     }
-    record
+    write
 }
 
 #[cfg(test)]
@@ -134,6 +156,13 @@ mod tests {
     async fn what_is_settled_reads_like_what_the_engine_has_written() {
         let template = Template::of(Workload::Happy).await.unwrap();
         assert_eq!(template.commits(), 4, "S + 1");
+        let writes: Vec<usize> = template.instance(0).iter().map(|batch| batch.writes.len()).collect();
+        assert_eq!(
+            writes,
+            [2, 1, 1, 5],
+            "head and place; two entries; head, both entries and the place gone, its end"
+        );
+        assert!(template.byte_len() < 900, "{} bytes", template.byte_len());
         let opened = stores::open(StoreName::Memory, std::path::Path::new("")).unwrap();
         for batch in template.settled(1001) {
             opened.kv.commit(&batch).unwrap();

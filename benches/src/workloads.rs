@@ -6,7 +6,8 @@
 //! - **submit**: accepted, durably, and no more.
 //! - **get**, **list**: one operation by its id, one of the pages of 100 of all of them, among as many as are stored.
 //! - **long**: the same as happy with more steps, to see that a step costs the same in a long plan.
-//! - **wait**: all wait for operations that run, and these end; from the end of the steps until a waiter knows.
+//! - **wait**: all wait for operations whose second step does, too; from the moment at which that may go on, two commits, until a
+//!   waiter knows.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -42,12 +43,16 @@ pub enum Workload {
     Submit,
     /// Reads by id.
     Get,
-    /// Pages of 100.
+    /// Pages of 100; of the store alone, a scan of the keys and a get of each.
     List,
+    /// The same; of the store alone, the scan and no more.
+    Scan,
     /// Waiters that are told.
     Wait,
     /// As many steps as `--steps` says.
     Long,
+    /// What a process left that was killed. See [`recovery`](crate::recovery); not for a [`Session`].
+    Recovery,
 }
 
 impl Workload {
@@ -59,8 +64,10 @@ impl Workload {
             Self::Submit => "submit",
             Self::Get => "get",
             Self::List => "list",
+            Self::Scan => "scan",
             Self::Wait => "wait",
             Self::Long => "long",
+            Self::Recovery => "recovery",
         }
     }
 }
@@ -223,13 +230,13 @@ impl Longrun {
                 }
                 Workload::Submit => _ = engine.submit::<Happy>(&number, call).await?,
                 Workload::Get => _ = engine.get(id).await?,
-                Workload::List => {
+                Workload::List | Workload::Scan => {
                     let place = usize::try_from(scattered(number, tokens.len() as u64))?;
                     let page = PageRequest { size: PAGE, token: tokens[place].clone() };
                     let page = engine.list_operations(&OperationQuery::All, &page).await?;
                     ensure!(page.items.len() == PAGE, "a page of {}", page.items.len());
                 }
-                Workload::Wait => {}
+                Workload::Wait | Workload::Recovery => {}
             }
             Ok(())
         }
@@ -305,7 +312,11 @@ impl Bare {
     }
 
     async fn round(&self, time: Duration) -> Result<Round> {
-        let began = Instant::now();
+        let batches = || match &self.lane {
+            Lane::Group(group) => group.commits(),
+            Lane::Inline(_) => 0,
+        };
+        let (before, began) = (batches(), Instant::now());
         let this = self.clone();
         let one = move |number| this.one(number);
         let times = closed_loop(self.load.concurrency, time, &self.next, one).await?;
@@ -314,7 +325,7 @@ impl Bare {
         let of_each = |count: usize| if writes { operations * count as u64 } else { 0 };
         let counts = Counts {
             turns: of_each(self.template.commits()),
-            batches: 0,
+            batches: batches() - before,
             bytes: of_each(self.template.byte_len()),
         };
         Ok(Round { cost: Cost { operations, counts, time: began.elapsed() }, times })
@@ -329,13 +340,15 @@ impl Bare {
                     let id = template.id(scattered(number, load.stored));
                     ensure!(raw.get(Table::Operations, id.as_bytes())?.is_some(), "it is not there");
                 }
-                Workload::List => {
-                    // The keys in their order, and then what lies under each.
+                Workload::List | Workload::Scan => {
                     let before = load.stored - scattered(number, pages(load)) * PAGE as u64;
                     let found = raw.newest(Table::Operations, template.id(before).as_bytes(), PAGE)?;
                     ensure!(found.len() == PAGE, "a page of {}", found.len());
-                    for (key, _) in found {
-                        raw.get(Table::Operations, &key)?;
+                    if load.workload == Workload::List {
+                        // The keys in their order, and then what lies under each, as over an index.
+                        for (key, _) in found {
+                            raw.get(Table::Operations, &key)?;
+                        }
                     }
                 }
                 _ => {
