@@ -157,8 +157,8 @@ impl Longrun {
             // It takes the only place, so that all others wait.
             engine.submit::<Held>(&0, Call::by(caller.clone())).await?;
         }
-        let tokens =
-            Arc::new(if load.workload == Workload::List { tokens(&engine, load).await? } else { Vec::new() });
+        let lists = matches!(load.workload, Workload::List | Workload::Scan);
+        let tokens = Arc::new(if lists { tokens(&engine, load).await? } else { Vec::new() });
         Ok(Self {
             engine,
             meter: opened.meter,
