@@ -5,10 +5,15 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use longrun::{
-    Code, EngineBuilder, Kind, PlanBuilder, Planned, Step, StepContext, StepError, StepResult, UndoContext,
-    UndoResult, Undoable, async_trait,
+    Call, Caller, Code, Engine, EngineBuilder, Kind, PlanBuilder, Planned, Step, StepContext, StepError,
+    StepResult, UndoContext, UndoResult, Undoable, async_trait,
 };
 use tokio::sync::watch;
+
+use crate::Result;
+
+/// Callers that submit at the same time.
+const CALLERS: u64 = 256;
 
 /// A step that does nothing, and has nothing to undo.
 struct Nothing;
@@ -163,6 +168,26 @@ impl Kind for Long {
         }
         Ok((*steps, last))
     }
+}
+
+/// Submits so many, from 256 callers.
+pub async fn submit_all<K: Kind<Request = u64>>(engine: &Engine, count: u64) -> Result<()> {
+    let call = Call::by(Caller::new("bench")?);
+    let mut tasks = Vec::new();
+    for task in 0..CALLERS {
+        let (engine, call) = (engine.clone(), call.clone());
+        let share = count / CALLERS + u64::from(task < count % CALLERS);
+        tasks.push(tokio::spawn(async move {
+            for number in 0..share {
+                engine.submit::<K>(&number, call.clone()).await?;
+            }
+            Ok::<_, anyhow::Error>(())
+        }));
+    }
+    for task in tasks {
+        task.await??;
+    }
+    Ok(())
 }
 
 /// Registers all of them.

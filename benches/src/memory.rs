@@ -57,20 +57,7 @@ pub async fn fill(name: StoreName, folder: &Path, waiting: u64) -> Result<()> {
     let engine = kinds::register(builder, &Barrier::new(false)).start().await?;
     // It has the only place.
     engine.submit::<Held>(&0, Call::by(Caller::new("bench")?)).await?;
-    let mut tasks = Vec::new();
-    for task in 0..256 {
-        let engine = engine.clone();
-        let share = waiting / 256 + u64::from(task < waiting % 256);
-        tasks.push(tokio::spawn(async move {
-            for number in 0..share {
-                engine.submit::<Happy>(&number, Call::by(Caller::new("bench")?)).await?;
-            }
-            Ok::<_, anyhow::Error>(())
-        }));
-    }
-    for task in tasks {
-        task.await??;
-    }
+    kinds::submit_all::<Happy>(&engine, waiting).await?;
     engine.shutdown(Duration::from_secs(60)).await;
     Ok(())
 }

@@ -51,20 +51,7 @@ pub async fn fill(name: StoreName, folder: &Path, unfinished: u64) -> Result<()>
     let running = usize::try_from(unfinished)?.max(1);
     let engine =
         kinds::register(Engine::builder(opened.store).running_max(running), &barrier).start().await?;
-    let mut tasks = Vec::new();
-    for task in 0..256 {
-        let engine = engine.clone();
-        let share = unfinished / 256 + u64::from(task < unfinished % 256);
-        tasks.push(tokio::spawn(async move {
-            for number in 0..share {
-                engine.submit::<Held>(&number, Call::by(Caller::new("bench")?)).await?;
-            }
-            Ok::<_, anyhow::Error>(())
-        }));
-    }
-    for task in tasks {
-        task.await??;
-    }
+    kinds::submit_all::<Held>(&engine, unfinished).await?;
     while barrier.arrived() < unfinished {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

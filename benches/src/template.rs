@@ -2,6 +2,7 @@
 
 use longrun::store::{Batch, MemoryKv, Table, Write};
 use longrun::{Call, Caller, Engine, KvStore, OperationId};
+use longrun_store::conformance::records::reseal;
 
 use crate::Result;
 use crate::kinds::{self, Barrier, Happy, Rollback};
@@ -134,13 +135,10 @@ impl Template {
     }
 }
 
-/// A record whose checksum fits what was changed in it. Layout: `longrun_store::codec`.
+/// A write whose record has a checksum that fits what was changed in it. Entries of an index have no record.
 fn sealed(mut write: Write) -> Write {
-    if let Some((envelope, payload)) =
-        write.value.as_mut().and_then(|value| value.split_first_chunk_mut::<12>())
-    {
-        let checksum = crc32c::crc32c_append(crc32c::crc32c(&envelope[..8]), payload);
-        envelope[8..].copy_from_slice(&checksum.to_be_bytes());
+    if let Some(record) = write.value.as_mut().filter(|value| !value.is_empty()) {
+        reseal(record);
     }
     write
 }

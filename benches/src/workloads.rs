@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use clap::ValueEnum;
-use longrun::store::{Batch, Table};
+use longrun::store::Table;
 use longrun::{Call, Caller, Engine, OperationQuery, PageRequest};
 
 use crate::Result;
@@ -275,20 +275,12 @@ impl Longrun {
 /// The same bytes in as many durable commits, on the store alone.
 #[derive(Clone)]
 pub struct Bare {
-    lane: Lane,
     raw: Arc<dyn Raw>,
+    /// Through which commits go that wait for a disk.
+    group: Option<Group>,
     template: Arc<Template>,
     load: Load,
     next: Arc<AtomicU64>,
-}
-
-/// How batches come to the store.
-#[derive(Clone)]
-enum Lane {
-    /// Together with others, over a thread.
-    Group(Group),
-    /// By themselves: there is nothing to wait for.
-    Inline(Arc<dyn Raw>),
 }
 
 impl Bare {
@@ -298,13 +290,10 @@ impl Bare {
         for batch in Template::of(Workload::Happy).await?.settled(load.stored) {
             raw.commit(&batch.writes)?;
         }
-        let lane = match name {
-            StoreName::Memory => Lane::Inline(Arc::clone(&raw)),
-            _ => Lane::Group(Group::over(Arc::clone(&raw))),
-        };
+        let group = (name != StoreName::Memory).then(|| Group::over(Arc::clone(&raw)));
         Ok(Self {
-            lane,
             raw,
+            group,
             template: Arc::new(Template::of(load.workload).await?),
             load,
             next: Arc::default(),
@@ -312,10 +301,7 @@ impl Bare {
     }
 
     async fn round(&self, time: Duration) -> Result<Round> {
-        let batches = || match &self.lane {
-            Lane::Group(group) => group.commits(),
-            Lane::Inline(_) => 0,
-        };
+        let batches = || self.group.as_ref().map_or(0, Group::commits);
         let (before, began) = (batches(), Instant::now());
         let this = self.clone();
         let one = move |number| this.one(number);
@@ -332,8 +318,7 @@ impl Bare {
     }
 
     fn one(&self, number: u64) -> impl Future<Output = Result<()>> + Send + use<> {
-        let (lane, raw, template, load) =
-            (self.lane.clone(), Arc::clone(&self.raw), Arc::clone(&self.template), self.load);
+        let (Self { raw, group, template, .. }, load) = (self.clone(), self.load);
         async move {
             match load.workload {
                 Workload::Get => {
@@ -353,7 +338,10 @@ impl Bare {
                 }
                 _ => {
                     for batch in template.instance(load.stored + number) {
-                        commit(&lane, batch).await?;
+                        match &group {
+                            Some(group) => group.commit(batch).await?,
+                            None => raw.commit(&batch.writes)?,
+                        }
                     }
                 }
             }
@@ -376,13 +364,6 @@ async fn tokens(engine: &Engine, load: Load) -> Result<Vec<String>> {
         tokens.push(page.next_token);
     }
     Ok(tokens)
-}
-
-async fn commit(lane: &Lane, batch: Batch) -> Result<()> {
-    match lane {
-        Lane::Group(group) => group.commit(batch).await,
-        Lane::Inline(raw) => raw.commit(&batch.writes),
-    }
 }
 
 /// One after the other in each of so many tasks, until the time is over. Each has a number of its own.
