@@ -4,6 +4,7 @@
 //! cargo run --release -p longrun-bench -- run     --workload happy --store fjall --concurrency 256 --seconds 5
 //! cargo run --release -p longrun-bench -- limit   --workload happy --store fjall --concurrency 256 --seconds 5
 //! cargo run --release -p longrun-bench -- compare --workload happy --store fjall --concurrency 256 --rounds 5
+//! cargo run --release -p longrun-bench -- growth  --workload happy --store fjall --concurrency 256 --stored 1000000
 //! cargo run --release -p longrun-bench -- run     --workload recovery --store fjall --unfinished 100000
 //! cargo run --release -p longrun-bench -- memory  --store fjall --unfinished 1000000
 //! ```
@@ -38,6 +39,8 @@ enum Command {
     Limit(Options),
     /// Both in turn, round by round, with the median of the ratios.
     Compare(Options),
+    /// The engine over a store with few done operations, and over one with many, in turn.
+    Growth(Options),
     /// What a process takes whose store has many operations that wait, beside one whose store has none.
     Memory(MemoryOptions),
     /// Leave that many unfinished operations, say so, and wait for the end.
@@ -124,6 +127,7 @@ async fn main() -> Result<()> {
             print(&measured(&session, &options).await?)
         }
         Command::Compare(options) => compare(&options).await,
+        Command::Growth(options) => growth(options).await,
         Command::Memory(options) => {
             ensure!(options.store != StoreName::Memory, "it waits in memory");
             let folder = temporary(options.folder.as_deref())?;
@@ -215,9 +219,54 @@ struct Comparison {
 }
 
 async fn compare(options: &Options) -> Result<()> {
+    let ((_one, bare), (_other, longrun)) = (bare(options).await?, longrun(options).await?);
+    let InTurn { ratio, ratios, reports: [raw, longrun] } = in_turn([bare, longrun], options).await?;
+    let (workload, store, concurrency) = (options.workload.name(), options.store.name(), options.concurrency);
+    print(&Comparison { workload, store, concurrency, ratio, ratios, longrun, raw })
+}
+
+/// Done operations in the smaller store of [`growth`].
+const FEW: u64 = 10_000;
+
+/// Few and many in one line.
+#[derive(Debug, Serialize)]
+struct Growth {
+    workload: &'static str,
+    store: &'static str,
+    concurrency: usize,
+    /// How many done operations are in each of the stores at the beginning.
+    stored: [u64; 2],
+    /// The median over the rounds of operations a second among many by those among few.
+    ratio: f64,
+    /// The ratio of each round.
+    ratios: Vec<f64>,
+    /// Each with the median of its operations a second.
+    few: Report,
+    many: Report,
+}
+
+async fn growth(options: Options) -> Result<()> {
+    let many = Options { stored: Some(options.stored.unwrap_or(1_000_000)), ..options };
+    let few = Options { stored: Some(FEW), ..many.clone() };
+    let ((_one, first), (_other, second)) = (longrun(&few).await?, longrun(&many).await?);
+    let stored = [&few, &many].map(|options| options.stored.unwrap_or_default());
+    let InTurn { ratio, ratios, reports: [few, many] } = in_turn([first, second], &many).await?;
+    let (workload, store, concurrency) = (few.workload, few.store, few.concurrency);
+    print(&Growth { workload, store, concurrency, stored, ratio, ratios, few, many })
+}
+
+/// What rounds of two sessions in turn came to.
+struct InTurn {
+    /// The median of the ratios.
+    ratio: f64,
+    /// Operations a second of the second by those of the first, in each round, the lowest first.
+    ratios: Vec<f64>,
+    /// Of each the one with the median of operations a second.
+    reports: [Report; 2],
+}
+
+async fn in_turn(sessions: [Session; 2], options: &Options) -> Result<InTurn> {
     ensure!(options.rounds > 0, "there must be a round");
-    let ((_one, longrun), (_other, bare)) = (longrun(options).await?, bare(options).await?);
-    let sessions = [bare, longrun];
     for session in &sessions {
         session.round(options.time() / 2).await?;
     }
@@ -229,23 +278,15 @@ async fn compare(options: &Options) -> Result<()> {
             reports[place].push(report(session, options, session.round(options.time()).await?)?);
         }
     }
-    let [mut raw, mut longrun] = reports;
+    let [first, second] = &reports;
     let mut ratios: Vec<f64> =
-        raw.iter().zip(&longrun).map(|(raw, longrun)| longrun.ops_per_s / raw.ops_per_s).collect();
+        first.iter().zip(second).map(|(first, second)| second.ops_per_s / first.ops_per_s).collect();
     ratios.sort_by(f64::total_cmp);
-    let median = |reports: &mut Vec<Report>| {
+    let reports = reports.map(|mut reports| {
         reports.sort_by(|one, other| one.ops_per_s.total_cmp(&other.ops_per_s));
         reports.swap_remove(reports.len() / 2)
-    };
-    print(&Comparison {
-        workload: options.workload.name(),
-        store: options.store.name(),
-        concurrency: options.concurrency,
-        ratio: ratios[ratios.len() / 2],
-        ratios,
-        longrun: median(&mut longrun),
-        raw: median(&mut raw),
-    })
+    });
+    Ok(InTurn { ratio: ratios[ratios.len() / 2], ratios, reports })
 }
 
 fn print(line: &impl Serialize) -> Result<()> {

@@ -121,7 +121,7 @@ async fn an_empty_disk_and_one_of_zeros_take_nothing_and_come_back() {
 #[tokio::test(start_paused = true)]
 async fn a_checkpoint_is_saved_every_64_mib() {
     let lab = lab(25);
-    // Pieces are of 32 MiB: here two are stored and on record, and while the third is stored the fourth is being read.
+    // Pieces are of 16 MiB: four are stored and on record; the fifth is stored, the sixth hashed, and the seventh is being read.
     lab.gate.close_at(24 * CHUNK_BYTES);
     let service = lab.start().await;
     let (accepted, id) = create(&service).await;
@@ -143,7 +143,7 @@ async fn a_checkpoint_is_saved_every_64_mib() {
     assert!(lab.restored(&service, &id).await == std::fs::read(lab.image("disk-1")).unwrap());
 }
 
-/// Loses the engine at chunk 4 of 6, of which 3 are copied and on record, and goes on with the next.
+/// Loses the engine at chunk 4 of 6, of which 2 are copied and on record, and goes on with the next.
 async fn interrupted(lab: &Lab, gently: bool) -> (SnapshotService, Operation, u64) {
     lab.gate.close_at(4 * CHUNK_BYTES);
     let service = lab.start_on(slow(lab.plane())).await;
@@ -159,7 +159,7 @@ async fn interrupted(lab: &Lab, gently: bool) -> (SnapshotService, Operation, u6
     drop(service);
     lab.gate.open();
     let saved = lab.store.load(accepted.id()).await.unwrap().unwrap().operation().progress().unwrap();
-    assert!((3 * CHUNK_BYTES..6 * CHUNK_BYTES).contains(&saved.done), "{saved:?}");
+    assert!((2 * CHUNK_BYTES..6 * CHUNK_BYTES).contains(&saved.done), "{saved:?}");
     lab.gate.close_at(u64::MAX);
     let service = lab.start_on(slow(lab.plane())).await;
     (service, accepted, saved.done)
@@ -250,7 +250,7 @@ async fn c13_a_create_that_is_cancelled_in_mid_copy_leaves_nothing() {
     let service = lab.start_on(slow(lab.plane())).await;
     let (accepted, id) = create(&service).await;
     lab.gate.reader().await;
-    assert!(lab.chunk_files().len() >= 3, "there is something to remove");
+    assert!(lab.chunk_files().len() >= 2, "there is something to remove");
     let cancelled = service.cancel_operation(&caller(), accepted.id().as_str()).await.unwrap();
     assert_eq!(cancelled.error().unwrap().code(), Code::Cancelled);
     assert!(!cancelled.done());

@@ -129,9 +129,15 @@ struct Copying<'a> {
 }
 
 impl Copying<'_> {
+    /// The next batch, ready to be stored. `None`: all is read.
+    fn next(&mut self, budget: u64) -> Result<Option<HashedBatch>, CopyError> {
+        let Some(batch) = self.reader.next_batch(budget)? else { return Ok(None) };
+        self.writer.hasher().hash(batch, &GO_ON).map(Some)
+    }
+
     /// Copies one batch. `None`: all is copied.
     fn some(&mut self, budget: u64) -> Result<Option<Cursor>, CopyError> {
-        let Some(batch) = self.reader.next_batch(budget)? else { return Ok(None) };
+        let Some(batch) = self.next(budget)? else { return Ok(None) };
         let taken = self.world.references.lock().unwrap().take(&self.snapshot, batch.digests());
         self.writer.store(&batch, &taken, &trust_all, &GO_ON).map(Some)
     }
@@ -305,6 +311,8 @@ fn mixed() -> World {
 struct Watched {
     inner: Box<dyn DiskRead>,
     read: Arc<AtomicU64>,
+    /// What was announced, up to here.
+    announced: Arc<AtomicU64>,
     fail_at: Option<u64>,
 }
 
@@ -319,12 +327,19 @@ impl DiskRead for Watched {
             let source = io::Error::other("medium error");
             return Err(DiskError::Read { disk: self.info().id.clone(), offset, source });
         }
+        assert!(range.end <= self.announced.load(Ordering::Relaxed), "{range:?} was not announced");
         self.read.fetch_add(buffer.len() as u64, Ordering::Relaxed);
         self.inner.read_at(offset, buffer)
     }
 
     fn next_data(&self, offset: u64) -> Result<Option<Range<u64>>, DiskError> {
         self.inner.next_data(offset)
+    }
+
+    fn will_read(&self, range: Range<u64>) {
+        assert_eq!(self.next_data(range.start).unwrap().map(|data| data.start), Some(range.start), "a hole");
+        self.announced.fetch_max(range.end, Ordering::Relaxed);
+        self.inner.will_read(range);
     }
 
     fn check_unchanged(&self) -> Result<(), DiskError> {
@@ -343,8 +358,6 @@ struct Troubled {
     panics: bool,
     puts: AtomicU64,
     gets: AtomicU64,
-    /// Is set by the first `put`.
-    stop: AtomicBool,
 }
 
 impl Troubled {
@@ -356,7 +369,6 @@ impl Troubled {
             panics: false,
             puts: AtomicU64::new(0),
             gets: AtomicU64::new(0),
-            stop: AtomicBool::new(false),
         }
     }
 }
@@ -376,7 +388,6 @@ impl ChunkStore for Troubled {
 
     fn put(&self, name: &ChunkName, plain: &[u8]) -> Result<u64, ChunkError> {
         assert!(!self.panics, "oh");
-        self.stop.store(true, Ordering::Relaxed);
         if !fits(&self.room, 1) {
             return Err(full(Subject::Chunk(name.clone())));
         }
@@ -491,14 +502,16 @@ fn sparse_images_come_back() {
 #[test]
 fn zeros_take_no_room_and_holes_are_not_read() {
     let world = mixed();
-    let read = Arc::new(AtomicU64::new(0));
-    let disk = Watched { inner: world.disk(), read: read.clone(), fail_at: None };
+    let (read, announced) = (Arc::new(AtomicU64::new(0)), Arc::<AtomicU64>::default());
+    let disk =
+        Watched { inner: world.disk(), read: read.clone(), announced: announced.clone(), fail_at: None };
     let copying = world.copying_from(Box::new(disk), world.store(), snapshot(), None).unwrap();
     let summary = copying.finish(u64::MAX).unwrap();
     let indexes: Vec<u64> = world.entries(&snapshot()).iter().map(|entry| entry.index).collect();
     assert_eq!(indexes, [0, 2, 3, 4, 5]);
     // Data is about 3.6 MiB; the file system rounds to its blocks.
     assert!(read.load(Ordering::Relaxed) < 5 * MIB, "{read:?}");
+    assert_eq!(announced.load(Ordering::Relaxed), 5 * CHUNK_BYTES + 1234);
     assert!(summary.stored_bytes < 4 * MIB);
     world.assert_alone();
 }
@@ -609,7 +622,7 @@ fn a_second_snapshot_writes_only_what_changed() {
     let third: SnapshotId = "snap-3".parse().unwrap();
     let mut copying = world.copying_from(world.disk(), store.clone(), third.clone(), None).unwrap();
     let doubtful: BTreeSet<_> = world.entries(&snapshot())[..7].iter().map(|it| it.name.digest).collect();
-    while let Some(batch) = copying.reader.next_batch(u64::MAX).unwrap() {
+    while let Some(batch) = copying.next(u64::MAX).unwrap() {
         let taken = world.references.lock().unwrap().take(&third, batch.digests());
         let trusted = |digest: &Digest| !doubtful.contains(digest);
         copying.writer.store(&batch, &taken, &trusted, &GO_ON).unwrap();
@@ -696,7 +709,7 @@ fn a_copy_that_goes_on_after_its_snapshot_is_removed_leaves_rubbish_only() {
     let mut late = world.copying(None);
     late.some(1).unwrap();
     // The batch that is being stored when the rollback comes by.
-    let batch = late.reader.next_batch(1).unwrap().unwrap();
+    let batch = late.next(1).unwrap().unwrap();
     let taken = world.references.lock().unwrap().take(&snapshot(), batch.digests());
     world.delete(&snapshot());
     world.assert_nothing_left();
@@ -831,13 +844,16 @@ fn batches_keep_to_their_budget() {
     let mut batch = |budget| {
         let batch = reader.next_batch(budget).unwrap().unwrap();
         assert_eq!(batch.bytes_read(), batch.chunk_bytes());
-        (batch.digests().len(), batch.chunk_bytes() / CHUNK_BYTES, batch.offset() / CHUNK_BYTES)
+        (batch.chunk_bytes() / CHUNK_BYTES, batch.offset() / CHUNK_BYTES)
     };
-    assert_eq!(batch(0), (1, 1, 1));
-    assert_eq!(batch(2 * CHUNK_BYTES), (2, 2, 3));
-    assert_eq!(batch(CHUNK_BYTES + 1), (2, 2, 5));
-    assert_eq!(batch(u64::MAX), (8, BATCH_BYTES_MAX / CHUNK_BYTES, 13));
-    assert_eq!(batch(u64::MAX), (7, 7, 20));
+    assert_eq!(batch(0), (1, 1));
+    assert_eq!(batch(2 * CHUNK_BYTES), (2, 3));
+    assert_eq!(batch(CHUNK_BYTES + 1), (2, 5));
+    let most = BATCH_BYTES_MAX / CHUNK_BYTES;
+    for at in [5, 5 + most, 5 + 2 * most] {
+        assert_eq!(batch(u64::MAX), (most, at + most));
+    }
+    assert_eq!(batch(u64::MAX), (20 - 5 - 3 * most, 20));
     assert!(reader.next_batch(u64::MAX).unwrap().is_none());
 }
 
@@ -859,8 +875,8 @@ fn zeros_that_are_written_are_read_but_bounded() {
 fn batches_are_stored_in_order_and_with_an_incarnation() {
     let world = mixed();
     let mut copying = world.copying(None);
-    let first = copying.reader.next_batch(1).unwrap().unwrap();
-    let second = copying.reader.next_batch(1).unwrap().unwrap();
+    let first = copying.next(1).unwrap().unwrap();
+    let second = copying.next(1).unwrap().unwrap();
     let taken = world.references.lock().unwrap().take(&snapshot(), second.digests());
     let error = copying.writer.store(&second, &taken, &trust_all, &GO_ON).unwrap_err();
     assert!(matches!(error, CopyError::OutOfOrder { expected: 0, .. }), "{error}");
@@ -881,16 +897,22 @@ fn batches_are_stored_in_order_and_with_an_incarnation() {
 }
 
 #[test]
-fn storing_stops_between_chunks() {
-    let world = World::with_disk(8 * CHUNK_BYTES, &[(0, noise(1, 8 * CHUNK_BYTES as usize))]);
+fn a_copy_that_is_told_to_stop_neither_hashes_nor_stores() {
+    let world = World::with_disk(BATCH_BYTES_MAX, &[(0, noise(1, BATCH_BYTES_MAX as usize))]);
     let store = Arc::new(Troubled::new(&world));
     let mut copying = world.copying_from(world.disk(), store.clone(), snapshot(), None).unwrap();
     let cursor = copying.writer.cursor().clone();
-    let batch = copying.reader.next_batch(u64::MAX).unwrap().unwrap();
+    let batch = copying.next(u64::MAX).unwrap().unwrap();
+    assert_eq!(batch.digests().len(), 4);
     let taken = world.references.lock().unwrap().take(&snapshot(), batch.digests());
-    let error = copying.writer.store(&batch, &taken, &trust_all, &store.stop).unwrap_err();
+    let stop = AtomicBool::new(true);
+    let error = copying.writer.store(&batch, &taken, &trust_all, &stop).unwrap_err();
     assert!(matches!(error, CopyError::Stopped { .. }), "{error}");
-    assert!(store.puts.load(Ordering::Relaxed) <= 4);
+    assert_eq!(store.puts.load(Ordering::Relaxed), 0);
+    let mut copying = world.copying(Some(&cursor));
+    let batch = copying.reader.next_batch(u64::MAX).unwrap().unwrap();
+    let error = copying.writer.hasher().hash(batch, &stop).unwrap_err();
+    assert!(matches!(error, CopyError::Stopped { .. }), "{error}");
     world.copying(Some(&cursor)).finish(u64::MAX).unwrap();
     world.assert_alone();
 }
@@ -943,7 +965,8 @@ fn a_full_store_is_no_space_and_nothing_is_lost() {
 fn a_read_error_names_the_offset() {
     let world = mixed();
     let bad = 4 * CHUNK_BYTES + MIB;
-    let disk = Watched { inner: world.disk(), read: Arc::default(), fail_at: Some(bad) };
+    let disk =
+        Watched { inner: world.disk(), read: Arc::default(), announced: Arc::default(), fail_at: Some(bad) };
     let mut copying = world.copying_from(Box::new(disk), world.store(), snapshot(), None).unwrap();
     let mut saved = None;
     let error = loop {

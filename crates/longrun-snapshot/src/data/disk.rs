@@ -3,6 +3,7 @@
 use std::{
     fs::{File, Metadata},
     io::{self, Read},
+    num::NonZeroU64,
     ops::Range,
     os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
@@ -10,7 +11,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{Mode, OFlags, SeekFrom, open, seek},
+    fs::{Advice, Mode, OFlags, SeekFrom, fadvise, open, seek},
     io::Errno,
 };
 use serde::Deserialize;
@@ -40,6 +41,9 @@ pub trait DiskRead: Send + Sync {
     ///
     /// A range is never empty and never goes past the disk's size. `None`: only zeros up to the end.
     fn next_data(&self, offset: u64) -> Result<Option<Range<u64>>, DiskError>;
+
+    /// Says that this range, which may hold data, is read next: a disk that can fetch it meanwhile may begin to.
+    fn will_read(&self, _range: Range<u64>) {}
 
     /// Fails if the disk is no longer the one that was opened: gone, replaced, or of another size.
     ///
@@ -248,6 +252,12 @@ impl DiskRead for Disk {
         let Some(start) = start.filter(|&start| start < size) else { return Ok(None) };
         let end = self.seek(start, SeekFrom::Hole(start))?;
         Ok(end.filter(|&end| end > start).map(|end| start..end.min(size)))
+    }
+
+    fn will_read(&self, range: Range<u64>) {
+        let length = NonZeroU64::new(range.end.saturating_sub(range.start));
+        // A hint. What it cannot fetch now, a read will, or will say why not.
+        _ = fadvise(&self.file, range.start, length, Advice::WillNeed);
     }
 
     fn check_unchanged(&self) -> Result<(), DiskError> {

@@ -84,7 +84,10 @@ mod simulation;
 mod store;
 mod text;
 
-pub use copy::{BATCH_BYTES_MAX, Batch, CopyError, CopyReader, CopyWriter, Cursor, DISK_BYTES_MAX};
+pub use copy::{
+    BATCH_BYTES_MAX, Batch, BatchHasher, CopyError, CopyReader, CopyWriter, Cursor, DISK_BYTES_MAX,
+    HashedBatch,
+};
 pub use digest::Digest;
 pub use disk::{Disk, DiskError, DiskFolder, DiskInfo, DiskRead, DiskSource};
 pub use error::{ChunkError, Subject};

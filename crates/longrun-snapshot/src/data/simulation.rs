@@ -25,8 +25,8 @@ use std::{
 };
 
 use super::{
-    Batch, BoxError, ByteStream, ChunkError, ChunkFolder, ChunkName, ChunkStore, CopyError, CopyReader,
-    CopyWriter, Cursor, Digest, DiskError, DiskInfo, DiskRead, Draft, Incarnation, IsLive, ManifestReader,
+    BoxError, ByteStream, ChunkError, ChunkFolder, ChunkName, ChunkStore, CopyError, CopyReader, CopyWriter,
+    Cursor, Digest, DiskError, DiskInfo, DiskRead, Draft, HashedBatch, Incarnation, IsLive, ManifestReader,
     Owner, RunName, SnapshotId, Subject, SweepError, Swept,
     geometry::{Geometry, next_link},
     verify, verify_fresh,
@@ -547,6 +547,7 @@ impl Run {
         let writer = CopyWriter::with_chunk_bytes(store, snapshot, run, reader.info(), resume, CHUNK)?;
         let mut writer = writer.workers(1);
         while let Some(batch) = reader.next_batch(self.budget)? {
+            let batch = writer.hasher().hash(batch, &AtomicBool::new(false))?;
             let taken = self.take(&batch)?;
             // Nobody tells here which chunks were read back.
             let cursor = writer.store(&batch, &taken, &|_| false, &AtomicBool::new(false))?;
@@ -561,7 +562,7 @@ impl Run {
         self.move_to(Phase::Ready(summary.content_hash))
     }
 
-    fn take(&self, batch: &Batch) -> Result<BTreeMap<Digest, Incarnation>, Ended> {
+    fn take(&self, batch: &HashedBatch) -> Result<BTreeMap<Digest, Incarnation>, Ended> {
         self.commit(|rows| rows.take(&self.snapshot, batch.digests()))
     }
 

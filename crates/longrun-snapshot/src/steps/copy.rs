@@ -16,8 +16,8 @@ use tokio::time::Instant;
 use super::remove::remove_orphans;
 use super::{StopOnDrop, remove, stopped};
 use crate::data::{
-    BATCH_BYTES_MAX, Batch, ChunkError, CopyError, CopyReader, CopyWriter, Cursor, Digest, DigestPart,
-    DiskId, Incarnation, RateLimit, RunName, SnapshotId, Summary,
+    BATCH_BYTES_MAX, Batch, BatchHasher, ChunkError, CopyError, CopyReader, CopyWriter, Cursor, Digest,
+    DigestPart, DiskId, HashedBatch, Incarnation, RateLimit, RunName, SnapshotId, Summary,
 };
 use crate::plane::{DataPlane, blocking, chunk_error, chunk_name, copy_error, incarnation, is_chunk, item};
 use crate::snapshot::Snapshot;
@@ -52,7 +52,7 @@ pub(crate) struct Copied {
 /// Copies a disk into the chunk store. A long step: it saves checkpoints, and goes on from the last.
 ///
 /// ```text
-/// read and hash batch n+1   |   take references for batch n -> compress and write it -> checkpoint
+/// read batch n+2   |   hash batch n+1   |   take references for batch n -> compress and write it -> checkpoint
 /// ```
 ///
 /// References come first, so that whoever removes a chunk knows of everybody who is about to use it.
@@ -157,12 +157,16 @@ impl Copy<'_> {
         let began = Instant::now();
         let mut rate = self.plane.copy_rate.map(|rate| RateLimit::new(rate, Duration::ZERO));
         let (mut saved_at, mut unsaved) = (Instant::now(), 0);
-        let (mut reader, mut next) = self.read(reader).await?;
-        while let Some(batch) = next {
+        let hasher = writer.hasher();
+        let (mut reader, mut read) = self.read(reader).await?;
+        let mut hashed = None;
+        while read.is_some() || hashed.is_some() {
             // Zeros are read and not kept; holes are not read and fill up chunks.
-            let passed_bytes = batch.bytes_read().max(batch.chunk_bytes());
-            // While this batch is stored the next one is read. More than these two are never in memory.
-            let (read, stored) = tokio::join!(self.read(reader), self.store(writer, batch));
+            let passed_bytes =
+                hashed.as_ref().map_or(0, |batch: &HashedBatch| batch.bytes_read().max(batch.chunk_bytes()));
+            // While one batch is stored the next is hashed and the one after it read. More than these are never in memory.
+            let (next, fresh, stored) =
+                tokio::join!(self.read(reader), self.hash(&hasher, read), self.store(writer, hashed));
             let cursor;
             (writer, cursor) = stored?;
             unsaved += passed_bytes;
@@ -181,7 +185,8 @@ impl Copy<'_> {
             if let Some(reason) = self.cx.stop_reason() {
                 return Err(stopped(reason));
             }
-            (reader, next) = read?;
+            hashed = fresh?;
+            (reader, read) = next?;
         }
         // A run that was given up and does not know it is refused here, before it could seal a manifest that is not the last.
         self.cx.save(writer.cursor()).await?;
@@ -199,7 +204,26 @@ impl Copy<'_> {
         Ok((reader, batch.map_err(|error| copy_error(&error))?))
     }
 
-    async fn store(&self, mut writer: CopyWriter, batch: Batch) -> Result<(CopyWriter, Cursor), StepError> {
+    async fn hash(
+        &self,
+        hasher: &BatchHasher,
+        batch: Option<Batch>,
+    ) -> Result<Option<HashedBatch>, StepError> {
+        let Some(batch) = batch else { return Ok(None) };
+        let (hasher, stop) = (hasher.clone(), Arc::clone(&self.stop));
+        let hashed = blocking(move || hasher.hash(batch, &stop)).await?;
+        hashed.map(Some).map_err(|error| copy_error(&error))
+    }
+
+    async fn store(
+        &self,
+        mut writer: CopyWriter,
+        batch: Option<HashedBatch>,
+    ) -> Result<(CopyWriter, Cursor), StepError> {
+        let Some(batch) = batch else {
+            let cursor = writer.cursor().clone();
+            return Ok((writer, cursor));
+        };
         let digests: Vec<_> = batch.digests().into_iter().collect();
         let items: Vec<_> = digests.iter().map(item).collect::<Result<_, _>>()?;
         let taken = self.references.take(&items).await?;

@@ -1,18 +1,19 @@
 //! Copying a disk into the chunk store, in pieces and over crashes.
 //!
 //! ```text
-//! CopyReader::next_batch --Batch--> (the caller takes references) --> CopyWriter::store --> a durable Cursor
+//! CopyReader::next_batch --Batch--> BatchHasher::hash --HashedBatch--> (the caller takes references)
+//!     --> CopyWriter::store --> a durable Cursor
 //! ```
 //!
-//! Reader and writer share nothing, so that the caller can have a batch read while it has the one before stored. No more
-//! than two batches are needed at a time: this, and what the workers hold, is the memory that it takes, whatever the size of the
+//! Reader, hasher and writer share nothing, so that the caller can have a batch read while it has the one before hashed, and the
+//! one before that stored. No more than these three are needed at a time: this, and what the workers hold, is the memory that it takes, whatever the size of the
 //! disk. The end of a copy, which reads the whole manifest, adds 16 bytes for each distinct chunk, and 16 MiB at most.
 
 mod read;
 mod write;
 
-pub use read::{BATCH_BYTES_MAX, Batch, CopyReader};
-pub use write::CopyWriter;
+pub use read::{BATCH_BYTES_MAX, Batch, CopyReader, HashedBatch};
+pub use write::{BatchHasher, CopyWriter};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;

@@ -3,12 +3,7 @@
 use std::{
     collections::BTreeSet,
     fmt, mem,
-    panic::resume_unwind,
-    sync::{
-        Arc, Mutex, PoisonError,
-        mpsc::{self, SendError},
-    },
-    thread,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use super::{CopyError, Cursor, DISK_BYTES_MAX};
@@ -18,12 +13,12 @@ use crate::data::{
 };
 
 /// The most bytes in the chunks of one [`Batch`].
-pub const BATCH_BYTES_MAX: u64 = 32 << 20;
+pub const BATCH_BYTES_MAX: u64 = 16 << 20;
 
-/// How many buffers are kept for the next chunks: those of two batches.
-const BUFFERS_MAX: usize = 16;
+/// How many buffers are kept for the next chunks: those of three batches.
+const BUFFERS_MAX: usize = 12;
 
-const _: () = assert!(BUFFERS_MAX as u64 * CHUNK_BYTES == 2 * BATCH_BYTES_MAX);
+const _: () = assert!(BUFFERS_MAX as u64 * CHUNK_BYTES == 3 * BATCH_BYTES_MAX);
 
 /// Reads a disk, batch by batch. After an error it may be asked again, and reads the same batch.
 pub struct CopyReader {
@@ -35,7 +30,8 @@ pub struct CopyReader {
 
 /// Some chunks of a disk that follow each other, without those that are all zeros.
 ///
-/// It may have no chunk at all and only say how far the zeros go.
+/// It may have no chunk at all and only say how far the zeros go. Before it is stored it is
+/// [hashed](super::BatchHasher::hash).
 pub struct Batch {
     pub(super) geometry: Geometry,
     pub(super) start: u64,
@@ -47,8 +43,15 @@ pub struct Batch {
 
 pub(super) struct BatchChunk {
     pub(super) index: u64,
-    pub(super) digest: Digest,
     pub(super) plain: Vec<u8>,
+}
+
+/// A [`Batch`] whose chunks are known by their digests.
+#[derive(Debug)]
+pub struct HashedBatch {
+    pub(super) batch: Batch,
+    /// Those of its chunks, in their order.
+    pub(super) chunk_digests: Vec<Digest>,
 }
 
 impl CopyReader {
@@ -101,33 +104,31 @@ impl CopyReader {
             chunks: Vec::new(),
             buffers: Arc::clone(&self.buffers),
         };
-        let (to_hash, read) = mpsc::channel();
-        // While one chunk is read the one before is hashed, or a second snapshot, which writes little, would keep one core busy.
-        let filled = thread::scope(|scope| {
-            let buffers = &*self.buffers;
-            let hasher = move || hashed(read, buffers);
-            let hasher = thread::Builder::new().name("digests".into()).spawn_scoped(scope, hasher);
-            let mut left = Vec::new();
-            let filled = self.fill(&mut batch, budget_bytes.clamp(1, BATCH_BYTES_MAX), &mut |chunk| {
-                // Without a thread to be had nobody listens.
-                left.extend(to_hash.send(chunk).err().map(|SendError(chunk)| chunk));
-            });
-            drop(to_hash);
-            if let Ok(hasher) = hasher {
-                batch.chunks = hasher.join().unwrap_or_else(|panic| resume_unwind(panic));
-            }
-            batch.chunks.extend(hashed(left, buffers));
-            filled
-        });
-        filled?;
+        let most = budget_bytes.clamp(1, BATCH_BYTES_MAX);
+        self.announce(2 * most.max(self.geometry.chunk_bytes))?;
+        self.fill(&mut batch, most)?;
         // Only now is it known that what was read, and what was taken for a hole, is the disk's.
         self.disk.check_unchanged()?;
         self.offset = batch.offset;
         Ok((batch.offset > batch.start).then_some(batch))
     }
 
-    /// Reads so many bytes of chunks, and gives each to `next` when it is read.
-    fn fill(&self, batch: &mut Batch, most: u64, next: &mut dyn FnMut(Unhashed)) -> Result<(), DiskError> {
+    /// Says which so many bytes of data will be read: this batch, of which most is there by now, and the one after it. So the disk
+    /// is busy while nobody reads, however long others take to hash and store.
+    fn announce(&self, bytes: u64) -> Result<(), DiskError> {
+        let (mut at, mut left) = (self.offset, bytes);
+        while left > 0
+            && let Some(data) = self.disk.next_data(at)?
+        {
+            let end = data.end.min(data.start.saturating_add(left));
+            self.disk.will_read(data.start..end);
+            (at, left) = (end, left.saturating_sub(end.saturating_sub(data.start)));
+        }
+        Ok(())
+    }
+
+    /// Reads so many bytes of chunks.
+    fn fill(&self, batch: &mut Batch, most: u64) -> Result<(), DiskError> {
         let mut looked_at = 0;
         while batch.offset < self.geometry.disk_size && looked_at < most {
             let Some(data) = self.disk.next_data(batch.offset)? else {
@@ -144,31 +145,16 @@ impl CopyReader {
                     return Err(error);
                 }
             }
-            next(Unhashed { index, plain });
+            if is_zero(&plain) {
+                self.buffers.give(plain);
+            } else {
+                batch.chunks.push(BatchChunk { index, plain });
+            }
             batch.offset = start + length;
             looked_at += length;
         }
         Ok(())
     }
-}
-
-/// A chunk that was read.
-struct Unhashed {
-    index: u64,
-    plain: Vec<u8>,
-}
-
-/// The digests of chunks, without those that are all zeros.
-fn hashed(chunks: impl IntoIterator<Item = Unhashed>, buffers: &Buffers) -> Vec<BatchChunk> {
-    let mut all = Vec::new();
-    for Unhashed { index, plain } in chunks {
-        if is_zero(&plain) {
-            buffers.give(plain);
-        } else {
-            all.push(BatchChunk { index, digest: Digest::of(&plain), plain });
-        }
-    }
-    all
 }
 
 impl fmt::Debug for CopyReader {
@@ -195,10 +181,27 @@ impl Batch {
     pub fn chunk_bytes(&self) -> u64 {
         self.chunks.iter().map(|chunk| chunk.plain.len() as u64).sum()
     }
+}
+
+impl HashedBatch {
+    /// Bytes read from the disk for it.
+    pub const fn bytes_read(&self) -> u64 {
+        self.batch.bytes_read()
+    }
+
+    /// The length of its chunks.
+    pub fn chunk_bytes(&self) -> u64 {
+        self.batch.chunk_bytes()
+    }
 
     /// The digests of its chunks, each once: what references are to be taken for before it is stored.
     pub fn digests(&self) -> BTreeSet<Digest> {
-        self.chunks.iter().map(|chunk| chunk.digest).collect()
+        self.chunk_digests.iter().copied().collect()
+    }
+
+    /// Its chunks, each with its digest.
+    pub(super) fn chunks(&self) -> impl Iterator<Item = (Digest, &BatchChunk)> {
+        self.chunk_digests.iter().copied().zip(&self.batch.chunks)
     }
 }
 

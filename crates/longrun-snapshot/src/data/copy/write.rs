@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
-use super::{Batch, CopyError, Cursor, read::BatchChunk};
+use super::{Batch, CopyError, Cursor, HashedBatch};
 use crate::data::{
     CHUNK_BYTES, ChunkError, ChunkName, ChunkStore, Digest, DiskInfo, Draft, Incarnation, ManifestEntry,
     ManifestHeader, ManifestReader, RunName, SnapshotId, Subject, Summary,
@@ -21,8 +21,8 @@ const CARRY_BYTES: usize = 1 << 20;
 
 /// Stores what a [`CopyReader`](super::CopyReader) reads as one snapshot.
 ///
-/// For each batch the caller takes references for its [`digests`](Batch::digests), durably, and then has it
-/// [stored](Self::store); the cursor that this returns is a checkpoint to be saved. At the end it calls
+/// The caller has each batch [hashed](Self::hasher), takes references for its [`digests`](HashedBatch::digests), durably, and then
+/// has it [stored](Self::store); the cursor that this returns is a checkpoint to be saved. At the end it calls
 /// [`finish`](Self::finish). After an error, or in another process, it begins again with the last saved cursor.
 pub struct CopyWriter {
     chunks: Arc<dyn ChunkStore>,
@@ -111,6 +111,11 @@ impl CopyWriter {
         &self.cursor
     }
 
+    /// What hashes batches before they are stored: by itself, so that one is hashed while the one before is stored.
+    pub fn hasher(&self) -> BatchHasher {
+        BatchHasher { snapshot: self.snapshot.clone(), workers: self.workers }
+    }
+
     /// Stores the chunks of a batch that are not in the store, each under the incarnation that the caller was given for its
     /// digest, and returns how far the copy has come. All of it is durable on return.
     ///
@@ -118,18 +123,19 @@ impl CopyWriter {
     /// [fresh](ManifestEntry::fresh), as nobody is known to have read them back. `stop` is looked at between the chunks.
     pub fn store(
         &mut self,
-        batch: &Batch,
+        hashed: &HashedBatch,
         incarnations: &BTreeMap<Digest, Incarnation>,
         trusted: &(dyn Fn(&Digest) -> bool + Sync),
         stop: &AtomicBool,
     ) -> Result<Cursor, CopyError> {
+        let batch = &hashed.batch;
         self.guarded(|writer| {
             if batch.start != writer.cursor.offset || batch.geometry != writer.geometry {
                 return Err(CopyError::OutOfOrder { expected: writer.cursor.offset, found: batch.start });
             }
             if !batch.chunks.is_empty() {
-                let stored = writer.store_chunks(&batch.chunks, incarnations, trusted, stop)?;
-                writer.append_entries(&batch.chunks, stored)?;
+                let stored = writer.store_chunks(hashed, incarnations, trusted, stop)?;
+                writer.append_entries(hashed, stored)?;
             }
             writer.cursor.offset = batch.offset;
             writer.cursor.bytes_read = writer.cursor.bytes_read.saturating_add(batch.bytes_read);
@@ -171,17 +177,16 @@ impl CopyWriter {
     /// Stores each distinct chunk once, durably.
     fn store_chunks(
         &self,
-        chunks: &[BatchChunk],
+        hashed: &HashedBatch,
         incarnations: &BTreeMap<Digest, Incarnation>,
         trusted: &(dyn Fn(&Digest) -> bool + Sync),
         stop: &AtomicBool,
     ) -> Result<BTreeMap<Digest, Stored>, CopyError> {
         let mut distinct = BTreeMap::new();
-        for chunk in chunks {
-            let incarnation = incarnations.get(&chunk.digest);
-            let incarnation = incarnation.ok_or(CopyError::NoIncarnation { digest: chunk.digest })?;
-            let name = ChunkName::new(chunk.digest, incarnation.clone());
-            distinct.entry(chunk.digest).or_insert_with(|| (name, &chunk.plain[..]));
+        for (digest, chunk) in hashed.chunks() {
+            let incarnation = incarnations.get(&digest).ok_or(CopyError::NoIncarnation { digest })?;
+            let name = ChunkName::new(digest, incarnation.clone());
+            distinct.entry(digest).or_insert_with(|| (name, &chunk.plain[..]));
         }
         let distinct: Vec<(ChunkName, &[u8])> = distinct.into_values().collect();
         let store = &*self.chunks;
@@ -191,7 +196,7 @@ impl CopyWriter {
                 None => (store.put(name, plain)?, true),
             })
         });
-        let stored = stored.map_err(|broken: Broken<ChunkError>| self.broken(broken))?;
+        let stored = stored.map_err(|broken| broken_copy(&self.snapshot, broken))?;
         let names: Vec<ChunkName> = distinct.into_iter().map(|(name, _)| name).collect();
         // Also those that were found: whoever put them may not have come to this yet.
         self.chunks.sync(&names)?;
@@ -202,25 +207,15 @@ impl CopyWriter {
         Ok(stored.collect())
     }
 
-    /// The caller's error for what ended the workers.
-    fn broken(&self, broken: Broken<ChunkError>) -> CopyError {
-        let snapshot = self.snapshot.clone();
-        match broken {
-            Broken::Stopped => CopyError::Stopped { snapshot },
-            Broken::Panicked(message) => CopyError::Panicked { snapshot, message },
-            Broken::Failed(error) => error.into(),
-        }
-    }
-
     /// Adds chunks that are durable to the draft, durably.
     fn append_entries(
         &mut self,
-        chunks: &[BatchChunk],
+        hashed: &HashedBatch,
         mut stored: BTreeMap<Digest, Stored>,
     ) -> Result<(), CopyError> {
         let mut bytes = Vec::new();
-        for chunk in chunks {
-            let Some(stored) = stored.get_mut(&chunk.digest) else { continue };
+        for (digest, chunk) in hashed.chunks() {
+            let Some(stored) = stored.get_mut(&digest) else { continue };
             let Stored { name, stored_bytes, fresh } = stored.clone();
             // What comes again in this batch was written once.
             stored.fresh = false;
@@ -305,6 +300,32 @@ impl fmt::Debug for CopyWriter {
             .field("cursor", &self.cursor)
             .field("failed", &self.failed)
             .finish_non_exhaustive()
+    }
+}
+
+/// Hashes the chunks of batches, on several threads.
+#[derive(Debug, Clone)]
+pub struct BatchHasher {
+    snapshot: SnapshotId,
+    workers: usize,
+}
+
+impl BatchHasher {
+    /// Hashes the chunks of a batch. `stop` is looked at between them.
+    pub fn hash(&self, batch: Batch, stop: &AtomicBool) -> Result<HashedBatch, CopyError> {
+        let digests = in_parallel(&batch.chunks, self.workers, stop, |chunk| Ok(Digest::of(&chunk.plain)));
+        let chunk_digests = digests.map_err(|broken| broken_copy(&self.snapshot, broken))?;
+        Ok(HashedBatch { batch, chunk_digests })
+    }
+}
+
+/// The caller's error for what ended the workers.
+fn broken_copy(snapshot: &SnapshotId, broken: Broken<ChunkError>) -> CopyError {
+    let snapshot = snapshot.clone();
+    match broken {
+        Broken::Stopped => CopyError::Stopped { snapshot },
+        Broken::Panicked(message) => CopyError::Panicked { snapshot, message },
+        Broken::Failed(error) => error.into(),
     }
 }
 
