@@ -2,6 +2,7 @@
 //!
 //! Read it from the top. A service consists of four things: resources, steps, kinds, and an engine that is told of them. What
 //! it does not have is code that rolls back, retries, recovers, or keeps rows and operations in step: that is the engine's.
+//! That its steps survive every fault is proved in a few lines, in `longrun-testkit/tests/torture/vpc.rs`.
 //! In `vpc/fabric.rs` is a fake of what it works on, in `vpc/story.rs` how it is called. `cargo run -p longrun --example vpc`
 //! tells that story.
 

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use crate::engine::{Engine, Held};
 use crate::environment::{Environment, SystemEnvironment};
 use crate::error::{BuildError, ReadError};
+use crate::intercept::Interceptor;
 use crate::kind::Kind;
 use crate::registry::Registry;
 use crate::step::Step;
@@ -94,6 +95,12 @@ impl EngineBuilder {
             }
             Err(invalid) => self.mistake(BuildError::Invalid { name: S::NAME, invalid }),
         }
+        self
+    }
+
+    /// Has every run and every undo go through an interceptor. One given before is replaced.
+    pub fn interceptor(mut self, interceptor: impl Interceptor) -> Self {
+        self.registry.interceptor = Some(Arc::new(interceptor));
         self
     }
 

@@ -69,7 +69,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    async fn stopped(&self) -> Stop {
+    pub(crate) async fn stopped(&self) -> Stop {
         let mut stop = self.stop.subscribe();
         match stop.wait_for(Option::is_some).await.map(|stop| *stop) {
             Ok(Some(reason)) => reason,
@@ -138,6 +138,8 @@ macro_rules! shared_methods {
         }
     };
 }
+
+pub(crate) use shared_methods;
 
 /// What a run knows, and how it reports how far it is.
 pub struct StepContext<C> {

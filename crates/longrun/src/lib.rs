@@ -171,6 +171,7 @@ mod driver;
 mod engine;
 mod environment;
 mod error;
+mod intercept;
 mod kind;
 mod lists;
 mod perform;
@@ -191,6 +192,7 @@ pub use context::{EffectKey, FencingToken, StepCheckpoint, StepContext, Stop, Un
 pub use engine::{Engine, Held};
 pub use environment::{Environment, SystemEnvironment};
 pub use error::{BuildError, CommandError, ReadError, SubmitError};
+pub use intercept::{InterceptedRun, InterceptedUndo, Interceptor};
 pub use kind::{EMPTY_TYPE, Kind, Planned, Resource, STRUCT_TYPE};
 pub use lists::{Page, PageRequest, ResourceList};
 pub use longrun_core::{

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use longrun_core::{
-    Applied, Attempt, Code, Execution, Progress, Status, StepIndex, StepName, StepPolicy, StepReport,
+    Applied, Attempt, Code, Execution, Json, Progress, Status, StepIndex, StepName, StepPolicy, StepReport,
 };
 use tokio::sync::watch;
 use tracing::Instrument;
@@ -16,7 +16,7 @@ use crate::context::{FencingToken, Shared, Stop};
 use crate::engine::Inner;
 use crate::registry::AnyStep;
 use crate::running::Entry;
-use crate::step::UndoError;
+use crate::step::{StepError, StepResult, UndoError};
 
 /// How a run or an undo ended.
 pub(crate) enum Ended {
@@ -49,7 +49,7 @@ fn job(
     progress: Arc<Mutex<Option<Progress>>>,
 ) -> Job {
     let spec = execution.plan().and_then(|plan| plan.step(step));
-    let code = spec.and_then(|spec| inner.registry.steps.get(&spec.name)).cloned();
+    let code = spec.and_then(|spec| inner.registry.step(&spec.name));
     let shared = Shared {
         header: Arc::clone(execution.header()),
         step,
@@ -151,9 +151,12 @@ pub(crate) fn undo(
     (Box::pin(future.instrument(span)), stop)
 }
 
-fn report(ended: Ending<StepReport>, stopped: Option<Stop>, policy: &StepPolicy) -> StepReport {
+fn report(ended: Ending<StepResult<Json>>, stopped: Option<Stop>, policy: &StepPolicy) -> StepReport {
     match ended {
-        Ending::Returned(report) => report,
+        Ending::Returned(Ok(output)) => StepReport::Done(output),
+        Ending::Returned(Err(StepError { status, applied, retryable })) => {
+            StepReport::Failed { error: status, applied, retryable }
+        }
         // A panic is a bug: running into it again would not help, and what it left behind is not known.
         Ending::Panicked(message) => {
             let error = Status::new(Code::Internal, format!("the step panicked: {message}"));

@@ -7,22 +7,23 @@ use async_trait::async_trait;
 use longrun_core::execution::Undoable as StoredUndoable;
 use longrun_core::{
     Applied, Code, Condition, Execution, Invalid, Json, KindName, Payload, PlanError, PlanParts, Status,
-    StepName, StepReport,
+    StepName,
 };
 use serde_json::Value as JsonValue;
 
 use crate::context::{Shared, StepContext, UndoContext};
 use crate::error::SubmitError;
+use crate::intercept::{Intercepted, Interceptor};
 use crate::kind::Kind;
 use crate::plan::{Finished, PlanBuilder};
-use crate::step::{Step, StepError, UndoResult, Undoable};
+use crate::step::{Step, StepError, StepResult, UndoResult, Undoable};
 use crate::turns::Turn;
 
 /// A registered step, whatever its types.
 #[async_trait]
 pub(crate) trait AnyStep: Send + Sync {
     fn accepts(&self, version: u32) -> bool;
-    async fn run(&self, shared: Arc<Shared>, input: Json) -> StepReport;
+    async fn run(&self, shared: Arc<Shared>, input: Json) -> StepResult<Json>;
     async fn undo(&self, shared: Arc<Shared>, input: Json, outcome: StoredUndoable) -> UndoResult;
 }
 
@@ -32,20 +33,10 @@ impl<S: Step> AnyStep for S {
         (S::OLDEST_VERSION..=S::VERSION).contains(&version)
     }
 
-    async fn run(&self, shared: Arc<Shared>, input: Json) -> StepReport {
-        let input = match input.decode() {
-            Ok(input) => input,
-            Err(error) => return undecodable("input", &error, Applied::No),
-        };
-        match Step::run(self, &StepContext::new(shared), input).await {
-            Ok(output) => match Json::encode("output", &output) {
-                Ok(output) => StepReport::Done(output),
-                Err(error) => undecodable("output", &error, Applied::Unknown),
-            },
-            Err(StepError { status, applied, retryable }) => {
-                StepReport::Failed { error: status, applied, retryable }
-            }
-        }
+    async fn run(&self, shared: Arc<Shared>, input: Json) -> StepResult<Json> {
+        let input = input.decode().map_err(|error| undecodable("input", &error, Applied::No))?;
+        let output = Step::run(self, &StepContext::new(shared), input).await?;
+        Json::encode("output", &output).map_err(|error| undecodable("output", &error, Applied::Unknown))
     }
 
     async fn undo(&self, shared: Arc<Shared>, input: Json, outcome: StoredUndoable) -> UndoResult {
@@ -59,9 +50,9 @@ impl<S: Step> AnyStep for S {
     }
 }
 
-fn undecodable(what: &str, error: &dyn std::fmt::Display, applied: Applied) -> StepReport {
+fn undecodable(what: &str, error: &dyn std::fmt::Display, applied: Applied) -> StepError {
     let error = Status::new(Code::Internal, format!("the {what} of the step cannot be used: {error}"));
-    StepReport::Failed { error, applied, retryable: false }
+    StepError::from_status(error, applied).permanent()
 }
 
 /// What a kind made of a request.
@@ -107,6 +98,7 @@ impl<K: Kind> AnyKind for K {
 pub(crate) struct Registry {
     pub(crate) kinds: BTreeMap<KindName, Arc<dyn AnyKind>>,
     pub(crate) steps: BTreeMap<StepName, Arc<dyn AnyStep>>,
+    pub(crate) interceptor: Option<Arc<dyn Interceptor>>,
 }
 
 /// Why this build cannot work on an operation. In words, for operators.
@@ -144,6 +136,15 @@ pub enum HoldReason {
 }
 
 impl Registry {
+    /// The code of a step, with what stands around it.
+    pub(crate) fn step(&self, name: &StepName) -> Option<Arc<dyn AnyStep>> {
+        let step = Arc::clone(self.steps.get(name)?);
+        Some(match &self.interceptor {
+            Some(interceptor) => Arc::new(Intercepted { step, interceptor: Arc::clone(interceptor) }),
+            None => step,
+        })
+    }
+
     /// Whether everything that an operation needs is here.
     pub(crate) fn check(&self, execution: &Execution) -> Result<(), HoldReason> {
         let header = execution.header();

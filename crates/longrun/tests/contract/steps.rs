@@ -1,8 +1,11 @@
 //! Running steps: started durably, recorded once, stopped in time, whatever they do.
 
+use std::sync::{Arc, Mutex};
+
 use longrun::{
-    Call, Code, Kind, Phase, PlanBuilder, Planned, Progress, ProgressUnit, Step, StepContext, StepResult,
-    Timestamp, UndoContext, UndoResult, Undoable, async_trait,
+    Call, Code, InterceptedRun, InterceptedUndo, Interceptor, Json, Kind, Phase, PlanBuilder, Planned,
+    Progress, ProgressUnit, Step, StepContext, StepError, StepResult, Timestamp, UndoContext, UndoResult,
+    Undoable, async_trait,
 };
 
 use crate::common::disk::Knobs;
@@ -357,4 +360,41 @@ async fn outputs_flow_from_step_to_step_and_to_the_response() {
     let done = engine.wait_done(accepted.id()).await.unwrap();
     assert_eq!(done.response().unwrap().decode::<Thing>().unwrap(), Thing::new("one+one+one"));
     assert!(done.created_at() > Timestamp::UNIX_EPOCH);
+}
+
+/// Counts runs and undos, and refuses those of one step.
+#[derive(Clone, Default)]
+struct Gatekeeper(Arc<Mutex<Vec<String>>>);
+
+#[async_trait]
+impl Interceptor for Gatekeeper {
+    async fn run(&self, run: &InterceptedRun<'_>) -> StepResult<Json> {
+        self.0.lock().unwrap().push(format!("run {}", run.effect_key().step));
+        if run.effect_key().step.0 == 1 {
+            return Err(StepError::not_applied(Code::ResourceExhausted, "not today").permanent());
+        }
+        run.call().await
+    }
+
+    async fn undo(&self, undo: &InterceptedUndo<'_>) -> UndoResult {
+        self.0.lock().unwrap().push(format!("undo {}", undo.effect_key().step));
+        undo.call().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interceptor_stands_around_every_run_and_undo_and_its_answer_counts() {
+    let keeper = Gatekeeper::default();
+    let seen = Arc::clone(&keeper.0);
+    let rig = Rig::with(move |builder| builder.interceptor(keeper.clone())).await;
+    let script = Script::new([Act::new("a"), Act::new("b").after(["a"])]);
+    let accepted = rig.submit(&script).await;
+    let done = rig.done(accepted.id()).await;
+    assert_eq!(
+        done.error().map(|error| (error.code(), error.message())),
+        Some((Code::ResourceExhausted, "not today"))
+    );
+    assert_eq!(*seen.lock().unwrap(), ["run 0", "run 1", "undo 0"]);
+    assert_eq!((rig.world.runs(done.id(), "a"), rig.world.runs(done.id(), "b")), (1, 0));
+    assert_eq!(rig.world.effects(done.id()), Vec::<String>::new());
 }

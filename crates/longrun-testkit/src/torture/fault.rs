@@ -1,0 +1,98 @@
+//! Faults, and where they strike.
+
+use std::fmt;
+
+use longrun::StepIndex;
+
+/// What goes wrong, once, at one [`Point`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Fault {
+    /// It fails for good, and has had no effect. An undo fails this time.
+    Error,
+    /// It has its effect and fails for good, and nobody knows of the effect. An undo fails this time.
+    Unknown,
+    /// It has its effect and panics.
+    Panic,
+    /// It has its effect and never returns.
+    Timeout,
+    /// The process dies before it: its start is on record.
+    CrashBefore,
+    /// The process dies after it: its end is not on record.
+    CrashAfter,
+    /// It has its effect, its answer is lost, and it is run again if its policy allows. An undo is called twice.
+    Repeat,
+    /// The operation is cancelled when it begins.
+    Cancel,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Error,
+        Self::Unknown,
+        Self::Panic,
+        Self::Timeout,
+        Self::CrashBefore,
+        Self::CrashAfter,
+        Self::Repeat,
+        Self::Cancel,
+    ];
+
+    /// A short name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Unknown => "unknown",
+            Self::Panic => "panic",
+            Self::Timeout => "timeout",
+            Self::CrashBefore => "crash<",
+            Self::CrashAfter => "crash>",
+            Self::Repeat => "repeat",
+            Self::Cancel => "cancel",
+        }
+    }
+}
+
+/// What is done with a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Act {
+    /// It runs.
+    Run,
+    /// It is undone.
+    Undo,
+}
+
+/// A place in an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Point {
+    /// Run or undo.
+    pub act: Act,
+    /// Of which step.
+    pub step: StepIndex,
+}
+
+impl fmt::Display for Point {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let act = match self.act {
+            Act::Run => "run ",
+            Act::Undo => "undo",
+        };
+        write!(f, "{act} {}", self.step)
+    }
+}
+
+/// A fault at a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// Where.
+    pub point: Point,
+    /// What.
+    pub fault: Fault,
+}
+
+impl fmt::Display for Planned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}", self.fault.name(), self.point)
+    }
+}

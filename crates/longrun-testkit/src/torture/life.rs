@@ -1,0 +1,316 @@
+//! One life of the process: a store that ends with it, its clock, and what stands around its steps.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use async_trait::async_trait;
+use longrun::{
+    Caller, Code, EffectKey, Engine, Environment, InterceptedRun, InterceptedUndo, Interceptor, Json,
+    OperationId, Phase, StepError, StepName, StepResult, Timestamp, UndoError, UndoResult,
+};
+use longrun_store::{Batch, Direction, Entry, KeyRange, Kv, KvCapabilities, KvError, MemoryKv, Table};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::fault::{Act, Fault, Planned, Point};
+
+/// The wall clock when a trial begins, in microseconds since 1970.
+const EPOCH_MICROS: i64 = 1_700_000_000_000_000;
+
+/// Failures that nobody planned, of one life, before its operation counts as stuck: one that waits for something by failing may
+/// fail often.
+const FAILURES_MAX: u32 = 500;
+
+/// What planned failures say.
+const PLANNED: &str = "planned by torture";
+
+/// Where the operation came to, with the names of the steps.
+pub(super) type Seen = BTreeMap<Point, StepName>;
+
+/// How far a trial has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// What has to be there before is made. No fault strikes.
+    Preparing,
+    /// The operation is being submitted. Its first step waits until its id is known.
+    Submitting,
+    /// Faults strike at this operation, and at no other.
+    Submitted(OperationId),
+}
+
+/// What outlives the processes of a trial.
+#[derive(Debug)]
+pub(super) struct Control {
+    /// The faults that have not struck yet.
+    pending: Mutex<Vec<Planned>>,
+    seen: Mutex<Seen>,
+    stage: watch::Sender<Stage>,
+    /// A cancel that was accepted while the operation could still be cancelled.
+    cancelled: AtomicBool,
+    /// Microseconds that earlier lives took.
+    before: AtomicU64,
+    random: AtomicU64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Control {
+    pub(super) fn new(planned: &[Planned]) -> Self {
+        Self {
+            pending: Mutex::new(planned.to_vec()),
+            seen: Mutex::default(),
+            stage: watch::Sender::new(Stage::Preparing),
+            cancelled: AtomicBool::new(false),
+            before: AtomicU64::new(0),
+            random: AtomicU64::new(1),
+        }
+    }
+
+    /// All is prepared.
+    pub(super) fn submitting(&self) {
+        self.stage.send_replace(Stage::Submitting);
+    }
+
+    /// From now on faults strike.
+    pub(super) fn submitted(&self, operation: OperationId) {
+        self.stage.send_replace(Stage::Submitted(operation));
+    }
+
+    pub(super) fn pending(&self) -> Vec<Planned> {
+        lock(&self.pending).clone()
+    }
+
+    pub(super) fn seen(&self) -> Seen {
+        lock(&self.seen).clone()
+    }
+
+    pub(super) fn was_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// The fault that strikes here.
+    async fn strike(&self, act: Act, key: EffectKey, name: &StepName) -> Option<Fault> {
+        let mut stage = self.stage.subscribe();
+        let stage = stage.wait_for(|stage| *stage != Stage::Submitting).await.ok().map(|stage| *stage);
+        if stage != Some(Stage::Submitted(key.operation)) {
+            return None;
+        }
+        let point = Point { act, step: key.step };
+        lock(&self.seen).entry(point).or_insert_with(|| name.clone());
+        let mut pending = lock(&self.pending);
+        let place = pending.iter().position(|planned| planned.point == point)?;
+        Some(pending.remove(place).fault)
+    }
+}
+
+/// One process.
+#[derive(Debug)]
+pub(super) struct Life {
+    control: Arc<Control>,
+    began: Instant,
+    dead: AtomicBool,
+    died: Notify,
+    /// Runs and undos that failed though nobody planned it, and what they said last.
+    failures: Mutex<(u32, String)>,
+    stuck: Notify,
+    engine: OnceLock<Engine>,
+}
+
+impl Life {
+    /// Begins inside of a runtime.
+    pub(super) fn begin(control: &Arc<Control>) -> Arc<Self> {
+        Arc::new(Self {
+            control: Arc::clone(control),
+            began: Instant::now(),
+            dead: AtomicBool::new(false),
+            died: Notify::new(),
+            failures: Mutex::default(),
+            stuck: Notify::new(),
+            engine: OnceLock::new(),
+        })
+    }
+
+    /// Who is asked to cancel.
+    pub(super) fn started(&self, engine: &Engine) {
+        _ = self.engine.set(engine.clone());
+    }
+
+    /// Resolves when the process dies.
+    pub(super) async fn died(&self) {
+        self.died.notified().await;
+    }
+
+    /// Resolves when a step has failed so often that it always will.
+    pub(super) async fn stuck(&self) -> String {
+        self.stuck.notified().await;
+        let (failures, last) = lock(&self.failures).clone();
+        format!("a step failed {failures} times; at last with {last}")
+    }
+
+    fn failed(&self, error: &dyn fmt::Display) {
+        let mut failures = lock(&self.failures);
+        *failures = (failures.0 + 1, error.to_string());
+        if failures.0 == FAILURES_MAX {
+            self.stuck.notify_one();
+        }
+    }
+
+    /// The life is over, by death or not. Inside of its runtime still.
+    pub(super) fn end(&self) {
+        self.dead.store(true, Ordering::Relaxed);
+        let lived = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.control.before.fetch_add(lived, Ordering::Relaxed);
+    }
+
+    /// Nothing becomes durable from now on, and nobody goes on.
+    async fn die(&self) -> ! {
+        self.dead.store(true, Ordering::Relaxed);
+        self.died.notify_one();
+        std::future::pending().await
+    }
+
+    async fn cancel(&self, operation: OperationId) {
+        let Some((engine, by)) = self.engine.get().zip(Caller::new("torture").ok()) else { return };
+        let before = engine.get(operation).await.map(|operation| operation.phase());
+        let Ok(answer) = engine.cancel(operation, &by).await else { return };
+        // One that rolled back before, or has passed its point of no return, goes on as it did.
+        if before.ok() == Some(Phase::Pending) && answer.phase() == Phase::RollingBack {
+            self.control.cancelled.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// What happens before a run or an undo.
+    async fn before(&self, fault: Option<Fault>, operation: OperationId) {
+        match fault {
+            Some(Fault::CrashBefore) => self.die().await,
+            Some(Fault::Cancel) => self.cancel(operation).await,
+            _ => {}
+        }
+    }
+
+    /// What happens after it, before anybody learns how it ended.
+    async fn after(&self, fault: Option<Fault>) {
+        match fault {
+            Some(Fault::CrashAfter) => self.die().await,
+            Some(Fault::Timeout) => std::future::pending().await,
+            // Without a word on standard error: it is planned.
+            Some(Fault::Panic) => resume_unwind(Box::new(PLANNED)),
+            _ => {}
+        }
+    }
+}
+
+/// What stands around the steps of one life.
+pub(super) struct Tormentor(pub(super) Arc<Life>);
+
+#[async_trait]
+impl Interceptor for Tormentor {
+    async fn run(&self, run: &InterceptedRun<'_>) -> StepResult<Json> {
+        let life = &self.0;
+        let fault = life.control.strike(Act::Run, run.effect_key(), run.step_name()).await;
+        if fault == Some(Fault::Error) {
+            return Err(StepError::not_applied(Code::FailedPrecondition, PLANNED).permanent());
+        }
+        life.before(fault, run.operation_id()).await;
+        let result = run.call().await;
+        life.after(fault).await;
+        match fault {
+            Some(Fault::Unknown) => Err(StepError::unknown(Code::FailedPrecondition, PLANNED).permanent()),
+            Some(Fault::Repeat) => Err(StepError::unknown(Code::Unavailable, PLANNED).retryable()),
+            _ => result.inspect_err(|error| life.failed(error)),
+        }
+    }
+
+    async fn undo(&self, undo: &InterceptedUndo<'_>) -> UndoResult {
+        let life = &self.0;
+        let fault = life.control.strike(Act::Undo, undo.effect_key(), undo.step_name()).await;
+        let failed = || Err(UndoError::new(Code::Unavailable, PLANNED));
+        if fault == Some(Fault::Error) {
+            return failed();
+        }
+        life.before(fault, undo.operation_id()).await;
+        let mut result = undo.call().await;
+        if fault == Some(Fault::Repeat) {
+            result = undo.call().await;
+        }
+        life.after(fault).await;
+        if fault == Some(Fault::Unknown) {
+            return failed();
+        }
+        result.inspect_err(|error| life.failed(error))
+    }
+}
+
+/// A clock that goes on from life to life.
+#[derive(Debug)]
+pub(super) struct Clock(pub(super) Arc<Life>);
+
+impl Environment for Clock {
+    fn now(&self) -> Timestamp {
+        let before = i64::try_from(self.0.control.before.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
+        let lived = i64::try_from(self.0.began.elapsed().as_micros()).unwrap_or(i64::MAX);
+        let micros = EPOCH_MICROS.saturating_add(before).saturating_add(lived);
+        Timestamp::from_unix_micros(micros).unwrap_or(Timestamp::MAX)
+    }
+
+    fn random(&self) -> u64 {
+        // SplitMix64.
+        let mut bits = self.0.control.random.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^ (bits >> 31)
+    }
+}
+
+/// What is stored, as one life has it in its hands.
+#[derive(Debug)]
+pub(super) struct Mortal {
+    pub(super) stored: Arc<MemoryKv>,
+    pub(super) life: Arc<Life>,
+}
+
+impl Mortal {
+    fn alive(&self) -> Result<(), KvError> {
+        if self.life.dead.load(Ordering::Relaxed) {
+            return Err(KvError::Unknown(io::Error::other("the process is dead").into()));
+        }
+        Ok(())
+    }
+}
+
+impl Kv for Mortal {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+        self.alive()?;
+        self.stored.get(table, key)
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        range: &KeyRange,
+        direction: Direction,
+        limit: usize,
+    ) -> Result<Vec<Entry>, KvError> {
+        self.alive()?;
+        self.stored.scan(table, range, direction, limit)
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<(), KvError> {
+        self.alive()?;
+        self.stored.commit(batch)
+    }
+
+    fn reopen(&self) -> Result<(), KvError> {
+        self.alive()
+    }
+
+    fn capabilities(&self) -> KvCapabilities {
+        self.stored.capabilities()
+    }
+}

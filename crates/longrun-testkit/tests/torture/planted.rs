@@ -1,0 +1,174 @@
+//! Mistakes that users make in their steps, each of which has to be found, and where.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use longrun::{
+    Code, Engine, EngineBuilder, Kind, PlanBuilder, Planned, Step, StepContext, StepError, StepResult,
+    UndoContext, UndoError, UndoResult, Undoable, async_trait,
+};
+use longrun_testkit::torture::{Act, Fault, Report, Scene, torture};
+
+/// What is wrong with the steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mistake {
+    Nothing,
+    /// Each run makes another thing, whatever the effect key.
+    RunsAreNotIdempotent,
+    /// An undo takes what it is to remove from the output, and so does nothing where there is none.
+    UndoKnowsOutputsOnly,
+    /// An undo of what is not there fails, so a second one does.
+    UndoIsNotIdempotent,
+    /// An undo forgets.
+    UndoLeavesSomething,
+    /// A run leaves something behind after it has returned.
+    RunGoesOnInTheBackground,
+    /// What is outside is taken for what a step has in its memory.
+    TruthInMemory,
+    /// A run that finds its own thing says that it has failed, and done nothing. No mistake, as it turns out: the engine undoes
+    /// it all the same, since an earlier run may have had its effect.
+    TakesItsOwnThingForAnothers,
+}
+
+/// What is outside: things by name.
+type Things = Arc<Mutex<BTreeMap<String, u16>>>;
+
+struct Make {
+    things: Things,
+    mistake: Mistake,
+    made: AtomicU32,
+}
+
+#[async_trait]
+impl Step for Make {
+    const NAME: &'static str = "make";
+    type Input = u16;
+    type Output = String;
+    type Checkpoint = ();
+
+    async fn run(&self, cx: &StepContext<()>, number: u16) -> StepResult<String> {
+        let made = self.made.fetch_add(1, Ordering::Relaxed);
+        let name = match self.mistake {
+            Mistake::RunsAreNotIdempotent => format!("{}-{made}", cx.effect_key()),
+            _ => cx.effect_key().to_string(),
+        };
+        if self.mistake == Mistake::RunGoesOnInTheBackground {
+            let (things, late) = (Arc::clone(&self.things), name.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+                things.lock().unwrap().insert(late, number);
+            });
+            return Ok(name);
+        }
+        let found = self.things.lock().unwrap().insert(name.clone(), number);
+        if found.is_some() && self.mistake == Mistake::TakesItsOwnThingForAnothers {
+            return Err(StepError::not_applied(Code::AlreadyExists, "there is such a thing").permanent());
+        }
+        Ok(name)
+    }
+
+    async fn undo(&self, cx: &UndoContext, _: u16, outcome: Undoable<String, ()>) -> UndoResult {
+        let name = match (self.mistake, outcome) {
+            (Mistake::UndoLeavesSomething, _) => return Ok(()),
+            (Mistake::UndoKnowsOutputsOnly | Mistake::RunsAreNotIdempotent, Undoable::Done(name)) => name,
+            (Mistake::UndoKnowsOutputsOnly, Undoable::MayHaveRun(_)) => return Ok(()),
+            (Mistake::TruthInMemory, _) if self.made.load(Ordering::Relaxed) == 0 => return Ok(()),
+            _ => cx.effect_key().to_string(),
+        };
+        let removed = self.things.lock().unwrap().remove(&name);
+        if removed.is_none() && self.mistake == Mistake::UndoIsNotIdempotent {
+            return Err(UndoError::new(Code::NotFound, "there is no such thing"));
+        }
+        Ok(())
+    }
+}
+
+struct MakeTwo;
+
+#[async_trait]
+impl Kind for MakeTwo {
+    const NAME: &'static str = "make-two";
+    type Request = ();
+    type Metadata = ();
+    type Response = String;
+
+    async fn plan(&self, (): &(), plan: &mut PlanBuilder) -> Planned<Self> {
+        let first = plan.step::<Make>(1);
+        let second = plan.step::<Make>(2);
+        plan.after(&second, &first);
+        Ok(((), second))
+    }
+}
+
+#[async_trait]
+impl Scene for Mistake {
+    type Kind = MakeTwo;
+    type World = Things;
+    type Picture = BTreeMap<String, u16>;
+
+    fn world(&self) -> Things {
+        Things::default()
+    }
+
+    fn register(&self, things: &Things, builder: EngineBuilder) -> EngineBuilder {
+        let step = Make { things: Arc::clone(things), mistake: *self, made: AtomicU32::new(0) };
+        builder.kind(MakeTwo).step(step)
+    }
+
+    async fn request(&self, _: &Things, _: &Engine) {}
+
+    fn look(&self, things: &Things) -> BTreeMap<String, u16> {
+        things.lock().unwrap().clone()
+    }
+}
+
+/// The faults that found something, by what they struck.
+fn found(report: &Report, act: Act) -> Vec<Fault> {
+    let rows = report.rows().iter().filter(|(point, _)| point.act == act);
+    let mut found: Vec<Fault> = rows
+        .flat_map(|(_, row)| row.ends.iter().filter(|(_, [_, _, bad])| *bad > 0).map(|(fault, _)| *fault))
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+#[test]
+fn steps_without_a_mistake_are_clean() {
+    for none in [Mistake::Nothing, Mistake::TakesItsOwnThingForAnothers] {
+        let report = torture(&none);
+        report.assert_clean();
+        assert_eq!(report.trials(), 4 * Fault::ALL.len());
+    }
+}
+
+#[test]
+fn each_mistake_is_found_by_the_faults_that_it_does_not_survive() {
+    use Fault::*;
+    let all = || Fault::ALL.to_vec();
+    for (mistake, by_runs, by_undos) in [
+        (
+            Mistake::RunsAreNotIdempotent,
+            vec![Unknown, Panic, Timeout, CrashBefore, CrashAfter, Repeat],
+            all(),
+        ),
+        (Mistake::UndoKnowsOutputsOnly, vec![Unknown, Panic], all()),
+        (Mistake::UndoIsNotIdempotent, vec![], vec![Unknown, Panic, Timeout, CrashAfter, Repeat]),
+        (Mistake::UndoLeavesSomething, vec![Error, Unknown, Panic, Cancel], all()),
+        (Mistake::TruthInMemory, vec![], vec![CrashBefore, CrashAfter]),
+    ] {
+        let report = torture(&mistake);
+        assert_eq!(found(&report, Act::Run), by_runs, "{mistake:?}: {report}");
+        assert_eq!(found(&report, Act::Undo), by_undos, "{mistake:?}: {report}");
+        let told = report.violations()[0].to_string();
+        assert!(told.contains(" at run") || told.contains(" at undo"), "{told}");
+    }
+}
+
+#[test]
+fn a_run_that_goes_on_in_the_background_is_found_without_any_fault() {
+    let report = torture(&Mistake::RunGoesOnInTheBackground);
+    let told = report.violations()[0].to_string();
+    assert!(told.starts_with("without a fault: an hour later the world is not as it should be"), "{told}");
+}
