@@ -57,7 +57,8 @@ impl Ledger {
         self.lines[usize::from(step)].runs
     }
 
-    fn is_past_no_return(&self) -> bool {
+    /// From here on it only goes forward, however often a step fails.
+    pub fn is_past_no_return(&self) -> bool {
         self.no_return.is_some_and(|step| self.lines[step].runs > 0)
     }
 

@@ -84,14 +84,14 @@ impl fmt::Display for Point {
 
 /// A fault at a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Planned {
+pub struct Strike {
     /// Where.
     pub point: Point,
     /// What.
     pub fault: Fault,
 }
 
-impl fmt::Display for Planned {
+impl fmt::Display for Strike {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} at {}", self.fault.name(), self.point)
     }

@@ -10,13 +10,13 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use async_trait::async_trait;
 use longrun::{
     Caller, Code, EffectKey, Engine, Environment, InterceptedRun, InterceptedUndo, Interceptor, Json,
-    OperationId, Phase, StepError, StepName, StepResult, Timestamp, UndoError, UndoResult,
+    Operation, OperationId, StepError, StepName, StepResult, Timestamp, UndoError, UndoResult,
 };
 use longrun_store::{Batch, Direction, Entry, KeyRange, Kv, KvCapabilities, KvError, MemoryKv, Table};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::fault::{Act, Fault, Planned, Point};
+use super::fault::{Act, Fault, Point, Strike};
 
 /// The wall clock when a trial begins, in microseconds since 1970.
 const EPOCH_MICROS: i64 = 1_700_000_000_000_000;
@@ -46,10 +46,10 @@ enum Stage {
 #[derive(Debug)]
 pub(super) struct Control {
     /// The faults that have not struck yet.
-    pending: Mutex<Vec<Planned>>,
+    pending: Mutex<Vec<Strike>>,
     seen: Mutex<Seen>,
     stage: watch::Sender<Stage>,
-    /// A cancel that was accepted while the operation could still be cancelled.
+    /// A cancel was accepted.
     cancelled: AtomicBool,
     /// Microseconds that earlier lives took.
     before: AtomicU64,
@@ -61,7 +61,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Control {
-    pub(super) fn new(planned: &[Planned]) -> Self {
+    pub(super) fn new(planned: &[Strike]) -> Self {
         Self {
             pending: Mutex::new(planned.to_vec()),
             seen: Mutex::default(),
@@ -82,7 +82,7 @@ impl Control {
         self.stage.send_replace(Stage::Submitted(operation));
     }
 
-    pub(super) fn pending(&self) -> Vec<Planned> {
+    pub(super) fn pending(&self) -> Vec<Strike> {
         lock(&self.pending).clone()
     }
 
@@ -176,11 +176,19 @@ impl Life {
     }
 
     async fn cancel(&self, operation: OperationId) {
-        let Some((engine, by)) = self.engine.get().zip(Caller::new("torture").ok()) else { return };
-        let before = engine.get(operation).await.map(|operation| operation.phase());
-        let Ok(answer) = engine.cancel(operation, &by).await else { return };
+        let Ok(by) = Caller::new("torture") else { return };
+        // What is taken up again may come here before the engine that does it is known.
+        let engine = loop {
+            match self.engine.get() {
+                Some(engine) => break engine,
+                None => tokio::task::yield_now().await,
+            }
+        };
+        let answer = engine.cancel(operation, &by).await;
         // One that rolled back before, or has passed its point of no return, goes on as it did.
-        if before.ok() == Some(Phase::Pending) && answer.phase() == Phase::RollingBack {
+        let accepted =
+            |operation: Operation| operation.error().is_some_and(|error| error.code() == Code::Cancelled);
+        if answer.is_ok_and(accepted) {
             self.control.cancelled.store(true, Ordering::Relaxed);
         }
     }

@@ -106,7 +106,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use async_trait::async_trait;
-pub use fault::{Act, Fault, Planned, Point};
+pub use fault::{Act, Fault, Point, Strike};
 use longrun::{Engine, EngineBuilder, Kind};
 pub use report::{End, Report, Row, Violation};
 use trial::{Reference, Trial};
@@ -151,7 +151,7 @@ struct Bench<'a, S: Scene> {
     /// A run without faults.
     reference: Reference<S::Picture>,
     /// The places, each with what has to fail before the operation comes to it.
-    places: BTreeMap<Point, Option<Planned>>,
+    places: BTreeMap<Point, Option<Strike>>,
     report: Report,
 }
 
@@ -160,13 +160,13 @@ impl<'a, S: Scene> Bench<'a, S> {
         let (reference, seen, changed) = Trial::new(scene, &[]).reference();
         let mut report = Report::new(<S::Kind as Kind>::NAME);
         report.note_without_faults(changed);
-        let mut places: BTreeMap<Point, Option<Planned>> =
+        let mut places: BTreeMap<Point, Option<Strike>> =
             seen.keys().filter(|point| point.act == Act::Run).map(|point| (*point, None)).collect();
         report.name_steps(&seen);
         // Of several failures that lead to an undo, the last one: then most has been done that has to be undone.
         let runs: Vec<Point> = places.keys().copied().collect();
         for run in runs {
-            let failure = Planned { point: run, fault: Fault::Unknown };
+            let failure = Strike { point: run, fault: Fault::Unknown };
             for point in Trial::new(scene, &[failure]).seen().into_keys() {
                 if point.act == Act::Undo {
                     places.insert(point, Some(failure));
@@ -179,7 +179,7 @@ impl<'a, S: Scene> Bench<'a, S> {
     fn singles(mut self) -> Report {
         for (point, cause) in self.places.clone() {
             for fault in Fault::ALL {
-                let planned: Vec<_> = cause.into_iter().chain([Planned { point, fault }]).collect();
+                let planned: Vec<_> = cause.into_iter().chain([Strike { point, fault }]).collect();
                 self.attempt(point, fault, &planned, true);
             }
         }
@@ -187,12 +187,12 @@ impl<'a, S: Scene> Bench<'a, S> {
     }
 
     fn pairs(mut self) -> Report {
-        let places: Vec<(Point, Option<Planned>)> = self.places.clone().into_iter().collect();
+        let places: Vec<(Point, Option<Strike>)> = self.places.clone().into_iter().collect();
         for (place, (first, cause)) in places.iter().enumerate() {
             for (second, _) in &places[place + 1..] {
                 for (fault, other) in Fault::ALL.iter().flat_map(|one| Fault::ALL.map(|other| (*one, other)))
                 {
-                    let pair = [Planned { point: *first, fault }, Planned { point: *second, fault: other }];
+                    let pair = [Strike { point: *first, fault }, Strike { point: *second, fault: other }];
                     // What leads to the first is not planned twice at the place of the second.
                     let cause = cause.filter(|cause| cause.point != *second);
                     let planned: Vec<_> = cause.into_iter().chain(pair).collect();
@@ -203,7 +203,7 @@ impl<'a, S: Scene> Bench<'a, S> {
         self.report
     }
 
-    fn attempt(&mut self, point: Point, fault: Fault, planned: &[Planned], all_must_fire: bool) {
+    fn attempt(&mut self, point: Point, fault: Fault, planned: &[Strike], all_must_fire: bool) {
         let outcome = Trial::new(self.scene, planned).run(&self.reference, all_must_fire);
         self.report.note(point, fault, planned, outcome);
     }

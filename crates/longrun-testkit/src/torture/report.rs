@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::fault::{Act, Fault, Planned, Point};
+use super::fault::{Act, Fault, Point, Strike};
 use super::life::Seen;
 
 /// How an operation ended.
@@ -26,14 +26,14 @@ pub(super) struct Outcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     /// The faults that led to it. None: it comes of itself.
-    pub faults: Vec<Planned>,
+    pub faults: Vec<Strike>,
     /// What it is.
     pub what: String,
 }
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let faults: Vec<String> = self.faults.iter().map(Planned::to_string).collect();
+        let faults: Vec<String> = self.faults.iter().map(Strike::to_string).collect();
         match faults.is_empty() {
             true => f.write_str("without a fault")?,
             false => f.write_str(&faults.join(", "))?,
@@ -76,7 +76,7 @@ impl Report {
         self.violations.extend(violations.into_iter().map(|what| Violation { faults: Vec::new(), what }));
     }
 
-    pub(super) fn note(&mut self, point: Point, fault: Fault, planned: &[Planned], outcome: Outcome) {
+    pub(super) fn note(&mut self, point: Point, fault: Fault, planned: &[Strike], outcome: Outcome) {
         self.trials += 1;
         let step = self.names.get(&point.step.0).cloned().unwrap_or_default();
         let row = self.rows.entry(point).or_insert_with(|| Row { step, ends: BTreeMap::new() });

@@ -17,7 +17,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::sleep;
 
 use super::Scene;
-use super::fault::Planned;
+use super::fault::Strike;
 use super::life::{Clock, Control, Life, Mortal, Seen, Tormentor};
 use super::report::{End, Outcome};
 
@@ -75,7 +75,7 @@ struct Played<P> {
 }
 
 impl<'a, S: Scene> Trial<'a, S> {
-    pub(super) fn new(scene: &'a S, planned: &[Planned]) -> Self {
+    pub(super) fn new(scene: &'a S, planned: &[Strike]) -> Self {
         Self {
             scene,
             world: scene.world(),

@@ -1,0 +1,167 @@
+//! Every plan of up to three steps, every way in which its runs and undos may end, a cancel at every moment, and a crash at every
+//! moment and at every two: all of it visited, with all checks of the workbench after each command.
+//!
+//! By itself it visits plans of up to two steps. `cargo test --release -p longrun-core --test exhaustive -- --ignored` visits those of
+//! three with single crashes, in a minute, and with `LONGRUN_CRASHES=2` with pairs of them.
+// It says what it has visited, and is told how far to go.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::disallowed_methods)]
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use common::*;
+use longrun_core::{Applied, Command, Phase, StepIndex};
+
+/// What may still go wrong from here on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Budget {
+    crashes: u8,
+    cancels: u8,
+    undo_failures: u8,
+    /// Past the point of no return, where steps are run until they are done.
+    failures: u8,
+}
+
+/// What was visited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    plans: u64,
+    states: u64,
+    /// Crashes that were the first, and crashes that were the second.
+    crashes: [u64; 2],
+    cancels: u64,
+    responses: u64,
+    errors: u64,
+}
+
+/// FNV-1a, of 128 bits: among millions of states no two have the same.
+fn digest(text: &str) -> u128 {
+    text.bytes().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, |hash, byte| {
+        (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
+    })
+}
+
+struct Visit {
+    /// Digests of the states.
+    seen: BTreeSet<u128>,
+    crashes: u8,
+    counts: Counts,
+}
+
+impl Visit {
+    /// Visits all that can come of a state. It ends, as each command uses up a run, an undo or a budget.
+    fn all_from(&mut self, bench: &Bench, budget: Budget) {
+        let state = format!("{} {budget:?} {}", bench.picture(), bench.store.journal.len());
+        if !self.seen.insert(digest(&state)) {
+            return;
+        }
+        self.counts.states += 1;
+        if bench.live.is_done() {
+            let operation = bench.live.operation();
+            match operation.response() {
+                Some(_) => self.counts.responses += 1,
+                None => self.counts.errors += 1,
+            }
+            return;
+        }
+        let next = bench.next();
+        let mut moves = 0;
+        let mut go = |command: Command, budget: Budget| {
+            let mut after = bench.clone();
+            after.tell(command);
+            // Only for those who look back.
+            after.turns.clear();
+            after.said.clear();
+            moves += 1;
+            self.all_from(&after, budget);
+        };
+        let forward = u8::from(bench.ledger.is_past_no_return());
+        for &StepIndex(step) in &next.run {
+            go(bench.reports_done(step), budget);
+            if let Some(failures) = budget.failures.checked_sub(forward) {
+                let budget = Budget { failures, ..budget };
+                go(bench.reports_failure(step, "for good", Applied::No, false), budget);
+                go(bench.reports_failure(step, "for good", Applied::Unknown, false), budget);
+                go(bench.reports_failure(step, "for now", Applied::Unknown, true), budget);
+            }
+        }
+        for &StepIndex(step) in &next.undo {
+            go(bench.reports_undo(step, Ok(())), budget);
+            if let Some(undo_failures) = budget.undo_failures.checked_sub(1) {
+                go(bench.reports_undo(step, Err(error("not yet"))), Budget { undo_failures, ..budget });
+            }
+        }
+        if let Some(cancels) = budget.cancels.checked_sub(1) {
+            go(cancel(), Budget { cancels, ..budget });
+            self.counts.cancels += 1;
+        }
+        if let Some(at) = next.wake_at.filter(|_| next.run.is_empty() && next.undo.is_empty()) {
+            let mut after = bench.clone();
+            after.now = at.max(after.now);
+            after.tell(Command::Resume);
+            moves += 1;
+            self.all_from(&after, budget);
+        }
+        assert!(moves > 0, "L1: nothing is left to do, and it is not done: {:?}", bench.live);
+        if let Some(crashes) = budget.crashes.checked_sub(1) {
+            let mut after = bench.clone();
+            after.crash();
+            self.counts.crashes[usize::from(self.crashes - budget.crashes)] += 1;
+            self.all_from(&after, Budget { crashes, ..budget });
+        }
+    }
+}
+
+/// Each way in which steps may need each other, run at once or one by one, without a point of no return and with each.
+fn plans(steps: u16) -> Vec<Draft> {
+    let pairs: Vec<(u16, u16)> =
+        (0..steps).flat_map(|step| (0..step).map(move |before| (step, before))).collect();
+    let mut drafts = Vec::new();
+    for edges in 0_u32..1 << pairs.len() {
+        let needs: Vec<Vec<u16>> = (0..steps)
+            .map(|step| {
+                let edges = pairs.iter().enumerate().filter(|(place, _)| edges >> place & 1 == 1);
+                edges.filter(|(_, (of, _))| *of == step).map(|(_, (_, before))| *before).collect()
+            })
+            .collect();
+        let needs: Vec<&[u16]> = needs.iter().map(Vec::as_slice).collect();
+        for parallel in 1..=steps {
+            let draft = || Draft::of(&needs).parallel(parallel).three_claims();
+            drafts.push(draft());
+            drafts.extend((0..steps).map(|step| draft().no_return(step)));
+        }
+    }
+    drafts
+}
+
+fn visit(steps: u16, crashes: u8) -> Counts {
+    let mut visit = Visit { seen: BTreeSet::new(), crashes, counts: Counts::default() };
+    for draft in plans(steps) {
+        visit.seen.clear();
+        visit.counts.plans += 1;
+        let bench = draft.accept();
+        assert_eq!(bench.live.phase(), Phase::Pending);
+        visit.all_from(&bench, Budget { crashes, cancels: 1, undo_failures: 1, failures: 2 });
+    }
+    println!("plans of {steps} steps, {crashes} crashes: {:?}", visit.counts);
+    visit.counts
+}
+
+fn check(steps: u16, crashes: u8) {
+    let counts = visit(steps, crashes);
+    assert!(counts.responses > 0 && counts.errors > 0 && counts.cancels > 0);
+    assert!(counts.crashes[..usize::from(crashes)].iter().all(|crashes| *crashes > 0));
+}
+
+#[test]
+fn l1_every_plan_of_two_steps_ends_clean_whatever_happens_and_wherever_it_crashes_twice() {
+    check(1, 2);
+    check(2, 2);
+}
+
+#[test]
+#[ignore = "a minute in a release build"]
+fn l1_every_plan_of_three_steps_ends_clean_whatever_happens_and_wherever_it_crashes() {
+    check(3, std::env::var("LONGRUN_CRASHES").map_or(1, |text| text.parse().unwrap()));
+}
