@@ -98,9 +98,9 @@ impl EngineBuilder {
         self
     }
 
-    /// Has every run and every undo go through an interceptor. One given before is replaced.
+    /// Has every run and every undo go through an interceptor. Of several the first one given is the outermost.
     pub fn interceptor(mut self, interceptor: impl Interceptor) -> Self {
-        self.registry.interceptor = Some(Arc::new(interceptor));
+        self.registry.interceptors.push(Arc::new(interceptor));
         self
     }
 

@@ -4,14 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use longrun_core::execution::Undoable;
+use longrun_core::execution::Undoable as StoredUndoable;
 use longrun_core::{Caller, Invalid, Json, KindName, OperationId, Payload, ResourceId, StepName, Timestamp};
 
 use crate::context::{EffectKey, FencingToken, Shared, Stop, shared_methods};
 use crate::kind::Resource;
 use crate::references::References;
 use crate::registry::AnyStep;
-use crate::step::{StepResult, UndoResult};
+use crate::step::{StepResult, UndoResult, Undoable};
 
 /// Stands around every run and every undo, of whatever step: for what all of them need, such as limits and measurements of one's
 /// own, and for tests that have them fail.
@@ -43,7 +43,7 @@ pub struct InterceptedUndo<'a> {
     step: &'a dyn AnyStep,
     shared: Arc<Shared>,
     input: Json,
-    outcome: Undoable,
+    outcome: StoredUndoable,
 }
 
 impl InterceptedRun<'_> {
@@ -54,7 +54,7 @@ impl InterceptedRun<'_> {
         &self.input
     }
 
-    /// Runs the step. Called twice, it runs it twice, as a crash may: with the same effect key.
+    /// Runs the step.
     pub async fn call(&self) -> StepResult<Json> {
         self.step.run(Arc::clone(&self.shared), self.input.clone()).await
     }
@@ -66,6 +66,14 @@ impl InterceptedUndo<'_> {
     /// The input of the run, as it is stored.
     pub const fn input(&self) -> &Json {
         &self.input
+    }
+
+    /// What is known of the run: its output, or its last checkpoint, as they are stored.
+    pub fn outcome(&self) -> Undoable<Json, Json> {
+        match &self.outcome {
+            StoredUndoable::Done(output) => Undoable::Done(output.clone()),
+            StoredUndoable::MayHaveRun(checkpoint) => Undoable::MayHaveRun(checkpoint.clone()),
+        }
     }
 
     /// Undoes the step.
@@ -102,7 +110,7 @@ impl AnyStep for Intercepted {
         self.interceptor.run(&InterceptedRun { step: &*self.step, shared, input }).await
     }
 
-    async fn undo(&self, shared: Arc<Shared>, input: Json, outcome: Undoable) -> UndoResult {
+    async fn undo(&self, shared: Arc<Shared>, input: Json, outcome: StoredUndoable) -> UndoResult {
         self.interceptor.undo(&InterceptedUndo { step: &*self.step, shared, input, outcome }).await
     }
 }

@@ -98,7 +98,8 @@ impl<K: Kind> AnyKind for K {
 pub(crate) struct Registry {
     pub(crate) kinds: BTreeMap<KindName, Arc<dyn AnyKind>>,
     pub(crate) steps: BTreeMap<StepName, Arc<dyn AnyStep>>,
-    pub(crate) interceptor: Option<Arc<dyn Interceptor>>,
+    /// The first is the outermost.
+    pub(crate) interceptors: Vec<Arc<dyn Interceptor>>,
 }
 
 /// Why this build cannot work on an operation. In words, for operators.
@@ -139,10 +140,10 @@ impl Registry {
     /// The code of a step, with what stands around it.
     pub(crate) fn step(&self, name: &StepName) -> Option<Arc<dyn AnyStep>> {
         let step = Arc::clone(self.steps.get(name)?);
-        Some(match &self.interceptor {
-            Some(interceptor) => Arc::new(Intercepted { step, interceptor: Arc::clone(interceptor) }),
-            None => step,
-        })
+        let around = |step, interceptor: &Arc<dyn Interceptor>| -> Arc<dyn AnyStep> {
+            Arc::new(Intercepted { step, interceptor: Arc::clone(interceptor) })
+        };
+        Some(self.interceptors.iter().rev().fold(step, around))
     }
 
     /// Whether everything that an operation needs is here.

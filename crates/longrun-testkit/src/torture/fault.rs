@@ -23,12 +23,14 @@ pub enum Fault {
     /// It has its effect, its answer is lost, and it is run again if its policy allows. An undo is called twice.
     Repeat,
     /// The operation is cancelled when it begins.
-    Cancel,
+    CancelBefore,
+    /// The operation is cancelled when it has had its effect and has not returned.
+    CancelAfter,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Error,
         Self::Unknown,
         Self::Panic,
@@ -36,7 +38,8 @@ impl Fault {
         Self::CrashBefore,
         Self::CrashAfter,
         Self::Repeat,
-        Self::Cancel,
+        Self::CancelBefore,
+        Self::CancelAfter,
     ];
 
     /// A short name.
@@ -49,7 +52,8 @@ impl Fault {
             Self::CrashBefore => "crash<",
             Self::CrashAfter => "crash>",
             Self::Repeat => "repeat",
-            Self::Cancel => "cancel",
+            Self::CancelBefore => "cancel<",
+            Self::CancelAfter => "cancel>",
         }
     }
 }
@@ -59,8 +63,21 @@ impl Fault {
 pub enum Act {
     /// It runs.
     Run,
-    /// It is undone.
+    /// It is undone after it was done: the undo has its output.
     Undo,
+    /// It is undone after it may have run: the undo has no output.
+    UndoUnsure,
+}
+
+impl Act {
+    /// A short name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Undo => "undo",
+            Self::UndoUnsure => "undo?",
+        }
+    }
 }
 
 /// A place in an operation.
@@ -74,11 +91,7 @@ pub struct Point {
 
 impl fmt::Display for Point {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let act = match self.act {
-            Act::Run => "run ",
-            Act::Undo => "undo",
-        };
-        write!(f, "{act} {}", self.step)
+        write!(f, "{} {}", self.act.name(), self.step)
     }
 }
 

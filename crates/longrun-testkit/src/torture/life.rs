@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::panic::resume_unwind;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use longrun::{
     Caller, Code, EffectKey, Engine, Environment, InterceptedRun, InterceptedUndo, Interceptor, Json,
-    Operation, OperationId, StepError, StepName, StepResult, Timestamp, UndoError, UndoResult,
+    OperationId, StepError, StepName, StepResult, Timestamp, UndoError, UndoResult, Undoable,
 };
 use longrun_store::{Batch, Direction, Entry, KeyRange, Kv, KvCapabilities, KvError, MemoryKv, Table};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::fault::{Act, Fault, Point, Strike};
@@ -23,7 +24,7 @@ const EPOCH_MICROS: i64 = 1_700_000_000_000_000;
 
 /// Failures that nobody planned, of one life, before its operation counts as stuck: one that waits for something by failing may
 /// fail often.
-const FAILURES_MAX: u32 = 500;
+const FAILURES_MAX: u32 = 200;
 
 /// What planned failures say.
 const PLANNED: &str = "planned by torture";
@@ -48,9 +49,13 @@ pub(super) struct Control {
     /// The faults that have not struck yet.
     pending: Mutex<Vec<Strike>>,
     seen: Mutex<Seen>,
-    stage: watch::Sender<Stage>,
+    stage: Mutex<Stage>,
+    /// Wakes those who wait for the stage, in the order in which they came.
+    submitted: Notify,
     /// A cancel was accepted.
     cancelled: AtomicBool,
+    /// What went wrong with the faults themselves.
+    problems: Mutex<Vec<String>>,
     /// Microseconds that earlier lives took.
     before: AtomicU64,
     random: AtomicU64,
@@ -65,7 +70,9 @@ impl Control {
         Self {
             pending: Mutex::new(planned.to_vec()),
             seen: Mutex::default(),
-            stage: watch::Sender::new(Stage::Preparing),
+            stage: Mutex::new(Stage::Preparing),
+            submitted: Notify::new(),
+            problems: Mutex::default(),
             cancelled: AtomicBool::new(false),
             before: AtomicU64::new(0),
             random: AtomicU64::new(1),
@@ -74,12 +81,17 @@ impl Control {
 
     /// All is prepared.
     pub(super) fn submitting(&self) {
-        self.stage.send_replace(Stage::Submitting);
+        *lock(&self.stage) = Stage::Submitting;
     }
 
     /// From now on faults strike.
     pub(super) fn submitted(&self, operation: OperationId) {
-        self.stage.send_replace(Stage::Submitted(operation));
+        *lock(&self.stage) = Stage::Submitted(operation);
+        self.submitted.notify_waiters();
+    }
+
+    pub(super) fn problems(&self) -> Vec<String> {
+        lock(&self.problems).clone()
     }
 
     pub(super) fn pending(&self) -> Vec<Strike> {
@@ -96,9 +108,16 @@ impl Control {
 
     /// The fault that strikes here.
     async fn strike(&self, act: Act, key: EffectKey, name: &StepName) -> Option<Fault> {
-        let mut stage = self.stage.subscribe();
-        let stage = stage.wait_for(|stage| *stage != Stage::Submitting).await.ok().map(|stage| *stage);
-        if stage != Some(Stage::Submitted(key.operation)) {
+        let stage = loop {
+            let mut submitted = pin!(self.submitted.notified());
+            submitted.as_mut().enable();
+            let stage = *lock(&self.stage);
+            if stage != Stage::Submitting {
+                break stage;
+            }
+            submitted.await;
+        };
+        if stage != Stage::Submitted(key.operation) {
             return None;
         }
         let point = Point { act, step: key.step };
@@ -119,7 +138,8 @@ pub(super) struct Life {
     /// Runs and undos that failed though nobody planned it, and what they said last.
     failures: Mutex<(u32, String)>,
     stuck: Notify,
-    engine: OnceLock<Engine>,
+    /// Until the life ends: the engine holds what holds this.
+    engine: Mutex<Option<Engine>>,
 }
 
 impl Life {
@@ -132,13 +152,13 @@ impl Life {
             died: Notify::new(),
             failures: Mutex::default(),
             stuck: Notify::new(),
-            engine: OnceLock::new(),
+            engine: Mutex::default(),
         })
     }
 
     /// Who is asked to cancel.
     pub(super) fn started(&self, engine: &Engine) {
-        _ = self.engine.set(engine.clone());
+        *lock(&self.engine) = Some(engine.clone());
     }
 
     /// Resolves when the process dies.
@@ -150,25 +170,29 @@ impl Life {
     pub(super) async fn stuck(&self) -> String {
         self.stuck.notified().await;
         let (failures, last) = lock(&self.failures).clone();
-        format!("a step failed {failures} times; at last with {last}")
+        format!("runs or undos failed {failures} times that were not planned to, at last with {last}")
     }
 
-    fn failed(&self, error: &dyn fmt::Display) {
-        let mut failures = lock(&self.failures);
-        *failures = (failures.0 + 1, error.to_string());
-        if failures.0 == FAILURES_MAX {
-            self.stuck.notify_one();
+    /// Counts a call that nobody planned to fail, unless it succeeds: it may also panic, or be dropped.
+    async fn counted<T, E: fmt::Display>(&self, call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        let mut attempt = Attempt { life: self, said: "a panic, or with nothing in its time".to_owned() };
+        let result = call.await;
+        match &result {
+            Ok(_) => std::mem::forget(attempt),
+            Err(error) => attempt.said = format!("\"{error}\""),
         }
+        result
     }
 
     /// The life is over, by death or not. Inside of its runtime still.
     pub(super) fn end(&self) {
         self.dead.store(true, Ordering::Relaxed);
+        drop(lock(&self.engine).take());
         let lived = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.control.before.fetch_add(lived, Ordering::Relaxed);
     }
 
-    /// Nothing becomes durable from now on, and nobody goes on.
+    /// Nothing becomes durable from now on. What else is on in the process ends with its runtime, as soon as that is told.
     async fn die(&self) -> ! {
         self.dead.store(true, Ordering::Relaxed);
         self.died.notify_one();
@@ -176,20 +200,21 @@ impl Life {
     }
 
     async fn cancel(&self, operation: OperationId) {
-        let Ok(by) = Caller::new("torture") else { return };
         // What is taken up again may come here before the engine that does it is known.
         let engine = loop {
-            match self.engine.get() {
+            let engine = lock(&self.engine).clone();
+            match engine {
                 Some(engine) => break engine,
                 None => tokio::task::yield_now().await,
             }
         };
-        let answer = engine.cancel(operation, &by).await;
-        // One that rolled back before, or has passed its point of no return, goes on as it did.
-        let accepted =
-            |operation: Operation| operation.error().is_some_and(|error| error.code() == Code::Cancelled);
-        if answer.is_ok_and(accepted) {
-            self.control.cancelled.store(true, Ordering::Relaxed);
+        match engine.cancel(operation, &caller()).await {
+            // One that rolled back before, or has passed its point of no return, goes on as it did.
+            Ok(answer) => {
+                let accepted = answer.error().is_some_and(|error| error.code() == Code::Cancelled);
+                self.control.cancelled.fetch_or(accepted, Ordering::Relaxed);
+            }
+            Err(error) => lock(&self.control.problems).push(format!("a cancel fails: {error}")),
         }
     }
 
@@ -197,21 +222,44 @@ impl Life {
     async fn before(&self, fault: Option<Fault>, operation: OperationId) {
         match fault {
             Some(Fault::CrashBefore) => self.die().await,
-            Some(Fault::Cancel) => self.cancel(operation).await,
+            Some(Fault::CancelBefore) => self.cancel(operation).await,
             _ => {}
         }
     }
 
     /// What happens after it, before anybody learns how it ended.
-    async fn after(&self, fault: Option<Fault>) {
+    async fn after(&self, fault: Option<Fault>, operation: OperationId) {
         match fault {
             Some(Fault::CrashAfter) => self.die().await,
+            Some(Fault::CancelAfter) => self.cancel(operation).await,
             Some(Fault::Timeout) => std::future::pending().await,
             // Without a word on standard error: it is planned.
             Some(Fault::Panic) => resume_unwind(Box::new(PLANNED)),
             _ => {}
         }
     }
+}
+
+/// A call that has not succeeded yet.
+struct Attempt<'a> {
+    life: &'a Life,
+    said: String,
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        let mut failures = lock(&self.life.failures);
+        *failures = (failures.0 + 1, std::mem::take(&mut self.said));
+        if failures.0 == FAILURES_MAX {
+            self.life.stuck.notify_one();
+        }
+    }
+}
+
+/// Who calls.
+#[allow(clippy::expect_used)] // A literal that fits its rule; every trial would fail otherwise.
+pub(super) fn caller() -> Caller {
+    Caller::new("torture").expect("a valid caller")
 }
 
 /// What stands around the steps of one life.
@@ -226,32 +274,39 @@ impl Interceptor for Tormentor {
             return Err(StepError::not_applied(Code::FailedPrecondition, PLANNED).permanent());
         }
         life.before(fault, run.operation_id()).await;
-        let result = run.call().await;
-        life.after(fault).await;
+        let result = match fault {
+            None => life.counted(run.call()).await,
+            Some(_) => run.call().await,
+        };
+        life.after(fault, run.operation_id()).await;
         match fault {
             Some(Fault::Unknown) => Err(StepError::unknown(Code::FailedPrecondition, PLANNED).permanent()),
             Some(Fault::Repeat) => Err(StepError::unknown(Code::Unavailable, PLANNED).retryable()),
-            _ => result.inspect_err(|error| life.failed(error)),
+            _ => result,
         }
     }
 
     async fn undo(&self, undo: &InterceptedUndo<'_>) -> UndoResult {
         let life = &self.0;
-        let fault = life.control.strike(Act::Undo, undo.effect_key(), undo.step_name()).await;
+        let act = match undo.outcome() {
+            Undoable::Done(_) => Act::Undo,
+            Undoable::MayHaveRun(_) => Act::UndoUnsure,
+        };
+        let fault = life.control.strike(act, undo.effect_key(), undo.step_name()).await;
         let failed = || Err(UndoError::new(Code::Unavailable, PLANNED));
         if fault == Some(Fault::Error) {
             return failed();
         }
         life.before(fault, undo.operation_id()).await;
-        let mut result = undo.call().await;
+        let mut result = match fault {
+            None => life.counted(undo.call()).await,
+            Some(_) => undo.call().await,
+        };
         if fault == Some(Fault::Repeat) {
             result = undo.call().await;
         }
-        life.after(fault).await;
-        if fault == Some(Fault::Unknown) {
-            return failed();
-        }
-        result.inspect_err(|error| life.failed(error))
+        life.after(fault, undo.operation_id()).await;
+        if fault == Some(Fault::Unknown) { failed() } else { result }
     }
 }
 

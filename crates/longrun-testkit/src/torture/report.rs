@@ -1,5 +1,6 @@
 //! What came of it: a matrix to read.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -8,7 +9,7 @@ use super::life::Seen;
 
 /// How an operation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub(super) enum End {
     /// With a response.
     Done,
     /// With an error, and everything undone.
@@ -20,6 +21,8 @@ pub(super) struct Outcome {
     /// `None`: it did not end.
     pub(super) end: Option<End>,
     pub(super) violations: Vec<String>,
+    /// What was planned and did not come to pass.
+    pub(super) pending: Vec<Strike>,
 }
 
 /// Something that must not be.
@@ -42,13 +45,24 @@ impl fmt::Display for Violation {
     }
 }
 
+/// How the trials of one fault at one place ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ends {
+    /// With a response.
+    pub done: usize,
+    /// With an error, and everything undone.
+    pub undone: usize,
+    /// With a violation.
+    pub bad: usize,
+}
+
 /// What the faults at one place came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Row {
+pub struct Line {
     /// The name of the step.
     pub step: String,
-    /// How many trials ended in each way, by the fault: done, undone, with violations.
-    pub ends: BTreeMap<Fault, [usize; 3]>,
+    /// How the trials ended, by the fault.
+    pub ends: BTreeMap<Fault, Ends>,
 }
 
 /// What a kind came to.
@@ -57,14 +71,23 @@ pub struct Row {
 pub struct Report {
     kind: &'static str,
     trials: usize,
+    /// Trials in which all of their faults struck.
+    complete: usize,
     names: BTreeMap<u16, String>,
-    rows: BTreeMap<Point, Row>,
+    rows: BTreeMap<Point, Line>,
     violations: Vec<Violation>,
 }
 
 impl Report {
     pub(super) fn new(kind: &'static str) -> Self {
-        Self { kind, trials: 0, names: BTreeMap::new(), rows: BTreeMap::new(), violations: Vec::new() }
+        Self {
+            kind,
+            trials: 0,
+            complete: 0,
+            names: BTreeMap::new(),
+            rows: BTreeMap::new(),
+            violations: Vec::new(),
+        }
     }
 
     pub(super) fn name_steps(&mut self, seen: &Seen) {
@@ -76,24 +99,33 @@ impl Report {
         self.violations.extend(violations.into_iter().map(|what| Violation { faults: Vec::new(), what }));
     }
 
-    pub(super) fn note(&mut self, point: Point, fault: Fault, planned: &[Strike], outcome: Outcome) {
+    /// Notes a trial of a fault. `complete`: all that was to strike in it did.
+    pub(super) fn note(&mut self, strike: Strike, planned: &[Strike], complete: bool, outcome: &Outcome) {
         self.trials += 1;
+        self.complete += usize::from(complete);
+        let Strike { point, fault } = strike;
         let step = self.names.get(&point.step.0).cloned().unwrap_or_default();
-        let row = self.rows.entry(point).or_insert_with(|| Row { step, ends: BTreeMap::new() });
-        let place = match outcome.end {
-            Some(End::Done) if outcome.violations.is_empty() => 0,
-            Some(End::Undone) if outcome.violations.is_empty() => 1,
-            _ => 2,
-        };
-        row.ends.entry(fault).or_default()[place] += 1;
+        let row = self.rows.entry(point).or_insert_with(|| Line { step, ends: BTreeMap::new() });
+        let ends = row.ends.entry(fault).or_default();
+        match outcome.end {
+            Some(End::Done) if outcome.violations.is_empty() => ends.done += 1,
+            Some(End::Undone) if outcome.violations.is_empty() => ends.undone += 1,
+            _ => ends.bad += 1,
+        }
         let faults = planned.to_vec();
-        let violation = |what| Violation { faults: faults.clone(), what };
-        self.violations.extend(outcome.violations.into_iter().map(violation));
+        let violation = |what: &String| Violation { faults: faults.clone(), what: what.clone() };
+        self.violations.extend(outcome.violations.iter().map(violation));
     }
 
     /// How many times the operation was run with faults.
     pub const fn trials(&self) -> usize {
         self.trials
+    }
+
+    /// In how many of them all their faults struck. Of [pairs](super::torture_pairs) the first may keep the operation from the place
+    /// of the second.
+    pub const fn complete(&self) -> usize {
+        self.complete
     }
 
     /// What must not be and was.
@@ -102,7 +134,7 @@ impl Report {
     }
 
     /// What the faults at each place came to.
-    pub const fn rows(&self) -> &BTreeMap<Point, Row> {
+    pub const fn rows(&self) -> &BTreeMap<Point, Line> {
         &self.rows
     }
 
@@ -130,15 +162,16 @@ impl Report {
     fn matrix(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rows = &self.rows;
         writeln!(f)?;
-        let label = |point: &Point, row: &Row| format!("{point} {}", row.step);
+        let label =
+            |point: &Point, row: &Line| format!("{:<5} {} {}", point.act.name(), point.step, row.step);
         let width = rows.iter().map(|(point, row)| label(point, row).chars().count()).max().unwrap_or(0);
-        // Several trials for one place and fault: how many of them were undone, and how many done.
-        let text = |ends: &[usize; 3]| match *ends {
-            [0, 0, _] => "BAD".to_owned(),
-            [_, _, bad] if bad > 0 => format!("{bad} BAD"),
-            [_, 0, _] => "done".to_owned(),
-            [0, _, _] => "undone".to_owned(),
-            [done, undone, _] => format!("{undone}/{done}"),
+        // Of several trials for one place and fault: how many were undone, and how many done.
+        let text = |ends: &Ends| match *ends {
+            Ends { done: 0, undone: 0, .. } => "BAD".to_owned(),
+            Ends { bad, .. } if bad > 0 => format!("{bad} BAD"),
+            Ends { undone: 0, .. } => "done".to_owned(),
+            Ends { done: 0, .. } => "undone".to_owned(),
+            Ends { done, undone, .. } => format!("{undone}/{done}"),
         };
         write!(f, "{:width$}", "")?;
         Fault::ALL.iter().try_for_each(|fault| write!(f, " {:<7}", fault.name()))?;
@@ -152,4 +185,10 @@ impl Report {
         }
         Ok(())
     }
+}
+
+/// What a panic said.
+pub(super) fn message_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message").to_owned()
 }

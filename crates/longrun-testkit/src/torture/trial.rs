@@ -8,17 +8,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use longrun::{
-    Call, Caller, Code, Engine, KvStore, Operation, OperationId, Payload, ResourceId, ResourceKey,
-    ResourceStatus, Row as StoredRow, Store,
+    Call, Code, Engine, KvStore, Operation, OperationId, Payload, ResourceId, ResourceKey, ResourceStatus,
+    Row, Store,
 };
 use longrun_store::MemoryKv;
 use longrun_store::conformance::verify_indexes;
+use serde_json::Value as JsonValue;
 use tokio::runtime::{Builder, Runtime};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::Scene;
 use super::fault::Strike;
-use super::life::{Clock, Control, Life, Mortal, Seen, Tormentor};
+use super::life::{Clock, Control, Life, Mortal, Seen, Tormentor, caller};
 use super::report::{End, Outcome};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -26,34 +27,59 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const STUCK_AFTER: Duration = Duration::from_secs(3 * 366 * 24 * 60 * 60);
 /// How long after its end an operation is looked at again.
 const LATER: Duration = Duration::from_secs(60 * 60);
-/// Deaths of one trial, at most: there are no more faults in it.
-const LIVES_MAX: usize = 8;
 
-/// What is compared of a row.
+/// What is compared of a row that the operation claims.
 #[derive(Clone, Debug, PartialEq)]
-struct Seat {
-    key: ResourceKey,
-    found: Option<(ResourceId, String, ResourceStatus, Payload, Option<OperationId>)>,
+struct RowState {
+    parent: ResourceId,
+    name: String,
+    status: ResourceStatus,
+    body: JsonValue,
+    held_by: Option<OperationId>,
 }
 
-impl Seat {
-    fn of(key: &ResourceKey, row: Option<&StoredRow>) -> Self {
-        let found = row
-            .map(|row| (row.parent.clone(), row.name.clone(), row.status, row.body.clone(), row.operation));
-        Self { key: key.clone(), found }
+/// How all that the operation may change looks.
+#[derive(Debug)]
+struct View<P> {
+    world: P,
+    rows: Vec<(ResourceKey, Option<RowState>)>,
+}
+
+impl<P: Debug + PartialEq> View<P> {
+    /// What is not as expected.
+    fn difference(&self, when: &str, expected: &Self) -> Vec<String> {
+        let mut all = Vec::new();
+        let mut differ = |what, expected: &dyn Debug, found: &dyn Debug| {
+            all.push(format!("{when} {what}\n  expected: {expected:?}\n  found:    {found:?}"));
+        };
+        if self.world != expected.world {
+            differ("the world is not as it should be", &expected.world, &self.world);
+        }
+        if self.rows != expected.rows {
+            differ("the rows are not as they should be", &expected.rows, &self.rows);
+        }
+        all
     }
 }
 
-/// How all looks that the operation may change.
-#[derive(Debug, PartialEq)]
-struct View<P> {
-    world: P,
-    rows: Vec<Seat>,
+/// An operation, and all that it may change, at one time.
+struct Moment<P> {
+    operation: Operation,
+    response: Option<JsonValue>,
+    view: View<P>,
 }
 
 /// How it ends without faults.
 pub(super) struct Reference<P> {
-    done: View<P>,
+    before: View<P>,
+    done: Moment<P>,
+}
+
+impl<P: Debug + PartialEq> Reference<P> {
+    /// Nothing that is looked at differs before and after.
+    pub(super) fn shows_nothing(&self) -> bool {
+        self.done.view.difference("", &self.before).is_empty()
+    }
 }
 
 /// A trial that has not begun.
@@ -67,11 +93,10 @@ pub(super) struct Trial<'a, S: Scene> {
 /// What became of the operation.
 struct Played<P> {
     before: View<P>,
-    /// When it was seen to be done; or how it stands, if it is stuck.
-    shown: Result<(Operation, View<P>), String>,
-    /// How it looked later, and after a restart.
-    later: Vec<(&'static str, Operation, View<P>)>,
-    seen: Seen,
+    /// When it was seen to be done; or why it is not.
+    done: Result<Moment<P>, String>,
+    /// An hour later, and after a restart.
+    later: Vec<(&'static str, Moment<P>)>,
 }
 
 impl<'a, S: Scene> Trial<'a, S> {
@@ -84,109 +109,110 @@ impl<'a, S: Scene> Trial<'a, S> {
         }
     }
 
-    /// Without faults; with what is wrong even so.
-    pub(super) fn reference(self) -> (Reference<S::Picture>, Seen, Vec<String>) {
-        let Played { shown, later, seen, .. } = self.play();
-        match shown {
-            Ok((operation, done)) if operation.response().is_some() => {
-                let changed =
-                    later.iter().flat_map(|(when, _, view)| difference(when, &done, view)).collect();
-                (Reference { done }, seen, changed)
-            }
-            Ok((operation, _)) => panic!("without any fault it ends with {:?}", operation.error()),
-            Err(stuck) => panic!("without any fault it does not end: {stuck}"),
+    /// Without faults.
+    pub(super) fn reference(&self) -> Reference<S::Picture> {
+        let Played { before, done, .. } = self.play();
+        match done {
+            Ok(done) if done.response.is_some() => Reference { before, done },
+            Ok(done) => panic!("without any fault it ends with {:?}", done.operation.error()),
+            Err(why) => panic!("without any fault it does not end: {why}"),
         }
     }
 
     /// Where the operation comes to.
-    pub(super) fn seen(self) -> Seen {
-        self.play().seen
+    pub(super) fn seen(&self) -> Seen {
+        self.play();
+        self.control.seen()
+    }
+
+    /// Where the operation came to in the trial that was run.
+    pub(super) fn seen_so_far(&self) -> Seen {
+        self.control.seen()
     }
 
     /// Plays it and judges.
-    pub(super) fn run(self, reference: &Reference<S::Picture>, all_must_fire: bool) -> Outcome {
-        let (control, stored) = (Arc::clone(&self.control), Arc::clone(&self.stored));
-        let Played { before, shown, later, .. } = self.play();
-        let mut violations = Vec::new();
-        if all_must_fire {
-            let pending = control.pending();
-            violations.extend(pending.iter().map(|planned| format!("{planned} never struck")));
-        }
-        let end = match shown {
-            Err(stuck) => {
-                violations.push(format!("it does not end: {stuck}"));
+    pub(super) fn run(&self, reference: &Reference<S::Picture>) -> Outcome {
+        let Played { before, done, later } = self.play();
+        let mut violations = self.control.problems();
+        let end = match &done {
+            Err(why) => {
+                violations.push(format!("it does not end: {why}"));
                 None
             }
-            Ok((operation, view)) => {
-                let error = operation.error().map(|error| error.code());
-                let (end, expected) = match error {
-                    None => (End::Done, &reference.done),
-                    Some(_) => (End::Undone, &before),
-                };
-                violations.extend(difference("when it is done", expected, &view));
-                if control.was_cancelled() && error != Some(Code::Cancelled) {
-                    violations.push(format!("a cancel was accepted, and it ends with {error:?}"));
-                }
-                for (when, operation_later, view_later) in &later {
-                    violations.extend(difference(when, &view, view_later));
-                    if *operation_later != operation {
-                        violations.push(format!("{when} the operation has changed: {operation_later:?}"));
-                    }
-                }
-                Some(end)
-            }
+            Ok(done) => Some(self.judge(reference, &before, done, &later, &mut violations)),
         };
-        violations.extend(verify_indexes(&*stored).err().into_iter().flatten());
-        Outcome { end, violations }
+        violations.extend(verify_indexes(&*self.stored).err().into_iter().flatten());
+        Outcome { end, violations, pending: self.control.pending() }
     }
 
-    fn play(self) -> Played<S::Picture> {
-        let runtime = runtime();
-        let life = runtime.block_on(async { Life::begin(&self.control) });
-        let (id, before, first) = runtime.block_on(async {
-            let (engine, store) = self.start(&life).await;
-            let request = self.scene.request(&self.world, &engine).await;
-            let world = self.scene.look(&self.world);
-            let call = Call::by(caller());
+    fn judge(
+        &self,
+        reference: &Reference<S::Picture>,
+        before: &View<S::Picture>,
+        done: &Moment<S::Picture>,
+        later: &[(&'static str, Moment<S::Picture>)],
+        violations: &mut Vec<String>,
+    ) -> End {
+        violations.extend(before.difference("before it begins", &reference.before));
+        let error = done.operation.error().map(|error| error.code());
+        let (end, expected) = match error {
+            None => (End::Done, &reference.done.view),
+            Some(_) => (End::Undone, before),
+        };
+        violations.extend(done.view.difference("when it is done", expected));
+        if end == End::Done && done.response != reference.done.response {
+            let (expected, found) = (&reference.done.response, &done.response);
+            violations.push(format!("it responds with {found:?}, and without faults with {expected:?}"));
+        }
+        if self.control.was_cancelled() && error != Some(Code::Cancelled) {
+            violations.push(format!("a cancel was accepted, and it ends with {error:?}"));
+        }
+        for (when, moment) in later {
+            violations.extend(moment.view.difference(when, &done.view));
+            if moment.operation != done.operation {
+                violations.push(format!("{when} the operation has changed: {:?}", moment.operation));
+            }
+        }
+        end
+    }
+
+    fn play(&self) -> Played<S::Picture> {
+        let (id, before, first) = self.live(async |life, engine, store| {
+            let request = self.prepare(&life, &engine).await;
+            let world = self.scene.look(&self.world).await;
             self.control.submitting();
-            let accepted = engine.submit::<S::Kind>(&request, call).await;
+            let accepted = engine.submit::<S::Kind>(&request, Call::by(caller())).await;
             let id = accepted.unwrap_or_else(|error| panic!("it is refused: {error}")).id();
-            let claims = store.load(id).await.ok().flatten();
-            let claims = claims.as_ref().and_then(|it| it.plan()).map(|plan| plan.claims().to_vec());
-            let rows = claims.unwrap_or_default();
-            let rows = rows.iter().map(|claim| Seat::of(&claim.key, claim.before())).collect();
-            let before = View { world, rows };
+            let execution = store.load(id).await.ok().flatten();
+            let plan = execution.as_ref().and_then(|execution| execution.plan());
+            let claims = plan.map(|plan| plan.claims().to_vec()).unwrap_or_default();
+            let rows = claims.iter().map(|claim| (claim.key.clone(), self.row(claim.before())));
+            let before = View { world, rows: rows.collect() };
             self.control.submitted(id);
-            let first = self.watch(&life, &engine, &store, id, &before.rows).await;
-            life.end();
-            (id, before, first)
+            let ended = self.watch(&life, &engine, &*store, id, &before).await;
+            (id, before, ended)
         });
-        drop(runtime);
         let mut ended = first;
-        for _ in 0..LIVES_MAX {
-            if ended.is_some() {
-                break;
+        // Each fault kills at most one process.
+        while ended.is_none() {
+            ended =
+                self.live(async |life, engine, store| self.watch(&life, &engine, &*store, id, &before).await);
+        }
+        let (done, later) = match ended {
+            Some(Ok((done, hour))) => {
+                let again = self.live(async |_, engine, store| {
+                    sleep(LATER).await;
+                    self.moment(&engine, &*store, id, &before).await
+                });
+                (Ok(done), vec![("an hour later", hour), ("after a restart", again)])
             }
-            ended = self
-                .live(async |life, engine, store| self.watch(&life, &engine, &store, id, &before.rows).await);
-        }
-        let (shown, mut later) = match ended {
-            Some(Ok((operation, view, hour))) => (Ok((operation, view)), vec![("an hour later", hour)]),
-            Some(Err(stuck)) => (Err(stuck), Vec::new()),
-            None => (Err("the process dies again and again".to_owned()), Vec::new()),
+            Some(Err(why)) => (Err(why), Vec::new()),
+            None => (Err("it was not followed to its end".to_owned()), Vec::new()),
         };
-        if shown.is_ok() {
-            let again = self.live(async |_, engine, store| {
-                sleep(LATER).await;
-                self.view(&engine, &store, id, &before.rows).await
-            });
-            later.push(("after a restart", again));
-        }
-        let later = later.into_iter().map(|(when, (operation, view))| (when, operation, view)).collect();
-        Played { before, shown, later, seen: self.control.seen() }
+        Played { before, done, later }
     }
 
-    /// Another life, with a runtime of its own: whatever is left of it ends with it.
+    /// A life of the process, with a runtime of its own: whatever is left of it ends with it.
     fn live<T>(&self, act: impl AsyncFnOnce(Arc<Life>, Engine, Arc<dyn Store>) -> T) -> T {
         let runtime = runtime();
         runtime.block_on(async {
@@ -203,33 +229,42 @@ impl<'a, S: Scene> Trial<'a, S> {
         let store = KvStore::open_inline(kv, [7; 32]);
         let store: Arc<dyn Store> =
             Arc::new(store.unwrap_or_else(|error| panic!("the store does not open: {error}")));
-        let builder = Engine::builder_shared(Arc::clone(&store))
-            .environment(Clock(Arc::clone(life)))
-            .sweep_every(DAY)
-            .interceptor(Tormentor(Arc::clone(life)));
-        let engine = self.scene.register(&self.world, builder).start().await;
+        // The scene first: whatever it sets, the time is virtual, and faults are innermost.
+        let builder = self.scene.register(&self.world, Engine::builder_shared(Arc::clone(&store)));
+        let builder = builder.environment(Clock(Arc::clone(life))).sweep_every(DAY);
+        let engine = builder.interceptor(Tormentor(Arc::clone(life))).start().await;
         let engine = engine.unwrap_or_else(|error| panic!("the engine does not start: {error}"));
         life.started(&engine);
         (engine, store)
     }
 
-    /// Until the operation is done and an hour has passed, or the process is dead: `None`.
+    async fn prepare(&self, life: &Life, engine: &Engine) -> <S::Kind as longrun::Kind>::Request {
+        tokio::select! {
+            biased;
+            stuck = life.stuck() => panic!("what has to be there before is not made: {stuck}"),
+            request = timeout(STUCK_AFTER, self.scene.request(&self.world, engine)) => {
+                request.unwrap_or_else(|_| panic!("what has to be there before is never made"))
+            }
+        }
+    }
+
+    /// Until the operation is done and an hour has passed. `None`: the process is dead.
     async fn watch(
         &self,
         life: &Life,
         engine: &Engine,
-        store: &Arc<dyn Store>,
+        store: &dyn Store,
         id: OperationId,
-        rows: &[Seat],
-    ) -> Option<Result<(Operation, View<S::Picture>, (Operation, View<S::Picture>)), String>> {
+        before: &View<S::Picture>,
+    ) -> Option<Result<(Moment<S::Picture>, Moment<S::Picture>), String>> {
         let done = async {
             match engine.wait(id, STUCK_AFTER).await {
                 Ok(operation) if operation.done() => {
-                    let (operation, view) = self.view(engine, store, id, rows).await;
+                    let done = self.moment(engine, store, id, before).await;
                     sleep(LATER).await;
-                    Ok((operation, view, self.view(engine, store, id, rows).await))
+                    Ok((done, self.moment(engine, store, id, before).await))
                 }
-                Ok(operation) => Err(format!("{operation:?}")),
+                Ok(operation) => Err(format!("{operation:?}, held: {:?}", engine.held())),
                 Err(error) => Err(format!("it cannot be read: {error}")),
             }
         };
@@ -241,47 +276,46 @@ impl<'a, S: Scene> Trial<'a, S> {
         }
     }
 
-    async fn view(
+    async fn moment(
         &self,
         engine: &Engine,
-        store: &Arc<dyn Store>,
+        store: &dyn Store,
         id: OperationId,
-        rows: &[Seat],
-    ) -> (Operation, View<S::Picture>) {
-        let operation = engine.get(id).await.unwrap_or_else(|error| panic!("it is gone: {error}"));
-        let world = self.scene.look(&self.world);
-        let mut seats = Vec::new();
-        for Seat { key, .. } in rows {
-            let row = store.resource(key).await.unwrap_or_else(|error| panic!("a row is gone: {error}"));
-            seats.push(Seat::of(key, row.as_ref()));
+        before: &View<S::Picture>,
+    ) -> Moment<S::Picture> {
+        let world = self.scene.look(&self.world).await;
+        let operation = engine.get(id).await.unwrap_or_else(|error| panic!("it cannot be read: {error}"));
+        let mut rows = Vec::new();
+        for (key, _) in &before.rows {
+            let row =
+                store.resource(key).await.unwrap_or_else(|error| panic!("a row cannot be read: {error}"));
+            rows.push((key.clone(), self.row(row.as_ref())));
         }
-        (operation, View { world, rows: seats })
+        let response = operation.response().map(|response| self.json(response));
+        Moment { operation, response, view: View { world, rows } }
     }
-}
 
-/// What differs.
-fn difference<P: Debug + PartialEq>(when: &str, expected: &View<P>, found: &View<P>) -> Vec<String> {
-    let mut all = Vec::new();
-    if expected.world != found.world {
-        let (expected, found) = (&expected.world, &found.world);
-        all.push(format!(
-            "{when} the world is not as it should be\n  expected: {expected:?}\n  found:    {found:?}"
-        ));
+    fn row(&self, row: Option<&Row>) -> Option<RowState> {
+        row.map(|row| RowState {
+            parent: row.parent.clone(),
+            name: row.name.clone(),
+            status: row.status,
+            body: self.json(&row.body),
+            held_by: row.operation,
+        })
     }
-    if expected.rows != found.rows {
-        let (expected, found) = (&expected.rows, &found.rows);
-        all.push(format!(
-            "{when} the rows are not as they should be\n  expected: {expected:?}\n  found:    {found:?}"
-        ));
-    }
-    all
-}
 
-fn caller() -> Caller {
-    Caller::new("torture").unwrap_or_else(|error| panic!("{error}"))
+    fn json(&self, payload: &Payload) -> JsonValue {
+        let value = payload.decode::<JsonValue>();
+        let mut value = value.unwrap_or_else(|error| panic!("a payload is no JSON: {error}"));
+        self.scene.normalise(&mut value);
+        value
+    }
 }
 
 fn runtime() -> Runtime {
-    let runtime = Builder::new_current_thread().enable_all().start_paused(true).build();
+    // The trial is looked at after each piece of work, so that nothing is done between the end of an operation and a look at it.
+    let mut builder = Builder::new_current_thread();
+    let runtime = builder.enable_all().start_paused(true).event_interval(1).build();
     runtime.unwrap_or_else(|error| panic!("no runtime: {error}"))
 }

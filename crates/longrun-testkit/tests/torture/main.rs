@@ -1,4 +1,4 @@
-//! The torture kit: on every kind that is shipped, and on kinds with mistakes that it has to find.
+//! The torture kit: on the kinds of the guide and of the snapshot service, and on kinds with mistakes that it has to find.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod planted;

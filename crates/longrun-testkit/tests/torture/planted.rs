@@ -20,10 +20,12 @@ enum Mistake {
     UndoKnowsOutputsOnly,
     /// An undo of what is not there fails, so a second one does.
     UndoIsNotIdempotent,
+    /// The same, with a panic.
+    UndoPanicsTheSecondTime,
     /// An undo forgets.
     UndoLeavesSomething,
-    /// A run leaves something behind after it has returned.
-    RunGoesOnInTheBackground,
+    /// A run has its effect after it has returned, at once or later.
+    RunGoesOnInTheBackground(u64),
     /// What is outside is taken for what a step has in its memory.
     TruthInMemory,
     /// A run that finds its own thing says that it has failed, and done nothing. No mistake, as it turns out: the engine undoes
@@ -53,10 +55,12 @@ impl Step for Make {
             Mistake::RunsAreNotIdempotent => format!("{}-{made}", cx.effect_key()),
             _ => cx.effect_key().to_string(),
         };
-        if self.mistake == Mistake::RunGoesOnInTheBackground {
+        if let Mistake::RunGoesOnInTheBackground(seconds) = self.mistake {
             let (things, late) = (Arc::clone(&self.things), name.clone());
             tokio::spawn(async move {
-                tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+                if seconds > 0 {
+                    tokio::time::sleep(std::time::Duration::from_secs(seconds)).await;
+                }
                 things.lock().unwrap().insert(late, number);
             });
             return Ok(name);
@@ -80,6 +84,7 @@ impl Step for Make {
         if removed.is_none() && self.mistake == Mistake::UndoIsNotIdempotent {
             return Err(UndoError::new(Code::NotFound, "there is no such thing"));
         }
+        assert!(removed.is_some() || self.mistake != Mistake::UndoPanicsTheSecondTime);
         Ok(())
     }
 }
@@ -118,16 +123,16 @@ impl Scene for Mistake {
 
     async fn request(&self, _: &Things, _: &Engine) {}
 
-    fn look(&self, things: &Things) -> BTreeMap<String, u16> {
+    async fn look(&self, things: &Things) -> BTreeMap<String, u16> {
         things.lock().unwrap().clone()
     }
 }
 
 /// The faults that found something, by what they struck.
 fn found(report: &Report, act: Act) -> Vec<Fault> {
-    let rows = report.rows().iter().filter(|(point, _)| point.act == act);
+    let rows = report.rows().iter().filter(|(point, _)| (point.act == Act::Run) == (act == Act::Run));
     let mut found: Vec<Fault> = rows
-        .flat_map(|(_, row)| row.ends.iter().filter(|(_, [_, _, bad])| *bad > 0).map(|(fault, _)| *fault))
+        .flat_map(|(_, row)| row.ends.iter().filter(|(_, ends)| ends.bad > 0).map(|(fault, _)| *fault))
         .collect();
     found.sort_unstable();
     found.dedup();
@@ -139,7 +144,7 @@ fn steps_without_a_mistake_are_clean() {
     for none in [Mistake::Nothing, Mistake::TakesItsOwnThingForAnothers] {
         let report = torture(&none);
         report.assert_clean();
-        assert_eq!(report.trials(), 4 * Fault::ALL.len());
+        assert_eq!(report.trials(), 6 * Fault::ALL.len());
     }
 }
 
@@ -155,7 +160,8 @@ fn each_mistake_is_found_by_the_faults_that_it_does_not_survive() {
         ),
         (Mistake::UndoKnowsOutputsOnly, vec![Unknown, Panic], all()),
         (Mistake::UndoIsNotIdempotent, vec![], vec![Unknown, Panic, Timeout, CrashAfter, Repeat]),
-        (Mistake::UndoLeavesSomething, vec![Error, Unknown, Panic, Cancel], all()),
+        (Mistake::UndoPanicsTheSecondTime, vec![], vec![Unknown, Panic, Timeout, CrashAfter, Repeat]),
+        (Mistake::UndoLeavesSomething, vec![Error, Unknown, Panic, CancelBefore, CancelAfter], all()),
         (Mistake::TruthInMemory, vec![], vec![CrashBefore, CrashAfter]),
     ] {
         let report = torture(&mistake);
@@ -168,7 +174,97 @@ fn each_mistake_is_found_by_the_faults_that_it_does_not_survive() {
 
 #[test]
 fn a_run_that_goes_on_in_the_background_is_found_without_any_fault() {
-    let report = torture(&Mistake::RunGoesOnInTheBackground);
+    for seconds in [0, 10] {
+        let report = torture(&Mistake::RunGoesOnInTheBackground(seconds));
+        let told = report.violations()[0].to_string();
+        assert!(
+            told.starts_with("without a fault: an hour later the world is not as it should be"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn a_picture_that_shows_nothing_is_found() {
+    struct Blind;
+
+    #[async_trait]
+    impl Scene for Blind {
+        type Kind = MakeTwo;
+        type World = Things;
+        type Picture = ();
+
+        fn world(&self) -> Things {
+            Things::default()
+        }
+
+        fn register(&self, things: &Things, builder: EngineBuilder) -> EngineBuilder {
+            Mistake::UndoLeavesSomething.register(things, builder)
+        }
+
+        async fn request(&self, _: &Things, _: &Engine) {}
+
+        async fn look(&self, _: &Things) {}
+    }
+
+    let report = torture(&Blind);
     let told = report.violations()[0].to_string();
-    assert!(told.starts_with("without a fault: an hour later the world is not as it should be"), "{told}");
+    assert!(told.contains("nothing that can be seen changes"), "{told}");
+}
+
+#[test]
+fn the_engines_of_dead_processes_are_dropped() {
+    /// Counts those that are alive.
+    struct Counted(Arc<AtomicU32>);
+
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    #[async_trait]
+    impl Step for Counted {
+        const NAME: &'static str = "counted";
+        type Input = ();
+        type Output = ();
+        type Checkpoint = ();
+
+        async fn run(&self, _: &StepContext<()>, (): ()) -> StepResult<()> {
+            Ok(())
+        }
+
+        async fn undo(&self, _: &UndoContext, (): (), _: Undoable<(), ()>) -> UndoResult {
+            Ok(())
+        }
+    }
+
+    /// Registers one step more, of which there is one while a process lives.
+    struct Counting(Arc<AtomicU32>);
+
+    #[async_trait]
+    impl Scene for Counting {
+        type Kind = MakeTwo;
+        type World = Things;
+        type Picture = BTreeMap<String, u16>;
+
+        fn world(&self) -> Things {
+            Things::default()
+        }
+
+        fn register(&self, things: &Things, builder: EngineBuilder) -> EngineBuilder {
+            assert_eq!(self.0.fetch_add(1, Ordering::Relaxed), 0, "the process before is not gone");
+            Mistake::Nothing.register(things, builder).step(Counted(Arc::clone(&self.0)))
+        }
+
+        async fn request(&self, _: &Things, _: &Engine) {}
+
+        async fn look(&self, things: &Things) -> BTreeMap<String, u16> {
+            things.lock().unwrap().clone()
+        }
+    }
+
+    let alive = Arc::new(AtomicU32::new(0));
+    torture(&Counting(Arc::clone(&alive))).assert_clean();
+    assert_eq!(alive.load(Ordering::Relaxed), 0);
 }

@@ -103,7 +103,7 @@ macro_rules! scene {
                 $request
             }
 
-            fn look(&self, place: &Place) -> BTreeSet<String> {
+            async fn look(&self, place: &Place) -> BTreeSet<String> {
                 place.files()
             }
         }
@@ -128,7 +128,7 @@ fn c09_a_create_survives_every_fault_at_every_step_and_undo() {
     let report = torture(&Create);
     println!("{report}");
     report.assert_clean();
-    assert_eq!(report.trials(), 4 * Fault::ALL.len(), "copy and verify, and the undo of each");
+    assert_eq!(report.trials(), 6 * Fault::ALL.len(), "copy and verify, and the undo of each in two states");
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn c09_a_delete_survives_every_fault_at_every_step_and_undo() {
     let report = torture(&Delete);
     println!("{report}");
     report.assert_clean();
-    assert!(report.rows().keys().any(|point| point.act == Act::Undo), "the grace can be cancelled");
+    assert!(report.rows().keys().any(|point| point.act != Act::Run), "the grace can be cancelled");
 }
 
 #[test]

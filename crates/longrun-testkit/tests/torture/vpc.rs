@@ -69,7 +69,7 @@ macro_rules! scene {
                 $request
             }
 
-            fn look(&self, fabric: &Fabric) -> Picture {
+            async fn look(&self, fabric: &Fabric) -> Picture {
                 picture(fabric)
             }
         }
@@ -87,10 +87,10 @@ scene!(UpdateSubnet, engine, Rename { id: subnet(engine).await, name: "other".to
 fn c09_creating_and_deleting_survives_every_fault_at_every_step_and_undo() {
     let report = torture(&CreateNetwork);
     report.assert_clean();
-    assert_eq!(report.trials(), 2 * Fault::ALL.len(), "a run and an undo");
+    assert_eq!(report.trials(), 3 * Fault::ALL.len(), "a run, and its undo in two states");
     let report = torture(&CreateSubnet);
     report.assert_clean();
-    assert_eq!(report.trials(), 4 * Fault::ALL.len());
+    assert_eq!(report.trials(), 6 * Fault::ALL.len());
     // What is past its point of no return is not undone: it goes on until it is done.
     for report in [torture(&DeleteNetwork), torture(&DeleteSubnet)] {
         report.assert_clean();
@@ -103,7 +103,9 @@ fn c09_creating_and_deleting_survives_every_fault_at_every_step_and_undo() {
 fn c09_creating_a_subnet_survives_every_pair_of_faults() {
     let report = torture_pairs(&CreateSubnet);
     report.assert_clean();
-    assert_eq!(report.trials(), 6 * Fault::ALL.len() * Fault::ALL.len());
+    assert_eq!(report.trials(), 15 * Fault::ALL.len() * Fault::ALL.len(), "pairs of six places");
+    // Nothing comes to the place of the second where the first has the operation rolled back before it, and a step is undone once.
+    assert!(report.complete() * 5 > report.trials() * 2, "{} of {}", report.complete(), report.trials());
 }
 
 #[test]
@@ -118,19 +120,19 @@ fn a_kind_without_steps_has_nothing_to_torture_and_says_so() {
 fn the_report_is_a_matrix() {
     let text = torture(&CreateSubnet).to_string();
     let lines: Vec<&str> = text.lines().collect();
-    assert_eq!(lines[0], "vpc.subnet.create: 32 trials, 0 violations");
+    assert_eq!(lines[0], "vpc.subnet.create: 54 trials, 0 violations");
     let cells = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    assert_eq!(
-        cells(lines[2]),
-        ["error", "unknown", "panic", "timeout", "crash<", "crash>", "repeat", "cancel"]
-    );
+    let faults = ["error", "unknown", "panic", "timeout", "crash<", "crash>", "repeat", "cancel<", "cancel>"];
+    assert_eq!(cells(lines[2]), faults);
     let rows: Vec<_> = lines[3..].iter().map(|line| cells(line)).collect();
-    let run = ["undone", "undone", "undone", "done", "done", "done", "done", "undone"];
+    let run = ["undone", "undone", "undone", "done", "done", "done", "done", "undone", "undone"];
     let expected = [
         ("run", "0", "vpc.allocate-vlan", run),
         ("run", "1", "vpc.route-block", run),
-        ("undo", "0", "vpc.allocate-vlan", ["undone"; 8]),
-        ("undo", "1", "vpc.route-block", ["undone"; 8]),
+        ("undo", "0", "vpc.allocate-vlan", ["undone"; 9]),
+        ("undo", "1", "vpc.route-block", ["undone"; 9]),
+        ("undo?", "0", "vpc.allocate-vlan", ["undone"; 9]),
+        ("undo?", "1", "vpc.route-block", ["undone"; 9]),
     ];
     let expected: Vec<Vec<String>> = expected
         .iter()

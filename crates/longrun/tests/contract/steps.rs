@@ -377,7 +377,8 @@ impl Interceptor for Gatekeeper {
     }
 
     async fn undo(&self, undo: &InterceptedUndo<'_>) -> UndoResult {
-        self.0.lock().unwrap().push(format!("undo {}", undo.effect_key().step));
+        let known = matches!(undo.outcome(), Undoable::Done(_));
+        self.0.lock().unwrap().push(format!("undo {} done: {known}", undo.effect_key().step));
         undo.call().await
     }
 }
@@ -394,7 +395,7 @@ async fn an_interceptor_stands_around_every_run_and_undo_and_its_answer_counts()
         done.error().map(|error| (error.code(), error.message())),
         Some((Code::ResourceExhausted, "not today"))
     );
-    assert_eq!(*seen.lock().unwrap(), ["run 0", "run 1", "undo 0"]);
+    assert_eq!(*seen.lock().unwrap(), ["run 0", "run 1", "undo 0 done: true"]);
     assert_eq!((rig.world.runs(done.id(), "a"), rig.world.runs(done.id(), "b")), (1, 0));
     assert_eq!(rig.world.effects(done.id()), Vec::<String>::new());
 }
