@@ -960,6 +960,14 @@ fn c18_an_impossible_journal_is_held() {
     is_held(&bench, |entries| entries.last_mut().unwrap().revision = Revision(u64::MAX));
 }
 
+#[test]
+fn s04_a_journal_in_which_a_step_starts_after_the_decision_is_held() {
+    let mut bench = Draft::chain(2).accept();
+    bench.fails(0, Applied::Unknown, FINAL);
+    let started = Event::StepStarted { step: s(1), attempt: attempt(1) };
+    is_held(&bench, |entries| entries.last_mut().unwrap().events.push(started));
+}
+
 /// 1,000 steps: the turns are counted, and the test would take minutes if a turn cost what the plan is long
 /// squared.
 fn thousand() -> Execution {
