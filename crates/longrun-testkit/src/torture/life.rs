@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
 use std::panic::resume_unwind;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,11 +12,12 @@ use longrun::{
     Caller, Code, EffectKey, Engine, Environment, InterceptedRun, InterceptedUndo, Interceptor, Json,
     OperationId, StepError, StepName, StepResult, Timestamp, UndoError, UndoResult, Undoable,
 };
-use longrun_store::{Batch, Direction, Entry, KeyRange, Kv, KvCapabilities, KvError, MemoryKv, Table};
+use longrun_store::faulty::{Faults, ReadFault};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::fault::{Act, Fault, Point, Strike};
+use crate::sim::rng::Rng;
 
 /// The wall clock when a trial begins, in microseconds since 1970.
 const EPOCH_MICROS: i64 = 1_700_000_000_000_000;
@@ -58,7 +58,7 @@ pub(super) struct Control {
     problems: Mutex<Vec<String>>,
     /// Microseconds that earlier lives took.
     before: AtomicU64,
-    random: AtomicU64,
+    random: Mutex<Rng>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -75,7 +75,7 @@ impl Control {
             problems: Mutex::default(),
             cancelled: AtomicBool::new(false),
             before: AtomicU64::new(0),
-            random: AtomicU64::new(1),
+            random: Mutex::new(Rng::new(1)),
         }
     }
 
@@ -133,7 +133,8 @@ impl Control {
 pub(super) struct Life {
     control: Arc<Control>,
     began: Instant,
-    dead: AtomicBool,
+    /// Ends the store with the process.
+    faults: Faults,
     died: Notify,
     /// Runs and undos that failed though nobody planned it, and what they said last.
     failures: Mutex<(u32, String)>,
@@ -143,12 +144,12 @@ pub(super) struct Life {
 }
 
 impl Life {
-    /// Begins inside of a runtime.
-    pub(super) fn begin(control: &Arc<Control>) -> Arc<Self> {
+    /// Begins inside of a runtime, with a store that does as it is told.
+    pub(super) fn begin(control: &Arc<Control>, faults: Faults) -> Arc<Self> {
         Arc::new(Self {
             control: Arc::clone(control),
             began: Instant::now(),
-            dead: AtomicBool::new(false),
+            faults,
             died: Notify::new(),
             failures: Mutex::default(),
             stuck: Notify::new(),
@@ -175,26 +176,30 @@ impl Life {
 
     /// Counts a call that nobody planned to fail, unless it succeeds: it may also panic, or be dropped.
     async fn counted<T, E: fmt::Display>(&self, call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-        let mut attempt = Attempt { life: self, said: "a panic, or with nothing in its time".to_owned() };
+        let nothing = "a panic, or with nothing in its time".to_owned();
+        let mut attempt = Attempt { life: self, failure: Some(nothing) };
         let result = call.await;
-        match &result {
-            Ok(_) => std::mem::forget(attempt),
-            Err(error) => attempt.said = format!("\"{error}\""),
-        }
+        attempt.failure = result.as_ref().err().map(|error| format!("\"{error}\""));
         result
     }
 
     /// The life is over, by death or not. Inside of its runtime still.
     pub(super) fn end(&self) {
-        self.dead.store(true, Ordering::Relaxed);
+        self.end_store();
         drop(lock(&self.engine).take());
         let lived = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.control.before.fetch_add(lived, Ordering::Relaxed);
     }
 
-    /// Nothing becomes durable from now on. What else is on in the process ends with its runtime, as soon as that is told.
+    /// Nothing becomes durable from now on, and nothing is read.
+    fn end_store(&self) {
+        self.faults.set_disk_full(true);
+        self.faults.set_reads(Some(ReadFault::Unavailable));
+    }
+
+    /// What is on in the process ends with its runtime, as soon as that is told.
     async fn die(&self) -> ! {
-        self.dead.store(true, Ordering::Relaxed);
+        self.end_store();
         self.died.notify_one();
         std::future::pending().await
     }
@@ -240,16 +245,17 @@ impl Life {
     }
 }
 
-/// A call that has not succeeded yet.
+/// A call, and how it fails if it ends now.
 struct Attempt<'a> {
     life: &'a Life,
-    said: String,
+    failure: Option<String>,
 }
 
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
+        let Some(failure) = self.failure.take() else { return };
         let mut failures = lock(&self.life.failures);
-        *failures = (failures.0 + 1, std::mem::take(&mut self.said));
+        *failures = (failures.0 + 1, failure);
         if failures.0 == FAILURES_MAX {
             self.life.stuck.notify_one();
         }
@@ -323,57 +329,6 @@ impl Environment for Clock {
     }
 
     fn random(&self) -> u64 {
-        // SplitMix64.
-        let mut bits = self.0.control.random.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^ (bits >> 31)
-    }
-}
-
-/// What is stored, as one life has it in its hands.
-#[derive(Debug)]
-pub(super) struct Mortal {
-    pub(super) stored: Arc<MemoryKv>,
-    pub(super) life: Arc<Life>,
-}
-
-impl Mortal {
-    fn alive(&self) -> Result<(), KvError> {
-        if self.life.dead.load(Ordering::Relaxed) {
-            return Err(KvError::Unknown(io::Error::other("the process is dead").into()));
-        }
-        Ok(())
-    }
-}
-
-impl Kv for Mortal {
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
-        self.alive()?;
-        self.stored.get(table, key)
-    }
-
-    fn scan(
-        &self,
-        table: Table,
-        range: &KeyRange,
-        direction: Direction,
-        limit: usize,
-    ) -> Result<Vec<Entry>, KvError> {
-        self.alive()?;
-        self.stored.scan(table, range, direction, limit)
-    }
-
-    fn commit(&self, batch: &Batch) -> Result<(), KvError> {
-        self.alive()?;
-        self.stored.commit(batch)
-    }
-
-    fn reopen(&self) -> Result<(), KvError> {
-        self.alive()
-    }
-
-    fn capabilities(&self) -> KvCapabilities {
-        self.stored.capabilities()
+        lock(&self.0.control.random).bits()
     }
 }

@@ -37,11 +37,8 @@ pub struct Violation {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let faults: Vec<String> = self.faults.iter().map(Strike::to_string).collect();
-        match faults.is_empty() {
-            true => f.write_str("without a fault")?,
-            false => f.write_str(&faults.join(", "))?,
-        }
-        write!(f, ": {}", self.what)
+        let faults = if faults.is_empty() { "without a fault".to_owned() } else { faults.join(", ") };
+        write!(f, "{faults}: {}", self.what)
     }
 }
 

@@ -13,13 +13,14 @@ use longrun::{
 };
 use longrun_store::MemoryKv;
 use longrun_store::conformance::verify_indexes;
+use longrun_store::faulty::FaultyKv;
 use serde_json::Value as JsonValue;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{sleep, timeout};
 
 use super::Scene;
 use super::fault::Strike;
-use super::life::{Clock, Control, Life, Mortal, Seen, Tormentor, caller};
+use super::life::{Clock, Control, Life, Seen, Tormentor, caller};
 use super::report::{End, Outcome};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -177,7 +178,7 @@ impl<'a, S: Scene> Trial<'a, S> {
     }
 
     fn play(&self) -> Played<S::Picture> {
-        let (id, before, first) = self.live(async |life, engine, store| {
+        let (id, before, mut ended) = self.live(async |life, engine, store| {
             let request = self.prepare(&life, &engine).await;
             let world = self.scene.look(&self.world).await;
             self.control.submitting();
@@ -192,22 +193,26 @@ impl<'a, S: Scene> Trial<'a, S> {
             let ended = self.watch(&life, &engine, &*store, id, &before).await;
             (id, before, ended)
         });
-        let mut ended = first;
         // Each fault kills at most one process.
-        while ended.is_none() {
-            ended =
-                self.live(async |life, engine, store| self.watch(&life, &engine, &*store, id, &before).await);
-        }
+        let ended = loop {
+            match ended {
+                Some(ended) => break ended,
+                None => {
+                    ended = self.live(async |life, engine, store| {
+                        self.watch(&life, &engine, &*store, id, &before).await
+                    });
+                }
+            }
+        };
         let (done, later) = match ended {
-            Some(Ok((done, hour))) => {
+            Ok((done, hour)) => {
                 let again = self.live(async |_, engine, store| {
                     sleep(LATER).await;
                     self.moment(&engine, &*store, id, &before).await
                 });
                 (Ok(done), vec![("an hour later", hour), ("after a restart", again)])
             }
-            Some(Err(why)) => (Err(why), Vec::new()),
-            None => (Err("it was not followed to its end".to_owned()), Vec::new()),
+            Err(why) => (Err(why), Vec::new()),
         };
         Played { before, done, later }
     }
@@ -216,16 +221,16 @@ impl<'a, S: Scene> Trial<'a, S> {
     fn live<T>(&self, act: impl AsyncFnOnce(Arc<Life>, Engine, Arc<dyn Store>) -> T) -> T {
         let runtime = runtime();
         runtime.block_on(async {
-            let life = Life::begin(&self.control);
-            let (engine, store) = self.start(&life).await;
+            let (kv, faults) = FaultyKv::new(Arc::clone(&self.stored));
+            let life = Life::begin(&self.control, faults);
+            let (engine, store) = self.start(&life, kv).await;
             let result = act(Arc::clone(&life), engine, store).await;
             life.end();
             result
         })
     }
 
-    async fn start(&self, life: &Arc<Life>) -> (Engine, Arc<dyn Store>) {
-        let kv = Mortal { stored: Arc::clone(&self.stored), life: Arc::clone(life) };
+    async fn start(&self, life: &Arc<Life>, kv: FaultyKv<Arc<MemoryKv>>) -> (Engine, Arc<dyn Store>) {
         let store = KvStore::open_inline(kv, [7; 32]);
         let store: Arc<dyn Store> =
             Arc::new(store.unwrap_or_else(|error| panic!("the store does not open: {error}")));

@@ -6,8 +6,9 @@
 //! ```
 //!
 //! Reader, hasher and writer share nothing, so that the caller can have a batch read while it has the one before hashed, and the
-//! one before that stored. No more than these three are needed at a time: this, and what the workers hold, is the memory that it takes, whatever the size of the
-//! disk. The end of a copy, which reads the whole manifest, adds 16 bytes for each distinct chunk, and 16 MiB at most.
+//! one before that stored. No more than these three are needed at a time: this, and what the workers hold, is the memory that it
+//! takes, whatever the size of the disk. The end of a copy, which reads the whole manifest, adds 16 bytes for each distinct chunk,
+//! and 16 MiB at most.
 
 mod read;
 mod write;

@@ -106,7 +106,15 @@ impl CopyReader {
         };
         let most = budget_bytes.clamp(1, BATCH_BYTES_MAX);
         self.announce(2 * most.max(self.geometry.chunk_bytes))?;
-        self.fill(&mut batch, most)?;
+        let mut looked_at = 0;
+        while batch.offset < self.geometry.disk_size && looked_at < most {
+            match self.disk.next_data(batch.offset)? {
+                Some(data) => {
+                    looked_at += self.read_chunk(data.start / self.geometry.chunk_bytes, &mut batch)?;
+                }
+                None => batch.offset = self.geometry.disk_size,
+            }
+        }
         // Only now is it known that what was read, and what was taken for a hole, is the disk's.
         self.disk.check_unchanged()?;
         self.offset = batch.offset;
@@ -127,33 +135,26 @@ impl CopyReader {
         Ok(())
     }
 
-    /// Reads so many bytes of chunks.
-    fn fill(&self, batch: &mut Batch, most: u64) -> Result<(), DiskError> {
-        let mut looked_at = 0;
-        while batch.offset < self.geometry.disk_size && looked_at < most {
-            let Some(data) = self.disk.next_data(batch.offset)? else {
-                batch.offset = self.geometry.disk_size;
-                break;
-            };
-            let index = data.start / self.geometry.chunk_bytes;
-            let mut plain = self.buffers.take(self.geometry.chunk_len(index));
-            let (start, length) = (self.geometry.offset(index), plain.len() as u64);
-            match read_sparse(&*self.disk, start, &mut plain) {
-                Ok(bytes_read) => batch.bytes_read += bytes_read,
-                Err(error) => {
-                    self.buffers.give(plain);
-                    return Err(error);
-                }
-            }
-            if is_zero(&plain) {
+    /// Adds one chunk to a batch, unless it is all zeros. Returns its length.
+    fn read_chunk(&self, index: u64, batch: &mut Batch) -> Result<u64, DiskError> {
+        let start = self.geometry.offset(index);
+        let mut plain = self.buffers.take(self.geometry.chunk_len(index));
+        let read = read_sparse(&*self.disk, start, &mut plain);
+        let length = plain.len() as u64;
+        match read {
+            Ok(bytes_read) => batch.bytes_read += bytes_read,
+            Err(error) => {
                 self.buffers.give(plain);
-            } else {
-                batch.chunks.push(BatchChunk { index, plain });
+                return Err(error);
             }
-            batch.offset = start + length;
-            looked_at += length;
         }
-        Ok(())
+        if is_zero(&plain) {
+            self.buffers.give(plain);
+        } else {
+            batch.chunks.push(BatchChunk { index, plain });
+        }
+        batch.offset = start + length;
+        Ok(length)
     }
 }
 
