@@ -4,6 +4,8 @@
 
 use std::fmt::Write as _;
 
+use super::campaign::Mode;
+
 /// Declares a list of things that are counted.
 macro_rules! counted {
     ($(#[$meta:meta])* $name:ident { $($variant:ident = $text:literal,)* }) => {
@@ -55,13 +57,14 @@ counted! {
         Deadline = "a deadline passes",
         Operator = "an operator steps in",
         AnswerLost = "an answer is lost and the client asks again",
+        TakeOver = "another node takes the store over",
     }
 }
 
 impl Fault {
     /// Faults that only the full simulation knows.
     pub const FULL_ONLY: &'static [Self] =
-        &[Self::ReopenRefused, Self::ReadFails, Self::AnswerLost, Self::UndoPanics];
+        &[Self::ReopenRefused, Self::ReadFails, Self::AnswerLost, Self::UndoPanics, Self::TakeOver];
     /// Faults that only the fast simulation knows.
     pub const FAST_ONLY: &'static [Self] = &[Self::CommitSlow, Self::LateResult, Self::Operator];
 }
@@ -139,6 +142,16 @@ counted! {
         WaitSeesEnd = "a waiter is told of the end",
         ListDuringChange = "a list is read page by page while operations change",
         SubmitRefusedFull = "a submit is refused because the disk is full",
+        FullWhileRunning = "the disk fills while a step runs",
+        FullWhileUndoing = "the disk fills while an undo is on",
+        ShutDownWhileRunning = "a gentle shutdown while a step runs",
+        ShutDownWhileUndoing = "a gentle shutdown while an undo is on",
+        TakenOverWhileRunning = "another node takes over while a step runs",
+        TakenOverWhileUndoing = "another node takes over while an undo is on",
+        TakenOverAgain = "a third node takes over from the second",
+        FormerOwnerRefused = "a former owner is asked, and says that it is one",
+        LateEffectRefused = "a late effect of a former owner is refused by its token",
+        LateEffectFirst = "a late effect of a former owner comes before the new owner's run",
     }
 }
 
@@ -150,6 +163,52 @@ impl Situation {
         Self::WaitSeesEnd,
         Self::ListDuringChange,
         Self::SubmitRefusedFull,
+        Self::FullWhileRunning,
+        Self::FullWhileUndoing,
+        Self::ShutDownWhileRunning,
+        Self::ShutDownWhileUndoing,
+        Self::TakenOverWhileRunning,
+        Self::TakenOverWhileUndoing,
+        Self::TakenOverAgain,
+        Self::FormerOwnerRefused,
+        Self::LateEffectRefused,
+        Self::LateEffectFirst,
+    ];
+    /// Situations that only the fast simulation names: it sees the turns of the core.
+    pub const FAST_ONLY: &'static [Self] = &[
+        Self::CrashBeforeAcceptDurable,
+        Self::CrashBeforeAcceptAnswered,
+        Self::CrashHoldingDecision,
+        Self::CrashHoldingEnd,
+        Self::CrashAfterDecision,
+        Self::RestartAfterDeadline,
+        Self::UnknownDecision,
+        Self::EndedWhileCommitting,
+        Self::CancelWithLastOutcome,
+        Self::CancelRollingBack,
+        Self::CancelAtRest,
+        Self::StartAndDecision,
+        Self::DecisionAndEnd,
+        Self::DoneAfterDecision,
+        Self::RollbackWaitsForRun,
+        Self::DeadlineWhileRunning,
+        Self::FailsPastNoReturn,
+        Self::TakenOver,
+        Self::Abandoned,
+        Self::RetryNow,
+        Self::LateResultRefused,
+        Self::ClockBackWhileWaiting,
+        Self::ResourceAgain,
+        Self::RunAgainAfterUnknown,
+    ];
+    /// Those of them that need several nodes.
+    pub const OF_NODES: &'static [Self] = &[
+        Self::TakenOverWhileRunning,
+        Self::TakenOverWhileUndoing,
+        Self::TakenOverAgain,
+        Self::FormerOwnerRefused,
+        Self::LateEffectRefused,
+        Self::LateEffectFirst,
     ];
 }
 
@@ -244,10 +303,25 @@ impl Coverage {
     }
 
     /// Faults that never fired, of those that the mode knows.
-    pub fn never_fired(&self, full: bool) -> Vec<Fault> {
-        let foreign = if full { Fault::FAST_ONLY } else { Fault::FULL_ONLY };
+    pub fn never_fired(&self, mode: Mode, nodes: u32) -> Vec<Fault> {
+        let foreign = match mode {
+            Mode::Full => Fault::FAST_ONLY,
+            Mode::Fast => Fault::FULL_ONLY,
+        };
         let known = Fault::ALL.iter().filter(|fault| !foreign.contains(fault));
+        let known = known.filter(|fault| nodes > 1 || **fault != Fault::TakeOver);
         known.filter(|fault| self.fault_count(**fault) == 0).copied().collect()
+    }
+
+    /// Situations that were met fewer than `often` times, of those that the mode knows.
+    pub fn seldom_met(&self, mode: Mode, nodes: u32, often: u64) -> Vec<Situation> {
+        let foreign = match mode {
+            Mode::Full => Situation::FAST_ONLY,
+            Mode::Fast => Situation::FULL_ONLY,
+        };
+        let known = Situation::ALL.iter().filter(|one| !foreign.contains(one));
+        let known = known.filter(|one| nodes > 1 || !Situation::OF_NODES.contains(one));
+        known.filter(|one| self.met_count(**one) < often).copied().collect()
     }
 
     /// The counts as a table for people.

@@ -4,7 +4,7 @@
 //! - [`full`]: the whole engine, on a paused clock, over a simulated key-value store.
 //! - [`invariants`]: the oracle.
 //! - [`coverage`]: what was met; [`plant`]: mistakes made on purpose, to see that the oracle catches them.
-//! - [`campaign`]: many seeds, one report.
+//! - [`campaign`]: many seeds, one report; [`shrink`]: what a failing seed can do without.
 
 pub mod campaign;
 pub mod coverage;
@@ -13,3 +13,4 @@ pub mod full;
 pub mod invariants;
 pub mod plant;
 pub mod rng;
+pub mod shrink;

@@ -1,9 +1,11 @@
 //! Planted faults: known mistakes of an engine or a store, to see that the oracle catches them.
 //!
-//! They live in the simulated driver and the simulated store only. A simulation that does not find what was put
+//! They live in the simulated driver, the simulated store and the simulated world only. A simulation that does not find what was put
 //! there on purpose would not find what was put there by accident.
 
 use std::fmt;
+
+use super::campaign::Mode;
 
 /// A mistake that is made on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,6 +31,8 @@ pub enum Plant {
     S22,
     /// S23: a step whose start was stored together with the decision to roll back is begun nevertheless.
     S23,
+    /// S31: the outside world does not look at the fencing tokens of those that have lost the store.
+    S31,
     /// S29: the result of a run that was given up counts for the run after it.
     S29,
     /// S33: a commit of unknown outcome is taken for applied, without reading back.
@@ -51,9 +55,18 @@ impl Plant {
         Self::S22,
         Self::S23,
         Self::S29,
+        Self::S31,
         Self::S33,
         Self::C7,
     ];
+
+    /// Whether the simulation can make it. The full one runs the real engine, so its store and its world may lie, nobody else.
+    pub const fn is_for(self, mode: Mode) -> bool {
+        match mode {
+            Mode::Fast => !matches!(self, Self::S31),
+            Mode::Full => matches!(self, Self::S22 | Self::S31),
+        }
+    }
 
     /// The name, as the command line takes it.
     pub const fn name(self) -> &'static str {
@@ -69,6 +82,7 @@ impl Plant {
             Self::S22 => "S22",
             Self::S23 => "S23",
             Self::S29 => "S29",
+            Self::S31 => "S31",
             Self::S33 => "S33",
             Self::C7 => "C7",
         }

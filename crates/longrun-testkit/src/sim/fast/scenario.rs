@@ -10,6 +10,7 @@ use longrun_core::{
 
 use crate::sim::invariants::rows::Rows;
 use crate::sim::rng::Rng;
+use crate::sim::shrink::{Less, Trouble};
 
 /// Steps in a plan, at most.
 pub(super) const STEPS: usize = 5;
@@ -82,6 +83,38 @@ impl Swarm {
             deadline: rng.pick(&[0, 0, 300]),
             backlog: rng.pick(&[0, 0, 300]),
         }
+    }
+
+    /// The same with less.
+    pub(super) fn with(mut self, less: &Less) -> Self {
+        self.crashes = less.crashes.map_or(self.crashes, |most| self.crashes.min(most));
+        for trouble in Trouble::ALL.iter().filter(|trouble| less.lacks(**trouble)) {
+            match trouble {
+                Trouble::ClockJumps => self.jumps = 0,
+                Trouble::FullDisk => self.disk_full = false,
+                Trouble::SlowCommits => self.slow = 0,
+                Trouble::RefusedCommits => self.refuse = 0,
+                Trouble::UnknownCommits => (self.unknown_applied, self.unknown_lost) = (0, 0),
+                Trouble::Deadlines => self.deadline = 0,
+                Trouble::Backlog => self.backlog = 0,
+                Trouble::Cancels => self.cancels = 0,
+                Trouble::Operators => self.verbs = 0,
+                Trouble::Looks => self.polls = 0,
+                Trouble::Checkpoints => self.saves = 0,
+                Trouble::SlowSteps => (self.step_slow, self.step_hangs, self.late) = (0, 0, 0),
+                Trouble::StepPanics => self.step_panics = 0,
+                Trouble::StepFailures => self.step_fails = 0,
+                Trouble::SlowUndos => self.undo_slow = 0,
+                Trouble::UndoFailures => self.undo_fails = 0,
+                // Not in this simulation.
+                Trouble::OtherNodes
+                | Trouble::FailedReads
+                | Trouble::FailedReopens
+                | Trouble::LostAnswers
+                | Trouble::UndoPanics => {}
+            }
+        }
+        self
     }
 }
 
@@ -164,8 +197,8 @@ fn step(place: u64) -> StepIndex {
 
 impl Draft {
     /// A random plan of 1 to 5 steps.
-    pub(super) fn of(kit: &Kit, swarm: &Swarm, rng: &mut Rng) -> Self {
-        let count = rng.between(1, STEPS as u64);
+    pub(super) fn of(kit: &Kit, swarm: &Swarm, steps_max: Option<u32>, rng: &mut Rng) -> Self {
+        let count = Less::limit(steps_max, rng.between(1, STEPS as u64));
         let millis = Duration::from_millis;
         let policy = StepPolicy {
             timeout: millis(4000),

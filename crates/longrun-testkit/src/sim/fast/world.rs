@@ -16,6 +16,7 @@ use crate::sim::invariants::durable::Story;
 use crate::sim::invariants::outside::Outside;
 use crate::sim::plant::Plant;
 use crate::sim::rng::{Rng, Trace};
+use crate::sim::shrink::Less;
 
 /// Events after which a seed is held to hang.
 const EVENTS_MAX: u32 = 20_000;
@@ -31,6 +32,10 @@ pub struct Setting {
     pub outcome_only: bool,
     /// Keep a line about every event.
     pub show: bool,
+    /// Nodes that take the store over from each other in the full simulation, at most. Below 2 there is one.
+    pub nodes: u32,
+    /// What to leave out.
+    pub less: Less,
 }
 
 /// What came of a seed.
@@ -145,6 +150,7 @@ pub(super) struct World<'a> {
     pub(super) strict: bool,
     pub(super) rng: Rng,
     pub(super) swarm: Swarm,
+    pub(super) less: Less,
     pub(super) cov: &'a mut Coverage,
     pub(super) now: u64,
     pub(super) offset: i64,
@@ -178,7 +184,8 @@ pub fn run(seed: u64, kit: &Kit, setting: Setting, cov: &mut Coverage) -> Outcom
 impl<'a> World<'a> {
     fn new(seed: u64, kit: &'a Kit, setting: Setting, cov: &'a mut Coverage) -> Self {
         let mut rng = Rng::new(seed);
-        let swarm = Swarm::of(&mut rng);
+        let less = setting.less;
+        let swarm = Swarm::of(&mut rng).with(&less);
         let crashes_left = swarm.crashes;
         let mut world = Self {
             kit,
@@ -186,6 +193,7 @@ impl<'a> World<'a> {
             strict: !setting.outcome_only,
             rng,
             swarm,
+            less,
             cov,
             now: 0,
             offset: 0,

@@ -14,17 +14,19 @@ use crate::sim::coverage::{CrashPoint, Fault, Situation};
 use crate::sim::invariants::durable::Story;
 use crate::sim::invariants::outside::Outside;
 use crate::sim::invariants::{Violation, demand};
+use crate::sim::plant::Plant;
 
 /// Dead code walking: what a crashed process would have done next never happens.
 async fn never<T>() -> T {
     std::future::pending().await
 }
 
-/// Plays one step of one life.
+/// Plays one step of one life, on one node.
 #[derive(Clone, Debug)]
 pub(super) struct Actor {
     pub(super) shared: Arc<Shared>,
     pub(super) life: u32,
+    pub(super) node: u32,
 }
 
 /// Notes that a run or an undo is over, also when it is dropped.
@@ -38,7 +40,7 @@ struct Over<'a> {
 impl Drop for Over<'_> {
     fn drop(&mut self) {
         let mut state = lock(&self.actor.shared.state);
-        if !state.alive(self.actor.life) {
+        if !state.owns(self.actor.life, self.actor.node) {
             return;
         }
         if let Some(op) = state.ops.get_mut(&self.id) {
@@ -77,12 +79,57 @@ impl Actor {
         }
     }
 
+    fn owns(&self) -> bool {
+        lock(&self.shared.state).owns(self.life, self.node)
+    }
+
+    /// Something was stored that was asked for when this node owned the store, or did not.
+    fn stored_by(&self, owned: bool, what: &str) {
+        let mut state = lock(&self.shared.state);
+        if state.alive(self.life) {
+            state.judge(demand(owned, "S30", || {
+                format!("{what} of a node that does not own the store is stored")
+            }));
+        }
+    }
+
     fn outside<T>(&self, id: OperationId, change: impl FnOnce(&mut Outside) -> T) -> Option<T> {
         let mut state = lock(&self.shared.state);
         if !state.alive(self.life) {
             return None;
         }
         state.ops.get_mut(&id).map(|op| change(&mut op.outside))
+    }
+
+    /// Changes the world outside, which remembers the newest node that it met at a step and refuses all before it, as
+    /// their fencing token lets it (S31).
+    fn change(&self, id: OperationId, step: usize, change: impl FnOnce(&mut Outside)) {
+        let mut state = lock(&self.shared.state);
+        if !state.alive(self.life) {
+            return;
+        }
+        let late = state.owner != self.node;
+        let Some(op) = state.ops.get_mut(&id) else { return };
+        let refused = op.met[step] > self.node && self.shared.setting.plant != Some(Plant::S31);
+        if !refused {
+            change(&mut op.outside);
+        }
+        match (late, refused) {
+            (true, true) => state.coverage.met(Situation::LateEffectRefused),
+            (true, false) => state.coverage.met(Situation::LateEffectFirst),
+            (false, true) => {
+                state.judge(Err(Violation::new("S31", format!("the owner's token is old at {step}"))));
+            }
+            (false, false) => {}
+        }
+    }
+
+    fn effect(&self, id: OperationId, step: usize) {
+        self.change(id, step, |outside| outside.effect(step));
+    }
+
+    fn reverse(&self, id: OperationId, step: usize) {
+        self.change(id, step, |outside| outside.reverse(step));
     }
 
     /// The story of an operation as far as it is durable now, for a look at one step.
@@ -154,15 +201,17 @@ impl Actor {
         let work = async {
             if let Some(at) = script.effect_at {
                 tokio::time::sleep_until(begun + at).await;
-                self.outside(id, |outside| outside.effect(step));
+                self.effect(id, step);
                 self.crash_point(CrashPoint::AfterEffect).await;
             }
             if script.save {
                 let number = u32::try_from(lock(&self.shared.state).rng.below(1 << 20)).unwrap_or(0);
+                let owned = self.owns();
                 if cx.save(&number).await.is_err() {
                     // Given up: whoever goes on is dropped soon.
                     return never().await;
                 }
+                self.stored_by(owned, "a checkpoint");
             }
             if script.how == How::Hangs {
                 return never().await;
@@ -191,7 +240,7 @@ impl Actor {
             0 | 1 => Err(StepError::unknown(Code::Aborted, "stopped")),
             2 => never().await,
             _ => {
-                self.outside(id, |outside| outside.effect(step));
+                self.effect(id, step);
                 Ok(())
             }
         }
@@ -227,6 +276,14 @@ impl Actor {
         let input = serde_json::to_vec(input).unwrap_or_default();
         let mut state = lock(&self.shared.state);
         state.note(4, || format!("run {id} step {step} attempt {attempt}"));
+        if state.owner != self.node {
+            // It has lost the store and does not know yet. What its start was stored for, the new owner takes up.
+            return;
+        }
+        let node = self.node;
+        if let Some(op) = state.ops.get_mut(&id) {
+            op.met[place] = node;
+        }
         let Some(story) = story else {
             return state.judge(Err(Violation::new("S19", "an operation runs that is not stored")));
         };
@@ -257,7 +314,7 @@ impl Actor {
         let begun = tokio::time::Instant::now();
         if !fails || after {
             tokio::time::sleep_until(begun + at).await;
-            self.outside(id, |outside| outside.reverse(step));
+            self.reverse(id, step);
             self.crash_point(CrashPoint::AfterUndo).await;
         }
         if slow {
@@ -306,10 +363,15 @@ impl Actor {
         let story = self.story(id, step.place());
         let mut state = lock(&self.shared.state);
         state.note(5, || format!("undo {id} step {step}"));
+        if state.owner != self.node {
+            return 0;
+        }
         let done = matches!(outcome, Undoable::Done(_));
         state.coverage.met(if done { Situation::UndoOfDone } else { Situation::UndoOfUnknown });
         let Some(story) = story else { return 0 };
+        let node = self.node;
         let Some(op) = state.ops.get_mut(&id) else { return 0 };
+        op.met[step.place()] = node;
         let verdict = op.outside.undo_begins(&story, step.place(), gets.as_ref());
         let undos = op.outside.places[step.place()].undos;
         let at_once = op.outside.undoing() > 1;

@@ -15,6 +15,7 @@ use super::world::{Floors, Shared};
 use crate::sim::coverage::{Fault, Situation};
 use crate::sim::invariants::{Violation, demand};
 use crate::sim::rng::Rng;
+use crate::sim::shrink::Less;
 
 /// Times that a client asks before it gives up.
 const ASKS_MAX: u32 = 30;
@@ -36,8 +37,8 @@ pub(super) struct Wish {
     pub(super) crashes: u32,
 }
 
-fn request(rng: &mut Rng) -> Request {
-    let count = rng.between(1, 5);
+fn request(steps_max: Option<u32>, rng: &mut Rng) -> Request {
+    let count = Less::limit(steps_max, rng.between(1, 5));
     let density = rng.pick(&[150, 400, 700]);
     let steps = (0..count).map(|place| {
         let mut after = 0;
@@ -69,13 +70,14 @@ fn request(rng: &mut Rng) -> Request {
 /// What the clients of a seed want.
 pub(super) fn wishes(shared: &Shared) -> Vec<Wish> {
     let mut state = lock(&shared.state);
-    let cancels = state.swarm.cancels;
+    let (cancels, deadlines) = (state.swarm.cancels, state.swarm.deadlines);
+    let less = shared.setting.less;
     let rng = &mut state.rng;
-    let count = rng.between(1, 4);
+    let count = Less::limit(less.operations, rng.between(1, 4));
     let wish = |place: u64| Wish {
-        request: request(rng),
+        request: request(less.steps, rng),
         key: rng.chance(600).then(|| format!("key-{place}")),
-        deadline: rng.chance(150).then(|| Duration::from_millis(rng.below(8000))),
+        deadline: rng.chance(deadlines).then(|| Duration::from_millis(rng.below(8000))),
         begins: Duration::from_millis(rng.below(3000)),
         asks: 0,
         answered: None,
@@ -87,11 +89,18 @@ pub(super) fn wishes(shared: &Shared) -> Vec<Wish> {
     (0..count).map(wish).collect()
 }
 
+/// A node that serves clients.
+#[derive(Clone)]
+pub(super) struct Node {
+    pub(super) engine: Engine,
+    pub(super) number: u32,
+}
+
 /// One client, in one life of the process.
 pub(super) struct Client {
     pub(super) shared: Arc<Shared>,
     pub(super) life: u32,
-    pub(super) engine: Engine,
+    pub(super) current: Arc<std::sync::Mutex<Node>>,
     pub(super) caller: Caller,
     pub(super) wishes: Arc<std::sync::Mutex<Vec<Wish>>>,
     pub(super) place: usize,
@@ -109,6 +118,15 @@ impl Client {
             change(&mut lock(&self.wishes)[self.place]);
         }
         alive
+    }
+
+    /// The node that clients ask now.
+    fn node(&self) -> Node {
+        lock(&self.current).clone()
+    }
+
+    fn owns(&self, node: &Node) -> bool {
+        lock(&self.shared.state).owns(self.life, node.number)
     }
 
     fn chance(&self, permille: u32) -> bool {
@@ -147,9 +165,10 @@ impl Client {
         }
         loop {
             let floors = self.shared.floors();
-            if let Ok(operation) = self.engine.wait(id, Duration::from_secs(30)).await {
+            let node = self.node();
+            if let Ok(operation) = node.engine.wait(id, Duration::from_secs(30)).await {
                 let done = operation.done();
-                self.shared.told(self.life, &floors, operation);
+                self.shared.told(self.life, node.number, &floors, operation);
                 if done {
                     self.met(Situation::WaitSeesEnd);
                     break;
@@ -178,17 +197,27 @@ impl Client {
         }
         self.learn(|wish| wish.asks += 1);
         let floors = self.shared.floors();
-        let result = self.engine.submit::<Make>(&wish.request, call).await;
+        let node = self.node();
+        let owned = self.owns(&node);
+        let result = node.engine.submit::<Make>(&wish.request, call).await;
         if !lock(&self.shared.state).alive(self.life) {
             return;
         }
         match result {
-            Ok(operation) => self.accepted(&wish, &floors, operation),
+            Ok(operation) => {
+                // A repeat is only read, and anybody may do that.
+                let news = wish.answered.is_none() && wish.asks == 0;
+                let verdict = demand(owned || !news, "S30", || {
+                    format!("a node that does not own the store has accepted {}", operation.id())
+                });
+                lock(&self.shared.state).judge(verdict);
+                self.accepted(&wish, &node, &floors, operation);
+            }
             Err(error) => self.refused(&wish, &error),
         }
     }
 
-    fn accepted(&self, wish: &Wish, floors: &Floors, operation: Operation) {
+    fn accepted(&self, wish: &Wish, node: &Node, floors: &Floors, operation: Operation) {
         let id = operation.id();
         if let Some(before) = wish.answered.filter(|_| wish.key.is_some()) {
             let crashes = lock(&self.shared.state).crashes;
@@ -199,7 +228,7 @@ impl Client {
             let verdict = demand(before == id, "C15", || format!("one key gave {before}, and later {id}"));
             lock(&self.shared.state).judge(verdict);
         }
-        self.shared.told(self.life, floors, operation);
+        self.shared.told(self.life, node.number, floors, operation);
         let crashes = lock(&self.shared.state).crashes;
         let loses = {
             let mut state = lock(&self.shared.state);
@@ -238,6 +267,10 @@ impl Client {
             SubmitError::Store(_) | SubmitError::Read(_) | SubmitError::Changed(_) => true,
             SubmitError::Exists(_) | SubmitError::Refused(_) | SubmitError::Plan(_) => false,
             SubmitError::ShuttingDown => true,
+            SubmitError::Fenced => {
+                state.coverage.met(Situation::FormerOwnerRefused);
+                true
+            }
             other => {
                 state.judge(Err(Violation::new("submit", format!("{other:?}"))));
                 false
@@ -261,7 +294,8 @@ impl Client {
             }
         }
         let floors = self.shared.floors();
-        match self.engine.cancel(id, &self.caller).await {
+        let node = self.node();
+        match node.engine.cancel(id, &self.caller).await {
             Ok(operation) => {
                 let no_return = self.past_no_return(id);
                 let decided = operation.done() || operation.error().is_some() || no_return;
@@ -278,8 +312,9 @@ impl Client {
                         state.judge(verdict);
                     }
                 }
-                self.shared.told(self.life, &floors, operation);
+                self.shared.told(self.life, node.number, &floors, operation);
             }
+            Err(CommandError::Fenced) => self.met(Situation::FormerOwnerRefused),
             Err(CommandError::NotFound(_)) => self.lost(id),
             Err(_) => {}
         }
@@ -307,8 +342,9 @@ impl Client {
     async fn look(&self, id: OperationId) {
         if self.chance(500) {
             let floors = self.shared.floors();
-            match self.engine.get(id).await {
-                Ok(operation) => self.shared.told(self.life, &floors, operation),
+            let node = self.node();
+            match node.engine.get(id).await {
+                Ok(operation) => self.shared.told(self.life, node.number, &floors, operation),
                 Err(longrun::ReadError::NotFound(_)) => self.lost(id),
                 Err(_) => {}
             }
@@ -323,12 +359,13 @@ impl Client {
         let mut page = PageRequest { size: 1, token: String::new() };
         for _ in 0..50 {
             let floors = self.shared.floors();
-            let Ok(found) = self.engine.list_operations(&OperationQuery::All, &page).await else { return };
+            let node = self.node();
+            let Ok(found) = node.engine.list_operations(&OperationQuery::All, &page).await else { return };
             for operation in found.items {
                 let twice = !seen.insert(operation.id());
                 let verdict = demand(!twice, "C19", || format!("{} is listed twice", operation.id()));
                 lock(&self.shared.state).judge(verdict);
-                self.shared.told(self.life, &floors, operation);
+                self.shared.told(self.life, node.number, &floors, operation);
             }
             if found.next_token.is_empty() {
                 break;

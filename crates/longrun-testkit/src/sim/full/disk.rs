@@ -79,6 +79,11 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Whether a batch gives the store another owner.
+fn takes_over(batch: &Batch) -> bool {
+    batch.writes.iter().any(|write| write.table == Table::Meta && write.key == b"epoch")
+}
+
 fn cause(what: &str) -> longrun_store::Cause {
     io::Error::other(what.to_owned()).into()
 }
@@ -202,6 +207,9 @@ impl Kv for SimKv {
                     state.coverage.met(Situation::UnknownNotApplied);
                 }
                 _ => {}
+            }
+            if applied && takes_over(batch) {
+                state.hand_over();
             }
             drop(state);
             if applied {

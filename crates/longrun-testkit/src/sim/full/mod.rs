@@ -18,7 +18,7 @@ use std::time::Duration;
 use longrun::{BuildError, Caller, Engine, KvStore, OperationQuery, PageRequest};
 
 use self::actor::Actor;
-use self::clients::{Client, Wish};
+use self::clients::{Client, Node, Wish};
 use self::disk::{SECRET, SimKv, lock};
 use self::kind::Make;
 use self::steps::{Fed, Lone};
@@ -78,33 +78,69 @@ fn fail(shared: &Shared, violation: Violation) -> End {
     End::Done
 }
 
-/// Opens the store and starts the engine, as often as that takes.
-async fn start(shared: &Arc<Shared>, life: u32) -> Result<Engine, String> {
+/// Opens the store, as often as that takes.
+async fn open(shared: &Arc<Shared>, life: u32) -> Arc<KvStore> {
     loop {
         // A process that died while it started does not try again.
         dead(shared, life).await;
+        // Whatever creates the store is of the node that starts.
         let kv = SimKv { shared: Arc::clone(shared), life };
-        let running_max = lock(&shared.state).swarm.running_max;
         if let Ok(store) = KvStore::open_inline(kv, SECRET) {
-            let actor = Actor { shared: Arc::clone(shared), life };
-            let prefix = kind::prefix().map_err(|error| error.to_string())?;
-            let started = Engine::builder(store)
-                .kind(Make)
-                .step(Lone(actor.clone()))
-                .step(Fed(actor))
-                .operation_prefix(prefix)
-                .running_max(running_max)
-                .environment(SimEnvironment(Arc::clone(shared)))
-                .start()
-                .await;
-            match started {
-                Ok(engine) => return Ok(engine),
-                Err(BuildError::Store(_)) => {}
-                Err(error) => return Err(error.to_string()),
-            }
+            return Arc::new(store);
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+}
+
+/// Starts a node, which takes the store over, as often as that takes.
+async fn start(shared: &Arc<Shared>, life: u32, store: &Arc<KvStore>, number: u32) -> Result<Node, String> {
+    loop {
+        dead(shared, life).await;
+        let running_max = lock(&shared.state).swarm.running_max;
+        let actor = Actor { shared: Arc::clone(shared), life, node: number };
+        let prefix = kind::prefix().map_err(|error| error.to_string())?;
+        let started = Engine::builder_shared(Arc::<KvStore>::clone(store))
+            .kind(Make)
+            .step(Lone(actor.clone()))
+            .step(Fed(actor))
+            .operation_prefix(prefix)
+            .running_max(running_max)
+            .environment(SimEnvironment(Arc::clone(shared)))
+            .start()
+            .await;
+        match started {
+            Ok(engine) => return Ok(Node { engine, number }),
+            Err(BuildError::Store(_)) => {}
+            Err(error) => return Err(error.to_string()),
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Other nodes take the store over, one after the other, while those before them still work and do not know.
+async fn take_over(shared: Arc<Shared>, life: u32, store: Arc<KvStore>, current: Arc<Mutex<Node>>) {
+    // Whoever was there before keeps working as long as he is here.
+    let mut former = Vec::new();
+    let count = lock(&shared.state).swarm.nodes;
+    for _ in 1..count {
+        let wait = {
+            let mut state = lock(&shared.state);
+            let most = state.rng.pick(&[100_000, 1_000_000, 8_000_000]);
+            state.rng.below(most)
+        };
+        tokio::time::sleep(Duration::from_micros(wait)).await;
+        if lock(&shared.state).calm {
+            break;
+        }
+        let number = lock(&shared.state).next_node();
+        match start(&shared, life, &store, number).await {
+            Ok(node) => former.push(std::mem::replace(&mut *lock(&current), node)),
+            Err(error) => return lock(&shared.state).judge(Err(Violation::new("start", error))),
+        }
+    }
+    // Until the life is over: tasks end with the runtime.
+    std::future::pending::<()>().await;
+    drop(former);
 }
 
 /// Pending for ever when the process is dead; the harness is told.
@@ -122,8 +158,10 @@ async fn live(shared: &Arc<Shared>, wishes: &Arc<Mutex<Vec<Wish>>>, life: u32) -
             return End::Crashed;
         }
     }
-    let engine = match start(shared, life).await {
-        Ok(engine) => engine,
+    let number = lock(&shared.state).next_node();
+    let store = open(shared, life).await;
+    let current = match start(shared, life, &store, number).await {
+        Ok(node) => Arc::new(Mutex::new(node)),
         Err(error) => return fail(shared, Violation::new("start", error)),
     };
     let Ok(caller) = Caller::new("client") else { return End::Done };
@@ -132,7 +170,7 @@ async fn live(shared: &Arc<Shared>, wishes: &Arc<Mutex<Vec<Wish>>>, life: u32) -
         let client = Client {
             shared: Arc::clone(shared),
             life,
-            engine: engine.clone(),
+            current: Arc::clone(&current),
             caller: caller.clone(),
             wishes: Arc::clone(wishes),
             place,
@@ -142,7 +180,8 @@ async fn live(shared: &Arc<Shared>, wishes: &Arc<Mutex<Vec<Wish>>>, life: u32) -
         }
     }
     tokio::spawn(chaos(Arc::clone(shared), life));
-    watch(shared, wishes, life, &engine).await
+    tokio::spawn(take_over(Arc::clone(shared), life, store, Arc::clone(&current)));
+    watch(shared, wishes, life, &current).await
 }
 
 fn client_over(wishes: &Mutex<Vec<Wish>>, place: usize) -> bool {
@@ -150,7 +189,7 @@ fn client_over(wishes: &Mutex<Vec<Wish>>, place: usize) -> bool {
 }
 
 /// Sees whether everything is done, whether the time for faults is over, and whether it is time to stop gently.
-async fn watch(shared: &Arc<Shared>, wishes: &Mutex<Vec<Wish>>, life: u32, engine: &Engine) -> End {
+async fn watch(shared: &Arc<Shared>, wishes: &Mutex<Vec<Wish>>, life: u32, current: &Mutex<Node>) -> End {
     let (calm_at, shutdown) = {
         let mut state = lock(&shared.state);
         let calm_at = state.rng.between(5, 40) * 1_000_000;
@@ -174,6 +213,8 @@ async fn watch(shared: &Arc<Shared>, wishes: &Mutex<Vec<Wish>>, life: u32, engin
             state.calm
         };
         if shutdown && !calm && tokio::time::Instant::now() > stops_at {
+            lock(&shared.state).name_shutdown();
+            let engine = lock(current).engine.clone();
             engine.shutdown(Duration::from_secs(2)).await;
             dead(shared, life).await;
             return End::ShutDown;
@@ -181,13 +222,14 @@ async fn watch(shared: &Arc<Shared>, wishes: &Mutex<Vec<Wish>>, life: u32, engin
         let all_over = lock(wishes).iter().all(|wish| wish.over);
         let unfinished = shared.inspect(false).map_or(0, |look| look.unfinished().len());
         if all_over && unfinished == 0 {
-            return finish(shared, engine).await;
+            let engine = lock(current).engine.clone();
+            return finish(shared, &engine).await;
         }
         if calm {
             calm_for += pause;
             pause = (pause * 2).min(Duration::from_secs(10));
             if calm_for > CALM_MAX {
-                let held = engine.held();
+                let held = lock(current).engine.held();
                 let what =
                     format!("{unfinished} operations are not done, clients over {all_over}, held {held:?}");
                 return fail(shared, Violation::new("L1", what));
@@ -256,6 +298,7 @@ async fn chaos(shared: Arc<Shared>, life: u32) {
                 return;
             }
             state.full = fills;
+            state.name_full();
         }
         if fills {
             tokio::time::sleep(Duration::from_micros(length)).await;

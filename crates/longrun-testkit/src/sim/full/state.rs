@@ -8,10 +8,12 @@ use longrun_core::{OperationId, Plan};
 use tokio::time::Instant;
 
 use crate::sim::coverage::{Coverage, CrashPoint, Fault, Situation};
+use crate::sim::fast::Setting;
 use crate::sim::invariants::answers::Answers;
 use crate::sim::invariants::outside::Outside;
 use crate::sim::invariants::{Verdict, Violation};
 use crate::sim::rng::{Rng, Trace};
+use crate::sim::shrink::{Less, Trouble};
 
 /// How often what goes wrong, in a thousand.
 #[derive(Clone, Debug)]
@@ -36,11 +38,14 @@ pub(super) struct Swarm {
     pub(super) undo_good_from: u32,
     pub(super) cancels: u32,
     pub(super) lost_answers: u32,
+    pub(super) deadlines: u32,
     pub(super) running_max: usize,
+    /// Nodes that own the store one after the other in one life, each while the one before still works.
+    pub(super) nodes: u32,
 }
 
 impl Swarm {
-    pub(super) fn of(rng: &mut Rng) -> Self {
+    pub(super) fn of(rng: &mut Rng, nodes_max: u32) -> Self {
         Self {
             crash: rng.pick(&[10, 30, 80, 200]),
             refuse: rng.rate(150),
@@ -62,8 +67,42 @@ impl Swarm {
             undo_good_from: rng.pick(&[1, 2, 4, 1000]),
             cancels: rng.pick(&[0, 0, 400, 800]),
             lost_answers: rng.rate(400),
+            deadlines: 150,
             running_max: rng.pick(&[1, 2, 100]),
+            nodes: match nodes_max {
+                0 | 1 => 1,
+                most if rng.chance(500) => u32::try_from(rng.between(2, u64::from(most))).unwrap_or(most),
+                _ => 1,
+            },
         }
+    }
+
+    /// The same with less.
+    fn with(mut self, less: &Less) -> Self {
+        for trouble in Trouble::ALL.iter().filter(|trouble| less.lacks(**trouble)) {
+            match trouble {
+                Trouble::OtherNodes => self.nodes = 1,
+                Trouble::ClockJumps => self.jumps = 0,
+                Trouble::FullDisk => self.full = false,
+                Trouble::FailedReads => self.read_fails = 0,
+                Trouble::FailedReopens => self.reopen = 0,
+                Trouble::RefusedCommits => self.refuse = 0,
+                Trouble::UnknownCommits => self.unknown = 0,
+                Trouble::LostAnswers => self.lost_answers = 0,
+                Trouble::Deadlines => self.deadlines = 0,
+                Trouble::Cancels => self.cancels = 0,
+                Trouble::Checkpoints => self.saves = 0,
+                Trouble::SlowSteps => self.step_slow = 0,
+                Trouble::StepPanics => self.step_panics = 0,
+                Trouble::StepFailures => self.step_fails = 0,
+                Trouble::SlowUndos => self.undo_slow = 0,
+                Trouble::UndoPanics => self.undo_panics = 0,
+                Trouble::UndoFailures => self.undo_fails = 0,
+                // Not in this simulation.
+                Trouble::SlowCommits | Trouble::Backlog | Trouble::Operators | Trouble::Looks => {}
+            }
+        }
+        self
     }
 }
 
@@ -75,6 +114,8 @@ pub(super) struct Op {
     pub(super) answers: Answers,
     pub(super) ended: bool,
     pub(super) crashes: u32,
+    /// By step: the newest node whose run or undo the outside world has met, which is what a fencing token tells it.
+    pub(super) met: Vec<u32>,
 }
 
 /// What changes.
@@ -85,6 +126,13 @@ pub(super) struct State {
     pub(super) coverage: Coverage,
     pub(super) trace: Trace,
     pub(super) life: u32,
+    /// Nodes that were ever started, in all lives: each has the number of its start.
+    pub(super) nodes: u32,
+    /// The node that owns the store, and the one that takes it over now.
+    pub(super) owner: u32,
+    pub(super) starting: u32,
+    /// The first node of this life.
+    pub(super) first_node: u32,
     pub(super) crashed: bool,
     pub(super) calm: bool,
     pub(super) crashes_left: u32,
@@ -101,16 +149,22 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(seed: u64, shows: bool) -> Self {
+    pub(super) fn new(seed: u64, setting: &Setting) -> Self {
         let mut rng = Rng::new(seed ^ 0x0066_756c_6c00);
-        let swarm = Swarm::of(&mut rng);
+        let less = &setting.less;
+        let swarm = Swarm::of(&mut rng, setting.nodes).with(less);
         let crashes_left = rng.pick(&[0, 1, 1, 2, 3, 5]);
+        let crashes_left = less.crashes.map_or(crashes_left, |most| crashes_left.min(most));
         Self {
             rng,
             swarm,
             coverage: Coverage::default(),
             trace: Trace::default(),
             life: 0,
+            nodes: 0,
+            owner: 0,
+            starting: 0,
+            first_node: 1,
             crashed: true,
             calm: false,
             crashes_left,
@@ -122,13 +176,86 @@ impl State {
             began: None,
             offset: 0,
             violation: None,
-            log: shows.then(Vec::new),
+            log: setting.show.then(Vec::new),
         }
     }
 
     /// Whether this life of the process still goes on.
     pub(super) const fn alive(&self, life: u32) -> bool {
         self.life == life && !self.crashed
+    }
+
+    /// Whether a node is alive and owns the store.
+    pub(super) const fn owns(&self, life: u32, node: u32) -> bool {
+        self.alive(life) && self.owner == node
+    }
+
+    /// The store has a new owner, durably. What the one before still does is late from now on.
+    pub(super) fn hand_over(&mut self) {
+        if self.owner == self.starting {
+            return;
+        }
+        if self.owner_was_alive() {
+            self.coverage.fault(Fault::TakeOver);
+            self.name_take_over();
+        }
+        self.owner = self.starting;
+        let owner = self.owner;
+        self.note(7, || format!("node {owner} owns the store"));
+        for op in self.ops.values_mut() {
+            op.outside.process_died();
+        }
+    }
+
+    /// The number of a node that starts now.
+    pub(super) const fn next_node(&mut self) -> u32 {
+        self.nodes += 1;
+        self.starting = self.nodes;
+        self.nodes
+    }
+
+    /// Whether the owner before is still at work: it was started in this life.
+    const fn owner_was_alive(&self) -> bool {
+        self.owner >= self.first_node
+    }
+
+    /// Whether a run is on, and whether an undo is.
+    fn at_work(&self) -> (bool, bool) {
+        let unfinished = || self.ops.values().filter(|op| !op.ended);
+        let runs = unfinished().any(|op| op.outside.places.iter().any(|place| place.live.is_some()));
+        (runs, unfinished().any(|op| op.outside.undoing() > 0))
+    }
+
+    fn name(&mut self, met: &[(bool, Situation)]) {
+        for (_, situation) in met.iter().filter(|(met, _)| *met) {
+            self.coverage.met(*situation);
+        }
+    }
+
+    pub(super) fn name_shutdown(&mut self) {
+        let (runs, undoes) = self.at_work();
+        self.name(&[(runs, Situation::ShutDownWhileRunning), (undoes, Situation::ShutDownWhileUndoing)]);
+    }
+
+    /// The disk has filled, if it has.
+    pub(super) fn name_full(&mut self) {
+        let (runs, undoes) = self.at_work();
+        let full = self.full;
+        self.name(&[
+            (full && runs, Situation::FullWhileRunning),
+            (full && undoes, Situation::FullWhileUndoing),
+        ]);
+    }
+
+    fn name_take_over(&mut self) {
+        use Situation as S;
+        let (runs, undoes) = self.at_work();
+        let again = self.owner > self.first_node;
+        self.name(&[
+            (runs, S::TakenOverWhileRunning),
+            (undoes, S::TakenOverWhileUndoing),
+            (again, S::TakenOverAgain),
+        ]);
     }
 
     pub(super) const fn has_crashed(&self) -> bool {

@@ -38,7 +38,7 @@ impl Shared {
     pub(super) fn new(seed: u64, setting: Setting) -> Self {
         Self {
             setting,
-            state: Mutex::new(State::new(seed, setting.show)),
+            state: Mutex::new(State::new(seed, &setting)),
             medium: Arc::default(),
             died: Notify::new(),
             durable: OnceLock::new(),
@@ -52,6 +52,7 @@ impl Shared {
         state.life += 1;
         state.crashed = false;
         state.began = Some(Instant::now());
+        state.first_node = state.nodes + 1;
         let life = state.life;
         state.note(2, || "begins".to_owned());
         life
@@ -101,8 +102,11 @@ impl Shared {
         };
         let strict = !self.setting.outcome_only;
         let outside = Outside::new(plan.steps().len(), strict);
+        let met = vec![0; plan.steps().len()];
         let plan = Arc::clone(plan);
-        state.ops.insert(id, Op { plan, outside, answers: Answers::default(), ended: false, crashes: 0 });
+        state
+            .ops
+            .insert(id, Op { plan, outside, answers: Answers::default(), ended: false, crashes: 0, met });
     }
 
     /// What is known of every operation when a question is asked.
@@ -112,8 +116,8 @@ impl Shared {
         state.ops.iter().filter_map(known).collect()
     }
 
-    /// A client is told how an operation stands; `floors` is from before it asked.
-    pub(super) fn told(&self, life: u32, floors: &Floors, answer: Operation) {
+    /// A client is told how an operation stands, by a node; `floors` is from before it asked.
+    pub(super) fn told(&self, life: u32, node: u32, floors: &Floors, answer: Operation) {
         let id = answer.id();
         let stored = self.stored(id);
         self.meet(id, stored.as_ref());
@@ -131,10 +135,15 @@ impl Shared {
         if late && news {
             state.coverage.fault(Fault::Deadline);
         }
+        let owns = state.owns(life, node);
         let strict = !self.setting.outcome_only;
         let durable = stored.as_ref().filter(|_| strict).map(Execution::revision);
         let verdict = match state.ops.get_mut(&id) {
-            Some(op) => op.answers.told_after(floors.get(&id).copied(), answer, durable),
+            Some(op) => {
+                // Who has lost the store does not know at once, and what it has in memory may be old, but never wrong.
+                let floor = floors.get(&id).copied().filter(|_| owns);
+                op.answers.told_after(floor, answer, durable)
+            }
             // It was done before anybody looked at it.
             None if stored.is_some() => Ok(()),
             None => demand(false, "S9", || format!("operation {id} was acknowledged and is not durable")),
