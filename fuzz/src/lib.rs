@@ -5,12 +5,14 @@
 #![allow(clippy::expect_used)]
 
 mod commands;
+mod queries;
 mod requests;
 
 use longrun_store::conformance::records::{Form, reseal};
 use longrun_store::{PageTokens, Position};
 
 pub use commands::commands;
+pub use queries::{filter, judge_query};
 pub use requests::{Verdict, json_request, judge_json, judge_protobuf, protobuf_request};
 
 /// Bytes from a disk, whatever they are, give a record or an error: no panic, no memory beyond the limit. What decodes, and is

@@ -40,6 +40,22 @@ fn page_token() {
 }
 
 #[test]
+fn filter() {
+    replay("filter", longrun_fuzz::filter);
+}
+
+#[test]
+fn queries_of_the_corpus_are_filters_and_orders_and_neither() {
+    let verdicts: Vec<_> = corpus("filter")
+        .iter()
+        .map(|file| longrun_fuzz::judge_query(&std::fs::read(file).unwrap()))
+        .collect();
+    for verdict in [(true, false), (false, true), (false, false)] {
+        assert!(verdicts.contains(&verdict), "nothing is {verdict:?}");
+    }
+}
+
+#[test]
 fn commands() {
     replay("commands", longrun_fuzz::commands);
 }
