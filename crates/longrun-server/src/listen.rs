@@ -2,28 +2,29 @@
 //!
 //! A connection that says nothing may stay, for clients keep connections; one that does not come to the point may not:
 //! its first bytes, its TLS handshake, the headers and the body of a request have each their time, and a peer that does not answer
-//! a ping, or does not read what it is sent, is gone.
+//! a ping, or does not read what it is sent, is gone. When all connections are taken, one that is idle makes room for a new one.
 
 mod guard;
+mod roster;
 mod tls;
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::pin::pin;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 use guard::Guard;
+use roster::{Roster, Seat};
 pub use tls::{TlsError, acceptor};
 
 /// Bytes of the headers of a request.
@@ -34,12 +35,14 @@ const BUFFER_BYTES_MAX: usize = 64 * 1024;
 const RESET_STREAMS_MAX: usize = 64;
 /// A pause after the machine refused a connection: too many open files do not go away at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long an idle connection may take to end when it is asked to: it may be about to send a request.
+const LEAVE_TIME: Duration = Duration::from_secs(1);
 
 /// What connections may do.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Connections at the same time. Others wait to be taken.
+    /// Connections at the same time. For another the one that has been idle the longest is closed; when none is idle, it waits.
     pub connections: usize,
     /// Requests at the same time on one connection of HTTP/2. Others wait.
     pub streams: u32,
@@ -95,32 +98,24 @@ impl Listener {
     /// Serves until `stop` is over; then takes no more, and lets what was begun come to an end. Whoever calls decides how
     /// long to wait for that.
     pub async fn serve(self, router: Router, stop: impl Future<Output = ()>) {
-        let connections = Arc::new(Semaphore::new(self.limits.connections.min(Semaphore::MAX_PERMITS)));
-        let graceful = GracefulShutdown::new();
+        let roster = Roster::new(self.limits.connections);
         let mut stop = std::pin::pin!(stop);
         loop {
             let next = async {
-                // Never closed.
-                let permit = Arc::clone(&connections).acquire_owned().await;
-                (permit, self.listener.accept().await)
+                // Nobody is asked to make room for one that has not come.
+                let accepted = self.listener.accept().await;
+                (roster.seat().await, accepted)
             };
-            let (permit, accepted) = tokio::select! {
+            let (seat, accepted) = tokio::select! {
                 biased;
                 () = &mut stop => break,
                 next = next => next,
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let connection = Connection {
-                        limits: self.limits,
-                        router: router.clone(),
-                        watcher: graceful.watcher(),
-                    };
+                    let connection = Connection { limits: self.limits, router: router.clone(), seat };
                     let tls = self.tls.clone();
-                    tokio::spawn(async move {
-                        let _permit = permit;
-                        connection.serve(stream, tls).await;
-                    });
+                    tokio::spawn(connection.serve(stream, tls));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be taken");
@@ -129,7 +124,7 @@ impl Listener {
             }
         }
         drop(self.listener);
-        graceful.shutdown().await;
+        roster.close().await;
     }
 }
 
@@ -155,29 +150,62 @@ fn builder(limits: Limits) -> auto::Builder<TokioExecutor> {
 struct Connection {
     limits: Limits,
     router: Router,
-    watcher: hyper_util::server::graceful::Watcher,
+    seat: Seat,
 }
 
 impl Connection {
     async fn serve(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
         // Answers are small and awaited.
         _ = stream.set_nodelay(true);
-        match tls {
-            None => self.talk(stream).await,
-            Some(tls) => match tokio::time::timeout(self.limits.headers_time, tls.accept(stream)).await {
-                Ok(Ok(stream)) => self.talk(stream).await,
-                Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-                Err(_) => tracing::debug!("a TLS handshake took too long"),
-            },
+        let Some(tls) = tls else { return self.talk(stream).await };
+        let handshake = tokio::time::timeout(self.limits.headers_time, tls.accept(stream));
+        let shaken = tokio::select! {
+            biased;
+            () = self.seat.peer.leave.notified() => return,
+            shaken = handshake => shaken,
+        };
+        match shaken {
+            Ok(Ok(stream)) => self.talk(stream).await,
+            Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+            Err(_) => tracing::debug!("a TLS handshake took too long"),
         }
     }
 
     async fn talk(self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
         let io = TokioIo::new(Guard::new(stream, self.limits.headers_time, self.limits.peer_time));
-        let service = TowerToHyperService::new(self.router);
-        let connection = builder(self.limits).serve_connection(io, service).into_owned();
-        if let Err(error) = self.watcher.watch(connection).await {
-            tracing::debug!(error, "a connection ended");
+        let Self { limits, router, seat } = self;
+        let router = TowerToHyperService::new(router);
+        let service = service_fn(|request| {
+            let (busy, answer) = (seat.busy(), router.call(request));
+            async move {
+                let answer = answer.await;
+                drop(busy);
+                answer
+            }
+        });
+        let builder = builder(limits);
+        let mut connection = pin!(builder.serve_connection(io, service));
+        let mut asked = false;
+        loop {
+            tokio::select! {
+                biased;
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        tracing::debug!(error, "a connection ended");
+                    }
+                    return;
+                }
+                () = seat.peer.leave.notified(), if !asked => {
+                    asked = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                // A peer that says nothing would take until the next ping to end.
+                () = tokio::time::sleep(LEAVE_TIME), if asked => {
+                    if seat.peer.is_idle() {
+                        return;
+                    }
+                }
+            }
         }
     }
 }

@@ -54,6 +54,45 @@ async fn trickle(to: SocketAddr, at_once: &[u8], byte: u8) -> Vec<u8> {
     answer
 }
 
+/// A peer on HTTP/2 that says no more than that it is one, and one that answers pings.
+async fn sit(
+    to: SocketAddr,
+) -> (TcpStream, hyper::client::conn::http2::SendRequest<http_body_util::Empty<Bytes>>) {
+    let mut silent = TcpStream::connect(to).await.unwrap();
+    silent.write_all(PREFACE).await.unwrap();
+    silent.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+    let stream = TcpStream::connect(to).await.unwrap();
+    let (idle, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    (silent, idle)
+}
+
+#[tokio::test]
+async fn b27_peers_that_sit_on_every_connection_lock_nobody_out() {
+    let mut limits = Limits::default();
+    limits.connections = 4;
+    let server = Server::with(Setup { limits, ..Setup::default() }).await;
+    for to in [server.grpc, server.http] {
+        let sitting = [sit(to).await, sit(to).await];
+        // Each finds the room of one of those, of the newcomers before it at last.
+        for _ in 0..6 {
+            let stream = TcpStream::connect(to).await.unwrap();
+            let (mut newcomer, connection) =
+                hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+                    .await
+                    .unwrap();
+            tokio::spawn(connection);
+            let request =
+                Request::get(format!("http://{to}/endpoints")).body(http_body_util::Empty::<Bytes>::new());
+            let answer = tokio::time::timeout(PATIENCE, newcomer.send_request(request.unwrap())).await;
+            answer.expect("it is served").unwrap();
+            std::mem::forget(newcomer);
+        }
+        drop(sitting);
+    }
+}
+
 #[tokio::test]
 async fn b27_a_peer_whose_headers_come_a_byte_at_a_time_is_closed_after_the_time() {
     let server = impatient().await;
