@@ -13,6 +13,7 @@ use longrun_store::Table;
 use sled::{Db, Tree};
 
 use crate::completeness::{self, Content, Record};
+use crate::creation;
 use crate::error::{cannot_open, open_error, opening};
 use crate::options::SledOptions;
 use crate::value::{self, PARTS_TREE, Stored};
@@ -63,6 +64,7 @@ pub(crate) fn open(folder: &Path, options: &SledOptions) -> Result<Engine, OpenE
         // sled would put a new, empty database here.
         return Err(OpenError::truncated(folder, record.count, 0));
     }
+    creation::begin(folder)?;
     remove_partial_snapshots(folder)?;
 
     let (db, tables, parts, proof) = open_sled(folder, options)?;
@@ -110,6 +112,7 @@ pub(crate) fn open(folder: &Path, options: &SledOptions) -> Result<Engine, OpenE
     if file_record != Some(record) {
         completeness::write_file(folder, &record)?;
     }
+    creation::end(folder)?;
     let tail = completeness::open_tail(folder)?;
     tail.write(&record.encode()).map_err(OpenError::io("write the tail of", folder))?;
     Ok(Engine { db, tables, parts, proof, file, tail, record })

@@ -232,3 +232,58 @@ fn old_copy_of_the_log_is_truncated_unless_loss_is_accepted() {
     assert!(holds(&kv, 11));
     assert_eq!(kv.scan(Table::Meta, &KeyRange::prefix(b""), Direction::Forward, 9).unwrap(), []);
 }
+
+/// A crash while sled made its first files: nothing was acknowledged, and what it left is made anew.
+#[test]
+fn an_unfinished_creation_is_begun_anew() {
+    let whole = tempdir().unwrap();
+    drop(open(whole.path()).unwrap());
+    // What sled left of each file, and what it did not come to.
+    for left in [&b""[..], b"part", &[0; 3000]] {
+        for missing in ["", "db", "conf", "blobs"] {
+            let folder = tempdir().unwrap();
+            copy_folder(whole.path(), folder.path());
+            fs::remove_file(folder.path().join("completeness")).unwrap();
+            fs::write(folder.path().join("longrun.creating"), b"").unwrap();
+            for name in ["db", "conf", "snap.0000000000000000.generating"] {
+                fs::write(folder.path().join(name), left).unwrap();
+            }
+            match missing {
+                "" => {}
+                "blobs" => fs::remove_dir(folder.path().join(missing)).unwrap(),
+                _ => fs::remove_file(folder.path().join(missing)).unwrap(),
+            }
+            let kv = open(folder.path()).unwrap();
+            kv.commit(&batch(0)).unwrap();
+            drop(kv);
+            assert!(!folder.path().join("longrun.creating").exists());
+            assert!(holds(&open(folder.path()).unwrap(), 1));
+        }
+    }
+}
+
+/// The mark of a creation that was finished, and damage without a mark, clear nothing.
+#[test]
+fn only_an_unfinished_creation_is_cleared() {
+    let original = written(false);
+    let mark = |folder: &Path| fs::write(folder.join("longrun.creating"), b"").unwrap();
+    let marked = damaged(original.path(), mark);
+    assert!(holds(&open(marked.path()).unwrap(), BATCHES));
+    assert!(!marked.path().join("longrun.creating").exists());
+
+    let damage = damaged(original.path(), |folder| {
+        mark(folder);
+        fs::write(folder.join("completeness"), b"damaged").unwrap();
+    });
+    for _ in 0..2 {
+        assert!(matches!(open(damage.path()), Err(OpenError::Corrupt { .. })));
+    }
+
+    let unmarked = damaged(original.path(), |folder| {
+        fs::remove_file(folder.join("completeness")).unwrap();
+        fs::write(folder.join("conf"), b"part").unwrap();
+    });
+    let db = fs::read(unmarked.path().join("db")).unwrap();
+    assert!(matches!(open(unmarked.path()), Err(OpenError::Corrupt { .. })));
+    assert!(fs::read(unmarked.path().join("db")).unwrap() == db, "it was cleared");
+}
