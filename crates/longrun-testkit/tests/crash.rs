@@ -90,3 +90,53 @@ fn forget(text: &str) {
         _ = std::fs::remove_dir_all(folder);
     }
 }
+
+/// Of a test that strace is needed for. A runner without it must be seen to leave it out.
+fn without_strace(text: &str) -> bool {
+    let skipped = text.lines().find(|line| line.starts_with("SKIPPED") && line.contains("strace"));
+    if let Some(line) = skipped {
+        eprintln!("{line}");
+        assert!(text.trim_end().ends_with("0 checked, 0 violations"), "{text}");
+    }
+    skipped.is_some()
+}
+
+/// S16: whatever part of what was not synced is left of a run, what was acknowledged is there.
+#[test]
+fn s16_any_part_of_unsynced_writes_leaves_what_was_acknowledged() {
+    let states = number("LONGRUN_STATES", 300);
+    for store in ["sled", "fjall", "redb"] {
+        let (output, text) = crash(&["replay", "--store", store, "--states", &states]);
+        assert!(output.status.success(), "{text}");
+        if !without_strace(&text) {
+            assert!(text.trim_end().ends_with(&format!("{states} checked, 0 violations")), "{text}");
+        }
+    }
+}
+
+/// Does `replay` see? Without syncs, what was acknowledged is only in the kernel.
+#[test]
+fn s09_missing_syncs_are_caught_by_replay() {
+    for store in ["sled", "fjall", "redb"] {
+        let arguments = ["replay", "--store", store, "--durability", "process", "--states", "700"];
+        let (output, text) = crash(&[&arguments[..], &["--violations-max", "2"]].concat());
+        if without_strace(&text) {
+            return;
+        }
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains(": S9: "), "{text}");
+        forget(&text);
+    }
+}
+
+/// And an acknowledgement before the commit returned is in the record before its sync.
+#[test]
+fn s09_an_early_acknowledgement_is_caught_by_replay() {
+    let (output, text) = crash(&["replay", "--early-ack", "--states", "700", "--violations-max", "1"]);
+    if without_strace(&text) {
+        return;
+    }
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains(": S9: "), "{text}");
+    forget(&text);
+}

@@ -87,6 +87,12 @@ impl Drop for Victim {
     }
 }
 
+/// True when strace is there and may trace.
+pub(crate) fn strace_works() -> bool {
+    let works = Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).output();
+    works.is_ok_and(|output| output.status.success())
+}
+
 /// How a writer is started.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct WriterPlan {

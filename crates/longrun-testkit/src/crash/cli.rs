@@ -22,6 +22,9 @@ pub(crate) enum Command {
     Faults(Campaign),
     /// The snapshot service, killed at its system calls, one after the other (strace needed)
     Snapshots(SnapshotCampaign),
+    /// Power cuts without a disk: the calls of a run are recorded, and what was not synced is dropped, torn or reordered
+    /// (strace needed)
+    Replay(ReplayCampaign),
     /// Checks a store against the facts that were told about it, and lets the engine finish what is unfinished
     Verify(VerifyArgs),
     /// Works on a store and prints a line for each acknowledged fact
@@ -50,6 +53,32 @@ pub(crate) struct Campaign {
     /// Plants a fault that must be found: an acknowledgement before the commit returned
     #[arg(long)]
     pub(crate) early_ack: bool,
+    /// Ends after so many violations
+    #[arg(long, default_value_t = 5)]
+    pub(crate) violations_max: usize,
+}
+
+/// How recorded runs are cut.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ReplayCampaign {
+    /// The store
+    #[arg(long, value_enum, default_value_t = StoreChoice::Sled)]
+    pub(crate) store: StoreChoice,
+    /// States that are built and opened
+    #[arg(long, default_value_t = 5000)]
+    pub(crate) states: usize,
+    /// What is dropped where follows from it, and from the run that was recorded; drawn from the clock unless said
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// What the store is told to survive
+    #[arg(long, value_enum, default_value_t = DurabilityChoice::Power)]
+    pub(crate) durability: DurabilityChoice,
+    /// Plants a fault that must be found: an acknowledgement before the commit returned
+    #[arg(long)]
+    pub(crate) early_ack: bool,
+    /// After every so many-th state an engine finishes what is unfinished; 0 for never
+    #[arg(long, default_value_t = 100)]
+    pub(crate) finish_every: u64,
     /// Ends after so many violations
     #[arg(long, default_value_t = 5)]
     pub(crate) violations_max: usize,

@@ -64,16 +64,9 @@ impl Effects {
 
     /// The steps that have an effect, by operation.
     pub(crate) fn all(&self) -> anyhow::Result<BTreeMap<OperationId, BTreeSet<u16>>> {
-        let mut all: BTreeMap<OperationId, BTreeSet<u16>> = BTreeMap::new();
-        for entry in fs::read_dir(&self.folder)? {
-            let name = entry?.file_name();
-            let name = name.to_string_lossy();
-            if let Some((operation, step)) = name.split_once('-') {
-                let operation = OperationId::parse(operation).context("an effect of nobody")?;
-                all.entry(operation).or_default().insert(step.parse()?);
-            }
-        }
-        Ok(all)
+        let entries = fs::read_dir(&self.folder)?;
+        let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        by_operation(&names.collect::<io::Result<Vec<_>>>()?)
     }
 
     /// What must never have happened, and did.
@@ -87,4 +80,18 @@ impl Effects {
             })
             .collect()
     }
+}
+
+/// The steps that have an effect, by operation, of the names of all files.
+pub(crate) fn by_operation<'a>(
+    names: impl IntoIterator<Item = &'a String>,
+) -> anyhow::Result<BTreeMap<OperationId, BTreeSet<u16>>> {
+    let mut all: BTreeMap<OperationId, BTreeSet<u16>> = BTreeMap::new();
+    for name in names {
+        if let Some((operation, step)) = name.split_once('-') {
+            let operation = OperationId::parse(operation).context("an effect of nobody")?;
+            all.entry(operation).or_default().insert(step.parse()?);
+        }
+    }
+    Ok(all)
 }

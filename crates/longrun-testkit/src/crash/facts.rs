@@ -132,9 +132,15 @@ impl Facts {
         };
         let mut facts = Self::default();
         for line in text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
-            facts.add(Fact::parse(line)?);
+            facts.add_line(line)?;
         }
         Ok(facts)
+    }
+
+    /// Adds what one line tells.
+    pub(crate) fn add_line(&mut self, line: &str) -> anyhow::Result<()> {
+        self.add(Fact::parse(line)?);
+        Ok(())
     }
 
     fn add(&mut self, fact: Fact) {

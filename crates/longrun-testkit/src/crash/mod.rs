@@ -8,10 +8,11 @@
 //! crash kill   --rounds 200     SIGKILL at random moments, in recovery too
 //! crash power  --rounds 50      power cuts: ext4 on a loop device, stopped by an ioctl
 //! crash faults                  damaged files, a second process, a full disk, failing system calls
+//! crash replay --states 5000    power cuts without a disk: recorded writes dropped, torn, reordered
 //! crash snapshots               the snapshot service, killed at every system call
 //! ```
 //!
-//! The first three take `--store sled`, `fjall` or `redb`.
+//! All but the last take `--store sled`, `fjall` or `redb`.
 //!
 //! Each ends with a line `N checked, M violations`, and fails if M is not 0. A round counts only if something was
 //! acknowledged in it. What a machine cannot do is reported as `SKIPPED`, loudly.
@@ -23,6 +24,7 @@
 //! | S9, S10, S11 | what was accepted, cancelled, done or shown to a reader is still so, before any engine starts |
 //! | S12 | every index agrees with the records, by [`verify_indexes`](longrun_store::conformance::verify_indexes) |
 //! | S15 | the store opens, or says why not; it never shows less in silence |
+//! | S16 | whatever part of what was not synced is left, the store opens, with all that was acknowledged |
 //! | S17, S25 | a done operation has all of its effects, or none, and the response that its steps made |
 //! | S18, S19, S21, S23 | no step without its record, none after an undo; undos in reverse order |
 //! | S35 | each idempotency key still gives its operation, and refuses another request |
@@ -32,8 +34,8 @@
 //!
 //! # Does it see?
 //!
-//! Two faults can be planted. `--durability process` takes away the syncs, which `power` must find; `--early-ack` tells
-//! "accepted" before the commit has returned, which `kill` must find.
+//! Two faults can be planted. `--durability process` takes away the syncs, which `power` and `replay` must find; `--early-ack` tells
+//! "accepted" before the commit has returned, which `kill` and `replay` must find.
 
 mod census;
 mod child;
@@ -48,6 +50,7 @@ mod ground;
 mod kill;
 mod oracle;
 mod power;
+mod replay;
 mod report;
 mod script;
 mod snapshots;
@@ -86,6 +89,7 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Kill(campaign) => kill::run(campaign, seed(campaign)),
         Command::Power(campaign) => power::run(campaign, seed(campaign)),
         Command::Faults(campaign) => faults::run(campaign, seed(campaign)),
+        Command::Replay(campaign) => replay::run(campaign, campaign.seed.unwrap_or_else(clock)),
         Command::Snapshots(campaign) => snapshots::run(campaign, campaign.seed.unwrap_or(0)),
         Command::SnapshotChild(args) => runtime()?.block_on(snapshots::run_child(args)),
         Command::Writer(args) => {
@@ -110,8 +114,10 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 
 /// The seed that was given, or one from the clock.
 fn seed(campaign: &Campaign) -> u64 {
-    campaign.seed.unwrap_or_else(|| {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::from(now.subsec_nanos()) ^ now.as_secs() << 20
-    })
+    campaign.seed.unwrap_or_else(clock)
+}
+
+fn clock() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::from(now.subsec_nanos()) ^ now.as_secs() << 20
 }

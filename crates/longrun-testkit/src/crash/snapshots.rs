@@ -25,7 +25,7 @@ use longrun_store::KvStore;
 use longrun_store::conformance::verify_indexes;
 use tempfile::TempDir;
 
-use super::child::Victim;
+use super::child::{Victim, strace_works};
 use super::cli::{SnapshotCampaign, SnapshotChild};
 use super::ground::caller;
 use super::report::{Report, say};
@@ -57,8 +57,7 @@ const WITHIN: Duration = Duration::from_secs(60);
 /// Runs the test.
 pub(crate) fn run(campaign: &SnapshotCampaign, seed: u64) -> anyhow::Result<ExitCode> {
     let mut report = Report::new("snapshots", seed);
-    let works = Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).output();
-    if !works.is_ok_and(|output| output.status.success()) {
+    if !strace_works() {
         report.skip("kills at system calls", "strace is not installed or may not trace");
         return Ok(report.end());
     }

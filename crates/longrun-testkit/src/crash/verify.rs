@@ -1,15 +1,16 @@
 //! Verification: opens what a crash has left, and compares it with what was acknowledged.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use longrun::{Call, Engine, Store, SubmitError};
+use longrun::{Call, Engine, OperationId, Store, SubmitError};
 use longrun_store::conformance::verify_indexes;
 use serde::{Deserialize, Serialize};
 
 use super::census::Census;
 use super::cli::VerifyArgs;
-use super::facts::{Fact, outcome};
+use super::facts::{Fact, Facts, outcome};
 use super::ground::{Ground, Opened, caller};
 use super::oracle;
 use super::script::{End, Request, Script};
@@ -75,11 +76,21 @@ impl From<&VerifyArgs> for Mode {
 
 /// Compares the store, as it lies there, with the facts and the effects.
 pub(crate) async fn look(ground: &Ground, opened: &Opened, seen: &mut Seen) -> anyhow::Result<Vec<String>> {
-    let facts = ground.read_facts()?;
     let effects = ground.open_effects()?;
-    let census = Census::take(opened.store.as_ref()).await?;
-    let mut wrong = oracle::violations(&census, &facts, &effects.all()?);
+    let mut wrong = compare(opened, &ground.read_facts()?, &effects.all()?, seen).await?;
     wrong.extend(effects.all_broken()?);
+    Ok(wrong)
+}
+
+/// Compares a store with facts and effects.
+pub(crate) async fn compare(
+    opened: &Opened,
+    facts: &Facts,
+    effects: &BTreeMap<OperationId, BTreeSet<u16>>,
+    seen: &mut Seen,
+) -> anyhow::Result<Vec<String>> {
+    let census = Census::take(opened.store.as_ref()).await?;
+    let mut wrong = oracle::violations(&census, facts, effects);
     if let Err(problems) = verify_indexes(opened.kv.as_ref()) {
         wrong.extend(problems.into_iter().map(|problem| format!("S12: {problem}")));
     }

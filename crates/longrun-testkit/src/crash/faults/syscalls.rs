@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::fs;
 use std::ops::Range;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{bail, ensure};
@@ -77,8 +76,7 @@ const fn faults(store: StoreChoice) -> (&'static [Failing], &'static [Deadly]) {
 }
 
 pub(super) fn run(bench: &mut Bench) -> anyhow::Result<()> {
-    let works = Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).output();
-    if !works.is_ok_and(|output| output.status.success()) {
+    if !child::strace_works() {
         bench.report.skip("failing system calls", "strace is not installed or may not trace");
         return Ok(());
     }

@@ -1,0 +1,268 @@
+//! `crash replay`: losses of power without a disk.
+//!
+//! A writer works under strace, which records each call that changes the store, each sync, each effect and each fact, in
+//! an order in which they happened. From that record states are built which a loss of power may have left at some moment;
+//! each is opened in this process, and compared with the facts that were told before the moment.
+//!
+//! Runs are recorded in threes: on an empty folder, which begins with the creation of the store; on the folder that the
+//! first one closed; and on a state that a loss of power left of the first one, which begins with a recovery. So the
+//! power fails during creation, work, close, open and recovery. What the record says of the whole run must be, byte for
+//! byte, what the run left: a change that was not recorded is an error and no state.
+//!
+//! # What is assumed of a disk
+//!
+//! - A sync that returned makes durable what had returned before it began: the bytes and the length of a file, or the
+//!   names in a folder. `fdatasync` and `fsync` of a file do the same; neither makes its name durable.
+//! - `sync_file_range` does nothing, and so does time: nothing that was not synced is there for sure.
+//! - Of what is not synced any part may be there, in any order: writes, pages of writes, bytes of writes, lengths without
+//!   bytes. That is more than ext4 does, which orders names and mostly lengths. What was synced is there and sound.
+//! - A name is there or not, whatever became of its file, and a rename takes place or does not: two names are never half
+//!   of one. A name in a folder that has no name is gone with it. Modes of files are not followed.
+//!
+//! # What no replay has
+//!
+//! Writers have threads, so no two records are the same: a seed gives the same states of the same record only. A
+//! violation keeps the state, with its facts and effects, for `crash verify --look`.
+
+mod disk;
+mod history;
+mod judge;
+mod state;
+mod trace;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use tempfile::TempDir;
+
+use super::child::{self, WriterPlan};
+use super::cli::ReplayCampaign;
+use super::dice::Dice;
+use super::kill::{NUMBERS, complaints};
+use super::report::{Report, say};
+use super::verify::Seen;
+use disk::{Names, Node, Tree};
+use history::History;
+use judge::{Judge, Outside, World};
+use state::{Builder, Kind, State};
+
+/// States of one record, at the most.
+const STATES: usize = 700;
+/// Operations of a writer that is recorded.
+const OPERATIONS: u64 = 40;
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// A run that was recorded.
+struct Record {
+    name: &'static str,
+    history: History,
+    /// What was known before it.
+    before: World,
+    /// Kept until its states are done.
+    root: TempDir,
+}
+
+/// Runs the test.
+pub(crate) fn run(campaign: &ReplayCampaign, seed: u64) -> anyhow::Result<ExitCode> {
+    let mut report = Report::new("replay", seed);
+    if !child::strace_works() {
+        report.skip("replay", "strace is not installed or may not trace");
+        return Ok(report.end());
+    }
+    let mut replay = Replay {
+        campaign,
+        dice: Dice::new(seed),
+        // Few states too are of all three sorts of runs.
+        share: campaign.states.div_ceil(3).min(STATES),
+        kinds: BTreeMap::new(),
+        moments: 0,
+        calls: BTreeMap::new(),
+        records: 0,
+        finished: 0,
+    };
+    while replay.left(&report) > 0 {
+        let first = replay.record("a new store", &Tree::new(), World::default())?;
+        replay.states(&first, &mut report)?;
+        if replay.left(&report) > 0 {
+            let (tree, world) = end(&first)?;
+            let record = replay.record("a closed store", &tree, world)?;
+            replay.states(&record, &mut report)?;
+        }
+        if replay.left(&report) > 0 {
+            let (tree, world) = replay.cut(&first)?;
+            let record = replay.record("a store that lost its power", &tree, world)?;
+            replay.states(&record, &mut report)?;
+        }
+    }
+    replay.tell(&mut report);
+    Ok(report.end())
+}
+
+/// What a run left when it ended, and what is known then.
+fn end(record: &Record) -> anyhow::Result<(Tree, World)> {
+    let mut outside = Outside::new(&record.history, &record.before)?;
+    outside.advance(usize::MAX)?;
+    Ok((Builder::end(&record.history)?, outside.world))
+}
+
+struct Replay<'a> {
+    campaign: &'a ReplayCampaign,
+    dice: Dice,
+    share: usize,
+    kinds: BTreeMap<Kind, u64>,
+    moments: u64,
+    calls: BTreeMap<String, u64>,
+    records: u64,
+    finished: u64,
+}
+
+impl Replay<'_> {
+    fn left(&self, report: &Report) -> usize {
+        let done = usize::try_from(report.checked).unwrap_or(usize::MAX);
+        let over = report.violations.len() >= self.campaign.violations_max;
+        if over { 0 } else { self.campaign.states.saturating_sub(done) }
+    }
+
+    /// Has a writer work on a tree, under strace.
+    fn record(&mut self, name: &'static str, tree: &Tree, before: World) -> anyhow::Result<Record> {
+        let root = judge::scratch("longrun-record-")?;
+        let (store, durability) = (self.campaign.store, self.campaign.durability);
+        let ground = judge::ground(root.path(), tree, &before, store, durability)?;
+        let log = root.path().join("trace");
+        let plan = WriterPlan {
+            first: self.records * NUMBERS,
+            seed: self.dice.next(),
+            operations: Some(OPERATIONS),
+            early_ack: self.campaign.early_ack,
+            wrapper: trace::wrapper(&log),
+        };
+        self.records += 1;
+        let ended = child::writer(&ground, &plan)?.wait(WITHIN)?;
+        match ended {
+            Some(status) if status.success() => {}
+            other => bail!("the writer on {name} ended with {other:?}: {}", complaints(&ground)),
+        }
+        let (nodes, names): (Vec<Node>, Names) = disk::number(tree.clone());
+        let history = History::of(&trace::read(&log)?, &ground, nodes, names)?;
+        let above = ground.dir.parent().context("the store is nowhere")?;
+        disk::compare(&Builder::end(&history)?, &disk::read(above, &ground.dir)?)?;
+        ensure!(!history.facts.is_empty(), "nothing was told");
+        for (call, count) in &history.calls {
+            *self.calls.entry(call.clone()).or_default() += count;
+        }
+        Ok(Record { name, history, before, root })
+    }
+
+    /// A state of the later half of a run, when there are things unfinished.
+    fn cut(&mut self, record: &Record) -> anyhow::Result<(Tree, World)> {
+        let states = state::draw(&record.history, STATES, &mut self.dice);
+        let mut late: Vec<State> =
+            states.into_iter().skip(STATES / 2).filter(|state| state.kind != Kind::Kept).collect();
+        let state = self.dice.take(&mut late).context("no states")?;
+        let mut outside = Outside::new(&record.history, &record.before)?;
+        outside.advance(state.moment)?;
+        Ok((Builder::new(&record.history).build(&state)?, outside.world))
+    }
+
+    /// Looks at states of a run, on as many threads as there are cores.
+    fn states(&mut self, record: &Record, report: &mut Report) -> anyhow::Result<()> {
+        let states = state::draw(&record.history, self.share.min(self.left(report)), &mut self.dice);
+        report.acknowledged += record.history.facts.len() as u64;
+        self.moments += record.history.moments.len() as u64;
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let (campaign, size) = (self.campaign, states.len().div_ceil(threads).max(1));
+        let found = thread::scope(|scope| {
+            let parts: Vec<_> =
+                states.chunks(size).map(|part| scope.spawn(move || look(campaign, record, part))).collect();
+            let joined = parts.into_iter().map(|part| part.join().unwrap_or_else(|_| bail!("a panic")));
+            joined.collect::<anyhow::Result<Vec<Found>>>()
+        })?;
+        for found in found {
+            report.checked += found.checked;
+            report.seen.add(found.seen);
+            self.finished += found.finished;
+            for (kind, count) in found.kinds {
+                *self.kinds.entry(kind).or_default() += count;
+            }
+            for (what, kept) in found.wrong {
+                report.violation(what, report.checked, Some(&kept));
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&self, report: &mut Report) {
+        let calls: Vec<_> = self.calls.iter().map(|(call, count)| format!("{call} {count}")).collect();
+        say(&format!(
+            "  {} runs recorded, {} moments; calls: {}",
+            self.records,
+            self.moments,
+            calls.join(", ")
+        ));
+        let count = |kind: &Kind| self.kinds.get(kind).copied().unwrap_or_default();
+        let kinds: Vec<_> = Kind::ALL.iter().map(|kind| format!("{} {}", kind.name(), count(kind))).collect();
+        say(&format!("  states: {}; {} finished by an engine", kinds.join(", "), self.finished));
+        let whole = report.violations.is_empty();
+        for kind in Kind::ALL.iter().filter(|kind| whole && count(kind) == 0) {
+            report.violation(format!("no state was {}, so that was not checked", kind.name()), 0, None);
+        }
+    }
+}
+
+/// What was found in some states of a run.
+#[derive(Default)]
+struct Found {
+    checked: u64,
+    kinds: BTreeMap<Kind, u64>,
+    seen: Seen,
+    finished: u64,
+    /// What is wrong, and where the state was kept.
+    wrong: Vec<(String, PathBuf)>,
+}
+
+/// Builds states of a run, by their moments, and looks at each.
+fn look(campaign: &ReplayCampaign, record: &Record, states: &[State]) -> anyhow::Result<Found> {
+    let mut found = Found::default();
+    let mut judge = Judge::new(campaign.store, campaign.durability)?;
+    let mut builder = Builder::new(&record.history);
+    let mut outside = Outside::new(&record.history, &record.before)?;
+    for state in states {
+        outside.advance(state.moment)?;
+        let tree = builder.build(state)?;
+        found.checked += 1;
+        *found.kinds.entry(state.kind).or_default() += 1;
+        let finish = campaign.finish_every > 0 && found.checked.is_multiple_of(campaign.finish_every);
+        found.finished += u64::from(finish);
+        let wrong = judge.look(&tree, &outside, finish)?;
+        if wrong.is_empty() {
+            continue;
+        }
+        let what = format!(
+            "{}, at line {} of its trace, {}: {}",
+            record.name,
+            state.moment + 1,
+            state.kind.name(),
+            wrong.into_iter().take(3).collect::<Vec<_>>().join("; ")
+        );
+        found.wrong.push((what, keep(campaign, &tree, &outside.world, record)?));
+        if found.wrong.len() >= campaign.violations_max {
+            break;
+        }
+    }
+    found.seen = judge.seen;
+    Ok(found)
+}
+
+/// Leaves a state, and the trace that it comes from, for those who look into it.
+fn keep(campaign: &ReplayCampaign, tree: &Tree, world: &World, record: &Record) -> anyhow::Result<PathBuf> {
+    let mut kept = TempDir::with_prefix("longrun-replay-kept-")?;
+    judge::ground(kept.path(), tree, world, campaign.store, campaign.durability)?;
+    fs::copy(record.root.path().join("trace"), kept.path().join("trace"))?;
+    kept.disable_cleanup(true);
+    Ok(kept.path().to_path_buf())
+}
