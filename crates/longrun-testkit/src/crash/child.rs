@@ -122,6 +122,23 @@ pub(crate) fn writer(ground: &Ground, plan: &WriterPlan) -> anyhow::Result<Victi
     Victim::spawn(&mut command)
 }
 
+/// Has a writer work on a ground, and kills it when so many facts bind the store; it leaves unfinished operations.
+pub(crate) fn killed_writer(
+    ground: &Ground,
+    seed: u64,
+    facts_min: u64,
+    within: Duration,
+) -> anyhow::Result<()> {
+    let mut writer = writer(ground, &WriterPlan { seed, ..WriterPlan::default() })?;
+    let began = Instant::now();
+    while ground.read_facts()?.acknowledged() < facts_min {
+        anyhow::ensure!(began.elapsed() < within, "the writer does not get on");
+        thread::sleep(Duration::from_millis(3));
+    }
+    writer.kill()?;
+    Ok(())
+}
+
 fn verifier(ground: &Ground, mode: Mode, out: File) -> anyhow::Result<Victim> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("verify").args(ground.arguments());

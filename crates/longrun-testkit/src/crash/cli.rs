@@ -14,12 +14,14 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Kills the process with SIGKILL at random moments, during open and recovery too
-    Kill(Campaign),
+    /// Kills the process with SIGKILL at random moments, during open and recovery too; or at every system call
+    Kill(KillCampaign),
     /// Cuts the power of a disk at random moments (root, loop devices, mkfs.ext4 and python3 needed)
     Power(Campaign),
     /// Damaged and foreign files, a second process, a full disk, failing system calls
     Faults(Campaign),
+    /// Each system call that changes the store fails, in each way, at each of its times (strace needed)
+    Errors(ErrorCampaign),
     /// The snapshot service, killed at its system calls, one after the other (strace needed)
     Snapshots(SnapshotCampaign),
     /// Power cuts without a disk: the calls of a run are recorded, and what was not synced is dropped, torn or reordered
@@ -53,6 +55,37 @@ pub(crate) struct Campaign {
     /// Plants a fault that must be found: an acknowledgement before the commit returned
     #[arg(long)]
     pub(crate) early_ack: bool,
+    /// Ends after so many violations
+    #[arg(long, default_value_t = 5)]
+    pub(crate) violations_max: usize,
+}
+
+/// How processes are killed.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct KillCampaign {
+    #[command(flatten)]
+    pub(crate) campaign: Campaign,
+    /// Not at random: at the first, the second, the third … time that a thread makes each call that changes the store,
+    /// while it is created, while it works, while it recovers (strace needed; ignores --rounds)
+    #[arg(long)]
+    pub(crate) every_call: bool,
+    /// With --every-call: only the first and then every so many-th
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) every: u64,
+}
+
+/// How system calls fail.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ErrorCampaign {
+    /// The store
+    #[arg(long, value_enum, default_value_t = StoreChoice::Sled)]
+    pub(crate) store: StoreChoice,
+    /// Of the times of each call only the first and then every so many-th
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) every: u64,
+    /// What the writer does follows from it
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
     /// Ends after so many violations
     #[arg(long, default_value_t = 5)]
     pub(crate) violations_max: usize,

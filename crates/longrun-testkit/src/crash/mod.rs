@@ -6,8 +6,10 @@
 //!
 //! ```text
 //! crash kill   --rounds 200     SIGKILL at random moments, in recovery too
+//! crash kill   --every-call     the same at every system call: in creation, work and recovery
 //! crash power  --rounds 50      power cuts: ext4 on a loop device, stopped by an ioctl
-//! crash faults                  damaged files, a second process, a full disk, failing system calls
+//! crash faults                  damaged files, a second process, a full disk, some failing system calls
+//! crash errors --every 1        each system call on the store fails, in each way, each time
 //! crash replay --states 5000    power cuts without a disk: recorded writes dropped, torn, reordered
 //! crash snapshots               the snapshot service, killed at every system call
 //! ```
@@ -42,11 +44,13 @@ mod child;
 mod cli;
 mod dice;
 mod disk;
+mod each;
 mod early;
 mod effects;
 mod facts;
 mod faults;
 mod ground;
+mod inject;
 mod kill;
 mod oracle;
 mod power;
@@ -55,6 +59,7 @@ mod report;
 mod script;
 mod snapshots;
 mod stores;
+mod trace;
 mod verify;
 mod writer;
 
@@ -64,7 +69,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 
-use cli::{Campaign, Cli, Command};
+use cli::{Campaign, Cli, Command, KillCampaign};
 use ground::Ground;
 use report::say;
 
@@ -86,7 +91,11 @@ pub fn main() -> ExitCode {
 
 fn dispatch(command: &Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Kill(campaign) => kill::run(campaign, seed(campaign)),
+        Command::Kill(KillCampaign { campaign, every_call: false, .. }) => {
+            kill::run(campaign, seed(campaign))
+        }
+        Command::Kill(KillCampaign { campaign, every, .. }) => each::kill(campaign, *every, seed(campaign)),
+        Command::Errors(campaign) => each::errors(campaign),
         Command::Power(campaign) => power::run(campaign, seed(campaign)),
         Command::Faults(campaign) => faults::run(campaign, seed(campaign)),
         Command::Replay(campaign) => replay::run(campaign, campaign.seed.unwrap_or_else(clock)),

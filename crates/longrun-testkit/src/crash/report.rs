@@ -43,6 +43,10 @@ impl Report {
         }
     }
 
+    pub(crate) const fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// A violation, with what is needed to look into it.
     pub(crate) fn violation(&mut self, what: impl fmt::Display, round: u64, kept: Option<&Path>) {
         let kept = kept.map(|path| format!("; kept: {}", path.display())).unwrap_or_default();

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use tempfile::TempDir;
 
-use super::child::{self, WriterPlan};
+use super::child;
 use super::cli::Campaign;
 use super::dice::Dice;
 use super::disk;
@@ -77,14 +77,7 @@ impl Bench {
 
     /// Has a writer work on a ground, and kills it when there are facts and unfinished operations.
     fn killed(&mut self, ground: &Ground) -> anyhow::Result<()> {
-        let plan = WriterPlan { seed: self.dice.next(), ..WriterPlan::default() };
-        let mut writer = child::writer(ground, &plan)?;
-        let began = std::time::Instant::now();
-        while ground.read_facts()?.acknowledged() < FACTS_MIN {
-            anyhow::ensure!(began.elapsed() < READY_WITHIN, "the writer does not get on");
-            std::thread::sleep(std::time::Duration::from_millis(3));
-        }
-        writer.kill()?;
+        child::killed_writer(ground, self.dice.next(), FACTS_MIN, READY_WITHIN)?;
         self.report.kills += 1;
         Ok(())
     }
@@ -112,7 +105,7 @@ fn copy(ground: &Ground, to: &Path) -> anyhow::Result<Ground> {
     Ok(Ground { dir: to.to_path_buf(), ..ground.clone() })
 }
 
-fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
+pub(crate) fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;

@@ -1,15 +1,14 @@
 //! System calls that fail, and kills at system calls, injected by strace.
 
-use std::ffi::OsString;
-use std::fs;
+use std::collections::BTreeSet;
 use std::ops::Range;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{bail, ensure};
 
 use super::super::child::{self, WriterPlan};
 use super::super::cli::StoreChoice;
+use super::super::inject::{Injection, Ran};
 use super::super::verify::Mode;
 use super::{Bench, note};
 
@@ -95,9 +94,9 @@ pub(super) fn run(bench: &mut Bench) -> anyhow::Result<()> {
     }
     let mut injected = 0;
     for (place, (call, fault, at, then)) in cases.into_iter().enumerate() {
-        let plus = if then == Then::Stays { "+" } else { "" };
-        let inject = format!("inject={call}:{fault}:when={at}{plus}");
-        let result = one(bench, place, call, &inject, then);
+        let (call, stays) = (call.to_owned(), then == Then::Stays);
+        let injection = Injection { call, fault, at, stays, names: BTreeSet::new() };
+        let (inject, result) = (injection.text(), one(bench, place, &injection, then));
         if let Ok(hits) = &result {
             injected += hits;
             note(&format!("{inject}: {hits} injected"));
@@ -111,38 +110,13 @@ pub(super) fn run(bench: &mut Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The trace, when strace has seen the end of what it traced.
-fn whole_trace(path: &Path) -> anyhow::Result<String> {
-    let mut text = String::new();
-    for _ in 0..200 {
-        text = String::from_utf8_lossy(&fs::read(path)?).into_owned();
-        if text.lines().last().is_some_and(|line| line.ends_with("+++")) {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    Ok(text)
-}
-
 /// Gives the number of faults that happened.
-fn one(bench: &mut Bench, place: usize, call: &str, inject: &str, then: Then) -> anyhow::Result<u64> {
+fn one(bench: &mut Bench, place: usize, injection: &Injection, then: Then) -> anyhow::Result<u64> {
     let ground = bench.ground(&format!("strace-{place}"))?;
-    let trace = ground.facts.with_extension("trace");
-    // With -D it is strace that is the grandchild: the writer itself is killed and waited for.
-    let mut wrapper: Vec<OsString> = ["strace", "-D", "-f", "-o"].map(OsString::from).into();
-    wrapper.push(trace.clone().into());
-    wrapper.extend(["-e", inject, "-e", &format!("trace={call}")].map(OsString::from));
     let seed = bench.dice.next();
-    let plan = WriterPlan { seed, operations: Some(OPERATIONS), wrapper, ..WriterPlan::default() };
-    let mut writer = child::writer(&ground, &plan)?;
-    let ended = writer.wait(if then == Then::Stays { HOPELESS } else { WITHIN })?;
-    writer.kill()?;
-    let text = whole_trace(&trace)?;
-    let hits = match then {
-        // The traced process does not live to see it marked.
-        Then::Dies => u64::from(text.contains("killed by SIGKILL")),
-        _ => text.matches("INJECTED").count() as u64,
-    };
+    let plan = WriterPlan { seed, operations: Some(OPERATIONS), ..WriterPlan::default() };
+    let within = if then == Then::Stays { HOPELESS } else { WITHIN };
+    let Ran { ended, hits } = injection.run(&ground, plan, within)?;
     let facts = ground.read_facts()?;
     if then == Then::Heals {
         // A fault before the engine is up may end the writer: it reports, and the next start works.

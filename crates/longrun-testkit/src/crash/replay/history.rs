@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use anyhow::{Context, bail, ensure};
 
 use super::disk::{Content, Names, Node};
-use super::trace::Call;
 use crate::crash::ground::Ground;
+use crate::crash::trace::Call;
 
 /// Never.
 pub(super) const NEVER: usize = usize::MAX;

@@ -2,26 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tempfile::TempDir;
 
 use super::disk::{self, Tree};
 use super::history::History;
+use super::site::{self, World};
 use crate::crash::cli::{DurabilityChoice, StoreChoice};
 use crate::crash::effects::by_operation;
 use crate::crash::facts::Facts;
 use crate::crash::ground::Ground;
 use crate::crash::verify::{self, Mode, Seen};
-
-/// The world outside of the disk at a moment: it does not forget when the power goes.
-#[derive(Clone, Debug, Default)]
-pub(super) struct World {
-    /// Lines of facts.
-    pub(super) facts: Vec<String>,
-    /// Names of the files of all effects.
-    pub(super) effects: BTreeSet<String>,
-}
 
 /// A world that goes on with the moments.
 pub(super) struct Outside<'h> {
@@ -59,39 +51,6 @@ impl<'h> Outside<'h> {
     }
 }
 
-/// A folder in memory, if the machine has one: states are made and opened there.
-pub(super) fn scratch(prefix: &str) -> anyhow::Result<TempDir> {
-    let memory = Path::new("/dev/shm");
-    if let Ok(folder) = TempDir::with_prefix_in(prefix, memory) {
-        return Ok(folder);
-    }
-    Ok(TempDir::with_prefix(prefix)?)
-}
-
-/// A ground with a state and the world of its moment, in an empty folder.
-pub(super) fn ground(
-    root: &Path,
-    tree: &Tree,
-    world: &World,
-    store: StoreChoice,
-    durability: DurabilityChoice,
-) -> anyhow::Result<Ground> {
-    let disk = root.join("disk");
-    fs::create_dir_all(&disk)?;
-    disk::put(tree, &disk)?;
-    let ground = Ground::under(root, disk.join("kv"), store, durability);
-    ground.open_effects()?;
-    for name in &world.effects {
-        fs::write(ground.effects.join(name), b"")?;
-    }
-    let mut text = world.facts.join("\n");
-    if !text.is_empty() {
-        text.push('\n');
-    }
-    fs::write(&ground.facts, text)?;
-    Ok(ground)
-}
-
 /// Looks at states, one after the other.
 pub(super) struct Judge {
     store: StoreChoice,
@@ -105,7 +64,7 @@ pub(super) struct Judge {
 impl Judge {
     pub(super) fn new(store: StoreChoice, durability: DurabilityChoice) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let folder = scratch("longrun-replay-")?;
+        let folder = site::scratch("longrun-replay-")?;
         Ok(Self { store, durability, folder, runtime, seen: Seen::default(), number: 0 })
     }
 
@@ -131,7 +90,7 @@ impl Judge {
         self.seen.acknowledged += outside.known.acknowledged();
         if finish && wrong.is_empty() {
             let again = self.next();
-            let at = ground(&again, tree, &outside.world, self.store, self.durability)?;
+            let at = site::put(tree, &outside.world, &again, self.store, self.durability)?;
             let runtime = crate::crash::runtime()?;
             match runtime.block_on(verify::verify(&at, Mode { look: false, tell: false })) {
                 Ok((seen, found)) => {

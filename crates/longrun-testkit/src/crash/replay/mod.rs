@@ -27,8 +27,8 @@
 mod disk;
 mod history;
 mod judge;
+mod site;
 mod state;
-mod trace;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -45,10 +45,13 @@ use super::cli::ReplayCampaign;
 use super::dice::Dice;
 use super::kill::{NUMBERS, complaints};
 use super::report::{Report, say};
+use super::trace;
 use super::verify::Seen;
 use disk::{Names, Node, Tree};
 use history::History;
-use judge::{Judge, Outside, World};
+use judge::{Judge, Outside};
+use site::World;
+pub(crate) use site::{Site, scratch};
 use state::{Builder, Kind, State};
 
 /// States of one record, at the most.
@@ -86,16 +89,15 @@ pub(crate) fn run(campaign: &ReplayCampaign, seed: u64) -> anyhow::Result<ExitCo
         finished: 0,
     };
     while replay.left(&report) > 0 {
-        let first = replay.record("a new store", &Tree::new(), World::default())?;
+        let first = replay.record("a new store", Site::default())?;
         replay.states(&first, &mut report)?;
         if replay.left(&report) > 0 {
-            let (tree, world) = end(&first)?;
-            let record = replay.record("a closed store", &tree, world)?;
+            let record = replay.record("a closed store", end(&first)?)?;
             replay.states(&record, &mut report)?;
         }
         if replay.left(&report) > 0 {
-            let (tree, world) = replay.cut(&first)?;
-            let record = replay.record("a store that lost its power", &tree, world)?;
+            let site = replay.cut(&first)?;
+            let record = replay.record("a store that lost its power", site)?;
             replay.states(&record, &mut report)?;
         }
     }
@@ -104,10 +106,10 @@ pub(crate) fn run(campaign: &ReplayCampaign, seed: u64) -> anyhow::Result<ExitCo
 }
 
 /// What a run left when it ended, and what is known then.
-fn end(record: &Record) -> anyhow::Result<(Tree, World)> {
+fn end(record: &Record) -> anyhow::Result<Site> {
     let mut outside = Outside::new(&record.history, &record.before)?;
     outside.advance(usize::MAX)?;
-    Ok((Builder::end(&record.history)?, outside.world))
+    Ok(Site { tree: Builder::end(&record.history)?, world: outside.world })
 }
 
 struct Replay<'a> {
@@ -128,11 +130,11 @@ impl Replay<'_> {
         if over { 0 } else { self.campaign.states.saturating_sub(done) }
     }
 
-    /// Has a writer work on a tree, under strace.
-    fn record(&mut self, name: &'static str, tree: &Tree, before: World) -> anyhow::Result<Record> {
-        let root = judge::scratch("longrun-record-")?;
+    /// Has a writer work on a site, under strace.
+    fn record(&mut self, name: &'static str, site: Site) -> anyhow::Result<Record> {
+        let root = scratch("longrun-record-")?;
         let (store, durability) = (self.campaign.store, self.campaign.durability);
-        let ground = judge::ground(root.path(), tree, &before, store, durability)?;
+        let ground = site.put(root.path(), store, durability)?;
         let log = root.path().join("trace");
         let plan = WriterPlan {
             first: self.records * NUMBERS,
@@ -147,7 +149,7 @@ impl Replay<'_> {
             Some(status) if status.success() => {}
             other => bail!("the writer on {name} ended with {other:?}: {}", complaints(&ground)),
         }
-        let (nodes, names): (Vec<Node>, Names) = disk::number(tree.clone());
+        let (nodes, names): (Vec<Node>, Names) = disk::number(site.tree);
         let history = History::of(&trace::read(&log)?, &ground, nodes, names)?;
         let above = ground.dir.parent().context("the store is nowhere")?;
         disk::compare(&Builder::end(&history)?, &disk::read(above, &ground.dir)?)?;
@@ -155,18 +157,18 @@ impl Replay<'_> {
         for (call, count) in &history.calls {
             *self.calls.entry(call.clone()).or_default() += count;
         }
-        Ok(Record { name, history, before, root })
+        Ok(Record { name, history, before: site.world, root })
     }
 
     /// A state of the later half of a run, when there are things unfinished.
-    fn cut(&mut self, record: &Record) -> anyhow::Result<(Tree, World)> {
+    fn cut(&mut self, record: &Record) -> anyhow::Result<Site> {
         let states = state::draw(&record.history, STATES, &mut self.dice);
         let mut late: Vec<State> =
             states.into_iter().skip(STATES / 2).filter(|state| state.kind != Kind::Kept).collect();
         let state = self.dice.take(&mut late).context("no states")?;
         let mut outside = Outside::new(&record.history, &record.before)?;
         outside.advance(state.moment)?;
-        Ok((Builder::new(&record.history).build(&state)?, outside.world))
+        Ok(Site { tree: Builder::new(&record.history).build(&state)?, world: outside.world })
     }
 
     /// Looks at states of a run, on as many threads as there are cores.
@@ -261,7 +263,7 @@ fn look(campaign: &ReplayCampaign, record: &Record, states: &[State]) -> anyhow:
 /// Leaves a state, and the trace that it comes from, for those who look into it.
 fn keep(campaign: &ReplayCampaign, tree: &Tree, world: &World, record: &Record) -> anyhow::Result<PathBuf> {
     let mut kept = TempDir::with_prefix("longrun-replay-kept-")?;
-    judge::ground(kept.path(), tree, world, campaign.store, campaign.durability)?;
+    site::put(tree, world, kept.path(), campaign.store, campaign.durability)?;
     fs::copy(record.root.path().join("trace"), kept.path().join("trace"))?;
     kept.disable_cleanup(true);
     Ok(kept.path().to_path_buf())

@@ -47,7 +47,7 @@ impl Kind {
 
     pub(super) const fn name(self) -> &'static str {
         match self {
-            Self::Kept => "kept",
+            Self::Kept => "whole",
             Self::Dropped => "dropped",
             Self::Subset => "subset",
             Self::Pages => "pages",

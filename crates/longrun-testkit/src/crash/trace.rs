@@ -13,17 +13,17 @@ use anyhow::{Context, bail, ensure};
 
 /// One system call that has returned.
 #[derive(Debug)]
-pub(super) struct Call {
-    pub(super) name: String,
+pub(crate) struct Call {
+    pub(crate) name: String,
     args: Vec<String>,
     /// What it returned; below zero is an error. An address is a zero.
-    pub(super) result: i64,
-    pub(super) begin: usize,
-    pub(super) end: usize,
+    pub(crate) result: i64,
+    pub(crate) begin: usize,
+    pub(crate) end: usize,
 }
 
 /// The words before the program, which make strace write all calls that concern files or descriptors to `log`.
-pub(super) fn wrapper(log: &Path) -> Vec<OsString> {
+pub(crate) fn wrapper(log: &Path) -> Vec<OsString> {
     // Every byte in hexadecimal digits, so that nothing in a name or in the data is taken for a part of the line.
     let mut words: Vec<OsString> =
         ["strace", "-f", "-y", "-xx", "-s", "1000000000"].map(OsString::from).into();
@@ -33,7 +33,7 @@ pub(super) fn wrapper(log: &Path) -> Vec<OsString> {
 }
 
 /// Reads the calls of a trace, by the order of their begins.
-pub(super) fn read(log: &Path) -> anyhow::Result<Vec<Call>> {
+pub(crate) fn read(log: &Path) -> anyhow::Result<Vec<Call>> {
     let text = fs::read_to_string(log).with_context(|| format!("cannot read {}", log.display()))?;
     let mut begun: HashMap<&str, (usize, &str)> = HashMap::new();
     let mut calls = Vec::new();
@@ -86,28 +86,28 @@ impl Call {
     }
 
     /// An argument that is a number, or the word of a flag.
-    pub(super) fn word(&self, at: usize) -> anyhow::Result<&str> {
+    pub(crate) fn word(&self, at: usize) -> anyhow::Result<&str> {
         self.arg(at)
     }
 
-    pub(super) fn number(&self, at: usize) -> anyhow::Result<u64> {
+    pub(crate) fn number(&self, at: usize) -> anyhow::Result<u64> {
         Ok(self.arg(at)?.parse()?)
     }
 
     /// Bytes, all of them.
-    pub(super) fn bytes(&self, at: usize) -> anyhow::Result<Vec<u8>> {
+    pub(crate) fn bytes(&self, at: usize) -> anyhow::Result<Vec<u8>> {
         unescape(self.arg(at)?.strip_prefix('"').and_then(|text| text.strip_suffix('"')).context("no bytes")?)
     }
 
     /// A descriptor and the path that it had.
-    pub(super) fn descriptor(&self, at: usize) -> Option<(i64, String)> {
+    pub(crate) fn descriptor(&self, at: usize) -> Option<(i64, String)> {
         let (number, path) = self.args.get(at)?.split_once('<')?;
         let path = path.split('>').next()?;
         Some((number.parse().ok()?, String::from_utf8(unescape(path).ok()?).ok()?))
     }
 
     /// A path that may be relative to the folder before it.
-    pub(super) fn path(&self, folder: Option<usize>, at: usize) -> anyhow::Result<String> {
+    pub(crate) fn path(&self, folder: Option<usize>, at: usize) -> anyhow::Result<String> {
         let path = String::from_utf8(self.bytes(at)?)?;
         match folder {
             Some(folder) if !path.starts_with('/') => {
@@ -121,7 +121,7 @@ impl Call {
     }
 
     /// Every path in the arguments: of a descriptor, or a text that begins as a path does.
-    pub(super) fn paths(&self) -> impl Iterator<Item = String> {
+    pub(crate) fn paths(&self) -> impl Iterator<Item = String> {
         self.args.iter().enumerate().filter_map(|(at, arg)| {
             if arg.starts_with('"') {
                 return String::from_utf8(self.bytes(at).ok()?).ok().filter(|path| path.starts_with('/'));

@@ -1,0 +1,360 @@
+//! `crash errors` and `crash kill --every-call`: one fault at each system call that changes the store, one run after the other.
+//!
+//! A run is watched first: which calls it makes on the files of its store. Then for each of them, and each fault, a thread meets
+//! the fault at its first such call, in the next run at its second, and so on until a run gets through untouched. Calls are
+//! counted in each thread by itself, so the one that comes to the number first is hit, and each other one that gets there. Only
+//! calls on files of the store count, but for those whose names are drawn at random, as fjall's temporary ones are.
+//!
+//! After each run the writer must have ended: by itself, or before its engine was up with an error, or refused by a store that says
+//! why. It has not panicked, but for panics of a store that are contained. Then another process opens the store: nothing that was acknowledged is
+//! lost, nothing is there that nobody asked for, and an engine brings all that is unfinished to its end.
+//!
+//! # Faults
+//!
+//! `EIO`, `ENOSPC`, `EDQUOT` and `EINTR`: the call is not made and fails. `short`: a write is not made and says that it wrote
+//! nothing, which is the one short count that strace can give without a lie. A kill comes before the call is made.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use tempfile::TempDir;
+
+use super::child::{self, WriterPlan};
+use super::cli::{Campaign, DurabilityChoice, ErrorCampaign, StoreChoice};
+use super::ground::Ground;
+use super::inject::{Habits, Injection, Ran};
+use super::kill::{NUMBERS, READY_WITHIN, complaints};
+use super::replay::{Site, scratch};
+use super::report::{Report, say};
+use super::verify::Mode;
+
+/// Calls that change a store, or make its changes durable.
+const CALLS: [&str; 14] = [
+    "openat",
+    "mkdir",
+    "write",
+    "pwrite64",
+    "fsync",
+    "fdatasync",
+    "sync_file_range",
+    "ftruncate",
+    "fallocate",
+    "rename",
+    "renameat",
+    "unlink",
+    "unlinkat",
+    "rmdir",
+];
+const WRITES: [&str; 2] = ["write", "pwrite64"];
+const ERRORS: [&str; 4] = ["EIO", "ENOSPC", "EDQUOT", "EINTR"];
+const SHORT: &str = "short";
+const KILL: &str = "kill";
+
+const OPERATIONS: u64 = 6;
+/// What is acknowledged before a writer is killed whose store has to recover.
+const FACTS_MIN: u64 = 24;
+const WITHIN: Duration = Duration::from_secs(60);
+/// A run that takes longer hangs, or its store refuses for ever.
+const RUN_WITHIN: Duration = Duration::from_secs(20);
+/// A writer that is refused told so not longer ago than this.
+const REFUSED_WITHIN: Duration = Duration::from_secs(3);
+
+/// Where a run begins.
+struct Phase {
+    name: &'static str,
+    site: Site,
+    habits: Habits,
+}
+
+/// One fault of one call.
+struct Cell {
+    phase: usize,
+    call: String,
+    fault: &'static str,
+}
+
+/// What came of a cell.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    runs: u64,
+    /// Runs in which it happened.
+    fired: u64,
+}
+
+struct Each {
+    store: StoreChoice,
+    every: u64,
+    seed: u64,
+    violations_max: usize,
+    phases: Vec<Phase>,
+    root: TempDir,
+    shared: Mutex<Shared>,
+}
+
+struct Shared {
+    report: Report,
+    cells: Vec<Cell>,
+    counts: BTreeMap<(usize, String, &'static str), Count>,
+    /// Runs that the writer ended with an error, or that a store refused until the end.
+    gave_up: u64,
+    refused: u64,
+    /// Panics of a store that went no further.
+    contained: u64,
+}
+
+/// Runs `crash errors`.
+pub(crate) fn errors(campaign: &ErrorCampaign) -> anyhow::Result<ExitCode> {
+    let report = Report::new("errors", campaign.seed);
+    let ErrorCampaign { store, every, seed, violations_max } = *campaign;
+    each(report, store, every, seed, violations_max, &["creation", "recovery"], &|call| {
+        let short = WRITES.contains(&call).then_some(SHORT);
+        ERRORS.into_iter().chain(short).collect()
+    })
+}
+
+/// Runs `crash kill --every-call`.
+pub(crate) fn kill(campaign: &Campaign, every: u64, seed: u64) -> anyhow::Result<ExitCode> {
+    let report = Report::new("kill at every call", seed);
+    let phases = ["creation", "work", "recovery"];
+    each(report, campaign.store, every, seed, campaign.violations_max, &phases, &|_| vec![KILL])
+}
+
+fn each(
+    mut report: Report,
+    store: StoreChoice,
+    every: u64,
+    seed: u64,
+    violations_max: usize,
+    phases: &[&'static str],
+    faults: &dyn Fn(&str) -> Vec<&'static str>,
+) -> anyhow::Result<ExitCode> {
+    if !child::strace_works() {
+        report.skip(report.name(), "strace is not installed or may not trace");
+        return Ok(report.end());
+    }
+    let root = scratch("longrun-each-")?;
+    let phases: Vec<Phase> =
+        phases.iter().map(|name| Phase::prepare(name, store, seed, &root)).collect::<Result<_, _>>()?;
+    let mut cells = Vec::new();
+    for (phase, Phase { habits, .. }) in phases.iter().enumerate() {
+        for call in CALLS.into_iter().filter(|call| habits.calls.contains_key(*call)) {
+            cells.extend(faults(call).into_iter().map(|fault| Cell { phase, call: call.to_owned(), fault }));
+        }
+    }
+    cells.reverse();
+    let shared = Shared { report, cells, counts: BTreeMap::new(), gave_up: 0, refused: 0, contained: 0 };
+    let mut each = Each { store, every, seed, violations_max, phases, root, shared: Mutex::new(shared) };
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        let each = &each;
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(move || each.work())).collect();
+        let ended =
+            workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| anyhow::bail!("a panic")));
+        ended.collect::<anyhow::Result<()>>()
+    })?;
+    Ok(each.end())
+}
+
+impl Phase {
+    /// Makes what a run of this phase begins with, and watches one run.
+    fn prepare(name: &'static str, store: StoreChoice, seed: u64, root: &TempDir) -> anyhow::Result<Self> {
+        let durability = DurabilityChoice::Power;
+        let made = root.path().join(name);
+        let empty = Site::default();
+        let ground = empty.put(&made, store, durability)?;
+        let plan = WriterPlan { seed, operations: Some(OPERATIONS), ..WriterPlan::default() };
+        let site = match name {
+            "creation" => empty,
+            "work" => {
+                let ended = child::writer(&ground, &plan)?.wait(WITHIN)?;
+                ensure!(ended.is_some_and(|status| status.success()), "the writer ended with {ended:?}");
+                Site::read(&ground)?
+            }
+            _ => {
+                child::killed_writer(&ground, seed, FACTS_MIN, READY_WITHIN)?;
+                Site::read(&ground)?
+            }
+        };
+        let watched = site.put(&root.path().join(format!("{name}-watched")), store, durability)?;
+        let habits = Habits::watch(&watched, WriterPlan { first: NUMBERS, ..plan }, WITHIN)?;
+        Ok(Self { name, site, habits })
+    }
+}
+
+impl Each {
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does one cell after the other.
+    fn work(&self) -> anyhow::Result<()> {
+        loop {
+            let mut shared = self.shared();
+            let over = shared.report.violations.len() >= self.violations_max;
+            let Some(cell) = (if over { None } else { shared.cells.pop() }) else { return Ok(()) };
+            drop(shared);
+            self.cell(&cell).with_context(|| format!("{} {}", cell.call, cell.fault))?;
+        }
+    }
+
+    fn cell(&self, cell: &Cell) -> anyhow::Result<()> {
+        let mut count = Count::default();
+        let mut untouched = 0;
+        for at in (1..).step_by(usize::try_from(self.every)?) {
+            let hits = self.one(cell, at)?;
+            count.runs += 1;
+            count.fired += u64::from(hits > 0);
+            untouched = if hits > 0 { 0 } else { untouched + 1 };
+            // Threads share the work as it comes: one untouched run may be luck.
+            if untouched >= 2 || self.shared().report.violations.len() >= self.violations_max {
+                break;
+            }
+        }
+        self.shared().counts.insert((cell.phase, cell.call.clone(), cell.fault), count);
+        Ok(())
+    }
+
+    /// One run, and the look at what it left. Gives the number of faults that happened.
+    fn one(&self, cell: &Cell, at: u64) -> anyhow::Result<u64> {
+        let phase = &self.phases[cell.phase];
+        let name = format!("{}-{}-{}-{at}", phase.name, cell.call, cell.fault);
+        let root = self.root.path().join(&name);
+        let ground = phase.site.put(&root, self.store, DurabilityChoice::Power)?;
+        let fault = match cell.fault {
+            KILL => "signal=KILL".to_owned(),
+            SHORT => "retval=0".to_owned(),
+            error => format!("error={error}"),
+        };
+        let names = phase.habits.names.clone();
+        let injection = Injection { call: cell.call.clone(), fault, at, stays: false, names };
+        let plan = WriterPlan {
+            first: NUMBERS,
+            seed: self.seed,
+            operations: Some(OPERATIONS),
+            ..WriterPlan::default()
+        };
+        let ran = injection.run(&ground, plan, RUN_WITHIN)?;
+        let mut wrong = Vec::new();
+        let panics = complaints(&ground).matches("panicked at").count() as u64;
+        let ready_before = phase.site.ready();
+        let how = how_it_ended(&ground, cell, &ran, ready_before, &mut wrong)?;
+        let (seen, found) = child::verify(&ground, Mode { look: false, tell: false })?;
+        wrong.extend(found);
+
+        let mut shared = self.shared();
+        let report = &mut shared.report;
+        report.checked += 1;
+        report.kills += u64::from(cell.fault == KILL && ran.hits > 0);
+        report.in_open += u64::from(cell.fault == KILL && ran.hits > 0 && how == How::BeforeReady);
+        report.acknowledged += seen.acknowledged;
+        report.seen.add(seen);
+        if wrong.is_empty() {
+            fs::remove_dir_all(&root)?;
+        } else {
+            let first = wrong.into_iter().take(3).collect::<Vec<_>>().join("; ");
+            let kept = keep(&root, &name)?;
+            report.violation(format!("{}: {}: {first}", phase.name, injection.text()), at, Some(&kept));
+        }
+        shared.gave_up += u64::from(how == How::GaveUp);
+        shared.refused += u64::from(how == How::Refused);
+        shared.contained += panics;
+        Ok(ran.hits)
+    }
+
+    /// Prints the matrix; what did not happen was not checked.
+    fn end(&mut self) -> ExitCode {
+        let whole = self.shared().report.violations.is_empty();
+        for (number, phase) in self.phases.iter().enumerate() {
+            say(&format!("  {}: runs in which it happened, of those that were tried", phase.name));
+            for call in CALLS {
+                let shared = self.shared.get_mut().unwrap_or_else(PoisonError::into_inner);
+                let row = shared.counts.iter().filter(|((of, name, _), _)| *of == number && name == call);
+                let row: Vec<_> = row.map(|((.., fault), count)| (*fault, *count)).collect();
+                let Some(made) = phase.habits.calls.get(call).filter(|_| !row.is_empty()) else { continue };
+                let cells: Vec<_> = row
+                    .iter()
+                    .map(|(fault, Count { runs, fired })| format!("{fault} {fired}/{runs}"))
+                    .collect();
+                say(&format!("    {call:<16} {made:>5} calls  {}", cells.join("  ")));
+                for (fault, _) in row.iter().filter(|(_, count)| whole && count.fired == 0) {
+                    let what =
+                        format!("{}: {call} was never hit by {fault}, so that was not checked", phase.name);
+                    shared.report.violation(what, 0, None);
+                }
+            }
+        }
+        let shared = self.shared();
+        say(&format!(
+            "  {} writers ended with an error before the engine was up, {} were refused until the end, {} panics of the store were contained",
+            shared.gave_up, shared.refused, shared.contained
+        ));
+        shared.report.end()
+    }
+}
+
+/// How a writer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    Well,
+    /// Killed, before the engine was up or later.
+    BeforeReady,
+    Killed,
+    /// With an error that it told.
+    GaveUp,
+    /// Not at all: the store said no, again and again.
+    Refused,
+}
+
+fn how_it_ended(
+    ground: &Ground,
+    cell: &Cell,
+    ran: &Ran,
+    ready_before: u64,
+    wrong: &mut Vec<String>,
+) -> anyhow::Result<How> {
+    let told = complaints(ground);
+    if let Some(place) = told.split("panicked at ").skip(1).find(|place| place.contains("crates/longrun")) {
+        wrong.push(format!("a panic at {}", place.lines().next().unwrap_or_default()));
+    }
+    let facts = ground.read_facts()?;
+    let was_ready = facts.ready > ready_before;
+    match ran.ended {
+        Some(status) if status.success() => Ok(How::Well),
+        Some(status) if status.signal() == Some(9) && cell.fault == KILL => {
+            Ok(if was_ready { How::Killed } else { How::BeforeReady })
+        }
+        Some(status) if status.code() == Some(2) => {
+            if was_ready {
+                wrong.push(format!("S13: a fault that went away has ended an engine that was up: {told}"));
+            }
+            Ok(How::GaveUp)
+        }
+        Some(status) => {
+            wrong.push(format!("the writer ended with {status}: {told}"));
+            Ok(How::GaveUp)
+        }
+        None => {
+            let told = fs::metadata(&ground.facts)?.modified()?.elapsed().unwrap_or_default();
+            if facts.refused.is_empty() || told > REFUSED_WITHIN {
+                wrong.push("L1: the writer hangs".to_owned());
+            }
+            Ok(How::Refused)
+        }
+    }
+}
+
+/// Leaves what a run left, where it outlives this process.
+fn keep(from: &std::path::Path, name: &str) -> anyhow::Result<PathBuf> {
+    let mut kept = TempDir::with_prefix("longrun-each-kept-")?;
+    kept.disable_cleanup(true);
+    let to = kept.path().join(name);
+    super::faults::copy_folder(from, &to)?;
+    Ok(to)
+}
