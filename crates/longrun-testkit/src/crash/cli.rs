@@ -109,6 +109,9 @@ pub(crate) struct ReplayCampaign {
     /// Plants a fault that must be found: an acknowledgement before the commit returned
     #[arg(long)]
     pub(crate) early_ack: bool,
+    /// Operations of each run. After some hundreds fjall writes tables, after some thousands sled begins a segment
+    #[arg(long, default_value_t = 40)]
+    pub(crate) operations: u64,
     /// After every so many-th state an engine finishes what is unfinished; 0 for never
     #[arg(long, default_value_t = 100)]
     pub(crate) finish_every: u64,

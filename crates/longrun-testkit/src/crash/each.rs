@@ -1,18 +1,20 @@
-//! `crash errors` and `crash kill --every-call`: one fault at each system call that changes the store, one run after the other.
+//! `crash errors` and `crash kill --every-call`: one fault at each system call that changes the store.
 //!
-//! A run is watched first: which calls it makes on the files of its store. Then for each of them, and each fault, a thread meets
-//! the fault at its first such call, in the next run at its second, and so on until a run gets through untouched. Calls are
-//! counted in each thread by itself, so the one that comes to the number first is hit, and each other one that gets there. Only
-//! calls on files of the store count, but for those whose names are drawn at random, as fjall's temporary ones are.
+//! A run is watched first: which calls it makes on the files of its store. Then for each of them, and each fault, a
+//! thread meets the fault at its first such call, in the next run at its second, and so on until runs get through
+//! untouched. Calls are counted in each thread by itself, so the one that comes to the number first is hit, and each
+//! other one that gets there. Only calls on files of the store count, but for those whose names are drawn at random, as
+//! fjall's temporary ones are.
 //!
-//! After each run the writer must have ended: by itself, or before its engine was up with an error, or refused by a store that says
-//! why. It has not panicked, but for panics of a store that are contained. Then another process opens the store: nothing that was acknowledged is
-//! lost, nothing is there that nobody asked for, and an engine brings all that is unfinished to its end.
+//! After each run the writer must have ended: by itself, or with an error before its engine was up, or refused by a
+//! store that says why. It has not panicked, but for panics of a store that are contained. Then another process opens
+//! the store: nothing that was acknowledged is lost, nothing is there that nobody asked for, and an engine brings all
+//! that is unfinished to its end.
 //!
 //! # Faults
 //!
-//! `EIO`, `ENOSPC`, `EDQUOT` and `EINTR`: the call is not made and fails. `short`: a write is not made and says that it wrote
-//! nothing, which is the one short count that strace can give without a lie. A kill comes before the call is made.
+//! `EIO`, `ENOSPC`, `EDQUOT` and `EINTR`: the call is not made and fails. `short`: a write is not made and says that it
+//! wrote nothing, which is the one short count that strace can give without a lie. A kill comes before the call is made.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -292,7 +294,8 @@ impl Each {
         }
         let shared = self.shared();
         say(&format!(
-            "  {} writers ended with an error before the engine was up, {} were refused until the end, {} panics of the store were contained",
+            "  {} writers ended with an error before the engine was up, {} were refused until the end, \
+             {} panics of the store were contained",
             shared.gave_up, shared.refused, shared.contained
         ));
         shared.report.end()

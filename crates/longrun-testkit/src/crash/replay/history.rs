@@ -407,3 +407,91 @@ impl Reader<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::super::disk::Tree;
+    use super::super::state::{Builder, Kind, State};
+    use super::*;
+    use crate::crash::cli::{DurabilityChoice, StoreChoice};
+    use crate::crash::trace;
+
+    /// The history of a trace in which `<a>` are paths and `'a'` texts, in letters.
+    fn history(trace: &str) -> anyhow::Result<History> {
+        let own = [("<unfinished ...>", "\u{1}"), ("<... ", "\u{2}"), ("resumed>", "\u{3}")];
+        let marked = own.iter().fold(trace.to_owned(), |text, (word, mark)| text.replace(word, mark));
+        let (mut text, mut quoted) = (String::new(), false);
+        for char in marked.chars() {
+            match char {
+                '\'' => text.push('"'),
+                '<' | '>' => text.push(char),
+                other if quoted => text.push_str(&format!("\\x{:02x}", u32::from(other))),
+                other => text.push(other),
+            }
+            quoted ^= matches!(char, '\'' | '<' | '>');
+        }
+        let text = own.iter().fold(text, |text, (word, mark)| text.replace(mark, word));
+        let file = tempfile::NamedTempFile::new()?;
+        std::fs::write(file.path(), text)?;
+        let dir = PathBuf::from("/r/disk/kv");
+        let ground = Ground::under(Path::new("/r"), dir, StoreChoice::Sled, DurabilityChoice::Power);
+        History::of(&trace::read(file.path())?, &ground, vec![Node::Folder], Names::new())
+    }
+
+    const MADE: &str = "7 mkdir('/r/disk/kv', 0700) = 0\n\
+        7 openat(AT_FDCWD</>, '/r/disk/kv/a', O_RDWR|O_CREAT, 0600) = 5</r/disk/kv/a>\n";
+
+    fn after(trace: &str, kind: Kind) -> Tree {
+        let history = history(&format!("{MADE}{trace}")).unwrap();
+        Builder::new(&history).build(&State { moment: NEVER - 1, kind, seed: 1 }).unwrap()
+    }
+
+    #[test]
+    fn a_file_is_safe_when_its_bytes_and_all_its_names_are_synced() {
+        let bytes = "7 write(5</r/disk/kv/a>, 'abc', 3) = 3\n7 fdatasync(5</r/disk/kv/a>) = 0\n";
+        let folder = |path: &str| {
+            format!(
+                "7 openat(AT_FDCWD</>, '{path}', O_RDONLY) = 6<{path}>\n7 fsync(6<{path}>) = 0\n7 close(6<{path}>) = 0\n"
+            )
+        };
+        assert_eq!(after(bytes, Kind::Dropped), Tree::new(), "no name");
+        let half = format!("{bytes}{}", folder("/r/disk"));
+        assert_eq!(after(&half, Kind::Dropped).len(), 1, "the folder alone");
+        let whole = format!("{half}{}", folder("/r/disk/kv"));
+        let tree = after(&whole, Kind::Dropped);
+        assert_eq!(tree["kv/a"].as_ref().unwrap().len, 3);
+        assert_eq!(tree, after(&whole, Kind::Kept));
+    }
+
+    #[test]
+    fn a_sync_takes_in_only_what_had_returned_when_it_began() {
+        let trace = "7 write(5</r/disk/kv/a>, 'abc', 3) = 3\n\
+            7 pwrite64(5</r/disk/kv/a>, 'd', 1, 9 <unfinished ...>\n\
+            8 fsync(5</r/disk/kv/a> <unfinished ...>\n\
+            7 <... pwrite64 resumed>) = 1\n\
+            8 <... fsync resumed>) = 0\n\
+            7 sync_file_range(5</r/disk/kv/a>, 0, 0, 7) = 0\n";
+        let history = history(&format!("{MADE}{trace}")).unwrap();
+        let durable = |at| history.ops.iter().find(|op| op.begin == at).unwrap().durable;
+        assert_eq!((durable(2), durable(3)), (6, NEVER));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_an_error() {
+        for line in [
+            "7 mmap(NULL, 4096, PROT_READ|PROT_WRITE, MAP_SHARED, 5</r/disk/kv/a>, 0) = 0x7f00",
+            "7 fallocate(5</r/disk/kv/a>, 0, 0, 4096) = 0",
+            "7 pwritev(5</r/disk/kv/a>, [], 0, 0) = 0",
+            "7 link('/r/disk/kv/a', '/r/disk/kv/b') = 0",
+            "7 write(9</r/disk/kv/b>, 'x', 1) = 1",
+            "7 openat(AT_FDCWD</>, '/r/disk/kv/b', O_RDWR) = 6</r/disk/kv/b>",
+            "7 io_uring_setup(8, 0x7f00) = 6",
+        ] {
+            let error = history(&format!("{MADE}{line}\n")).err();
+            assert!(error.is_some(), "{line}");
+        }
+        history(&format!("{MADE}7 mmap(NULL, 9, PROT_READ, MAP_PRIVATE, 3</lib>, 0) = 0x7f00\n")).unwrap();
+    }
+}

@@ -56,8 +56,6 @@ use state::{Builder, Kind, State};
 
 /// States of one record, at the most.
 const STATES: usize = 700;
-/// Operations of a writer that is recorded.
-const OPERATIONS: u64 = 40;
 const WITHIN: Duration = Duration::from_secs(60);
 
 /// A run that was recorded.
@@ -139,7 +137,7 @@ impl Replay<'_> {
         let plan = WriterPlan {
             first: self.records * NUMBERS,
             seed: self.dice.next(),
-            operations: Some(OPERATIONS),
+            operations: Some(self.campaign.operations),
             early_ack: self.campaign.early_ack,
             wrapper: trace::wrapper(&log),
         };
