@@ -219,7 +219,7 @@ impl StoreChoice {
 pub(crate) enum DurabilityChoice {
     /// The loss of power
     Power,
-    /// The end of the process. A plant for `power`, which must find it
+    /// The end of the process. A plant for `power` and `replay`, which must find it
     Process,
 }
 
