@@ -87,7 +87,7 @@ impl Writer {
         let mut tasks = JoinSet::new();
         let mut page = PageRequest { size: 1000, token: String::new() };
         loop {
-            let found = self.engine.list_operations(&OperationQuery::All, &page).await?;
+            let found = until_read(|| self.engine.list_operations(&OperationQuery::All, &page)).await;
             for operation in found.items.into_iter().filter(|operation| !operation.done()) {
                 let writer = Arc::clone(self);
                 tasks.spawn(async move { writer.wait(operation.id()).await.map(|_| ()) });
@@ -98,7 +98,8 @@ impl Writer {
             }
         }
         let parent = ResourceId::new(PARENT)?;
-        let found = self.engine.list_resources::<Thing>(&ResourceList::of(parent), &page).await?;
+        let list = ResourceList::of(parent);
+        let found = until_read(|| self.engine.list_resources::<Thing>(&list, &page)).await;
         let free = found
             .items
             .into_iter()
@@ -219,6 +220,16 @@ impl Writer {
             if let Ok(operation) = self.engine.get(id).await {
                 self.seen(&operation);
             }
+        }
+    }
+}
+
+/// Reads until the store is there: what breaks down once may do so a few times.
+async fn until_read<T, E>(mut read: impl AsyncFnMut() -> Result<T, E>) -> T {
+    loop {
+        match read().await {
+            Ok(found) => return found,
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }
     }
 }
