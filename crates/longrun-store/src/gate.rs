@@ -4,11 +4,10 @@
 //! take it back. So a reading that overlaps a batch is given out only when that batch is durable, and is done
 //! again if the batch was taken back or the engine was reopened meanwhile (S11).
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-
 use tokio::sync::watch;
 
 use crate::error::StoreError;
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct State {

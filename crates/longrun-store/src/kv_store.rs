@@ -1,8 +1,7 @@
 //! [`KvStore`]: a [`Store`] over any [`Kv`].
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,6 +26,8 @@ use crate::store::{
     Capabilities, Commit, Due, LedgerEntry, OperationQuery, Position, Purge, Purged, ResourceOrder,
     ResourceQuery, Slice, Store,
 };
+use crate::sync::Mutex;
+use crate::sync::thread::{self, JoinHandle};
 use crate::watched::Watched;
 
 /// Commits that may wait for the committer. Beyond it, callers wait.

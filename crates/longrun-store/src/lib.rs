@@ -41,6 +41,7 @@ mod prepare;
 mod read;
 mod record;
 mod store;
+mod sync;
 mod watched;
 
 pub use error::{CommitError, Conflict, StoreError};
