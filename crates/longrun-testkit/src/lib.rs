@@ -3,8 +3,19 @@
 //! - [`sim`]: operations in a simulated world of crashes and faults, judged by an oracle that knows the contract. The
 //!   program `sim` runs seeds by the hundred thousand.
 //! - [`torture`](mod@torture): for users: every fault at every step and undo of an operation kind of theirs.
-//! - [`crash`]: real processes on real stores, killed and cut off from power. The program `crash` runs it.
+//! - `strategies`, with the feature `proptest`: plans, calls and sequences of acts for property tests, for users too.
+//! - `crash`, with the feature of that name: real processes on real stores, killed and cut off from power. The program `crash` runs it.
+//!
+//! Who wants to prove operations of their own takes it without the default features, and builds no database:
+//!
+//! ```toml
+//! [dev-dependencies]
+//! longrun-testkit = { version = "0.1", default-features = false, features = ["proptest"] }
+//! ```
 
+#[cfg(feature = "crash")]
 pub mod crash;
 pub mod sim;
+#[cfg(feature = "proptest")]
+pub mod strategies;
 pub mod torture;
