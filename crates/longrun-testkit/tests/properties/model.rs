@@ -128,7 +128,17 @@ impl Model {
     }
 
     fn submit(&mut self, world: &World, call: CallShape, request: &Request) {
-        let answer = world.with(async |engine| engine.submit::<Make>(request, call.call()).await);
+        let ask = async |engine: &Engine| engine.submit::<Make>(request, call.call()).await;
+        let answer = world.with(async |engine| {
+            if call.key.is_none() {
+                return ask(engine).await;
+            }
+            // Two at the same time, of which one is late.
+            let (answer, other) = tokio::join!(ask(engine), ask(engine));
+            let id = |answer: &Result<Operation, _>| answer.as_ref().ok().map(Operation::id);
+            assert_eq!(id(&answer), id(&other), "S35: two operations of one key");
+            answer
+        });
         let used = call.key.and_then(|key| self.keys.get(&(call.caller, key)).copied());
         let Some(place) = used else {
             let operation = answer.unwrap();
