@@ -105,7 +105,8 @@ fn write(name: &str, from: &str, changes: &[Change]) {
         .replace("\n//!", "\n// ")
         .replacen("//!", "// ", 1);
     for (old, new) in changes {
-        assert_eq!(text.matches(old).count(), 1, "{from}: {old:?}");
+        let found = text.matches(old).count();
+        assert_eq!(found, 1, "{from} has to contain {old:?} once, this file has to follow it");
         text = text.replace(old, new);
     }
     let out = env::var_os("OUT_DIR").unwrap();

@@ -4,8 +4,8 @@
 //! its first bytes, its TLS handshake, the headers and the body of a request have each their time, and a peer that does not answer
 //! a ping, or does not read what it is sent, is gone. When all connections are taken, one that is idle makes room for a new one.
 
+mod connections;
 mod guard;
-mod roster;
 mod tls;
 
 use std::fmt;
@@ -23,8 +23,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
+use connections::{Connections, Slot};
 use guard::Guard;
-use roster::{Roster, Seat};
 pub use tls::{TlsError, acceptor};
 
 /// Bytes of the headers of a request.
@@ -98,22 +98,22 @@ impl Listener {
     /// Serves until `stop` is over; then takes no more, and lets what was begun come to an end. Whoever calls decides how
     /// long to wait for that.
     pub async fn serve(self, router: Router, stop: impl Future<Output = ()>) {
-        let roster = Roster::new(self.limits.connections);
-        let mut stop = std::pin::pin!(stop);
+        let connections = Connections::new(self.limits.connections);
+        let mut stop = pin!(stop);
         loop {
             let next = async {
                 // Nobody is asked to make room for one that has not come.
-                let accepted = self.listener.accept().await;
-                (roster.seat().await, accepted)
+                let (stream, _) = self.listener.accept().await?;
+                Ok::<_, io::Error>((stream, connections.slot().await))
             };
-            let (seat, accepted) = tokio::select! {
+            let accepted = tokio::select! {
                 biased;
                 () = &mut stop => break,
                 next = next => next,
             };
             match accepted {
-                Ok((stream, _)) => {
-                    let connection = Connection { limits: self.limits, router: router.clone(), seat };
+                Ok((stream, slot)) => {
+                    let connection = Connection { limits: self.limits, router: router.clone(), slot };
                     let tls = self.tls.clone();
                     tokio::spawn(connection.serve(stream, tls));
                 }
@@ -124,7 +124,7 @@ impl Listener {
             }
         }
         drop(self.listener);
-        roster.close().await;
+        connections.close().await;
     }
 }
 
@@ -150,7 +150,7 @@ fn builder(limits: Limits) -> auto::Builder<TokioExecutor> {
 struct Connection {
     limits: Limits,
     router: Router,
-    seat: Seat,
+    slot: Slot,
 }
 
 impl Connection {
@@ -161,7 +161,7 @@ impl Connection {
         let handshake = tokio::time::timeout(self.limits.headers_time, tls.accept(stream));
         let shaken = tokio::select! {
             biased;
-            () = self.seat.peer.leave.notified() => return,
+            () = self.slot.peer.leave.notified() => return,
             shaken = handshake => shaken,
         };
         match shaken {
@@ -173,13 +173,13 @@ impl Connection {
 
     async fn talk(self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
         let io = TokioIo::new(Guard::new(stream, self.limits.headers_time, self.limits.peer_time));
-        let Self { limits, router, seat } = self;
+        let Self { limits, router, slot } = self;
         let router = TowerToHyperService::new(router);
         let service = service_fn(|request| {
-            let (busy, answer) = (seat.busy(), router.call(request));
+            let (in_flight, answer) = (slot.begin_request(), router.call(request));
             async move {
                 let answer = answer.await;
-                drop(busy);
+                drop(in_flight);
                 answer
             }
         });
@@ -195,13 +195,13 @@ impl Connection {
                     }
                     return;
                 }
-                () = seat.peer.leave.notified(), if !asked => {
+                () = slot.peer.leave.notified(), if !asked => {
                     asked = true;
                     connection.as_mut().graceful_shutdown();
                 }
                 // A peer that says nothing would take until the next ping to end.
                 () = tokio::time::sleep(LEAVE_TIME), if asked => {
-                    if seat.peer.is_idle() {
+                    if slot.peer.is_idle() {
                         return;
                     }
                 }

@@ -1,7 +1,7 @@
 //! Whether the oracle of the simulation sees: each rule is broken on purpose, alone, and has to be named.
 //!
-//! The planted faults of `sim` show that whole histories with a mistake in them are caught by something. Here each check
-//! is caught asleep or not, one by one.
+//! The planted faults of `sim` show that whole histories with a mistake in them are caught by something. Here each rule
+//! is broken at least once by itself.
 #![allow(clippy::unwrap_used)]
 
 use longrun_core::execution::{Attempt, Undoable};

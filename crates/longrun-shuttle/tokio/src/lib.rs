@@ -1,7 +1,8 @@
 //! The part of tokio's `sync` with which longrun's threads meet, written on shuttle, so that their schedules can be tried.
 //!
-//! The names, and what is promised, are tokio's. Each call is one step behind one lock: what tokio does inside of a call is tokio's to
-//! test. `shuttle-tokio` has all of tokio, and brings a hundred crates.
+//! The names are tokio's, and so is what is promised, but for this: no sender of a `watch` is ever gone, and a value that `wait_for`
+//! gives may have changed since it was found right. Each call is a few steps behind one lock: what tokio does inside of a call is
+//! tokio's to test. `shuttle-tokio` has all of tokio, and brings a hundred crates.
 
 mod notify;
 

@@ -9,7 +9,7 @@ use longrun_testkit::sim::campaign::{Campaign, Failure, Mode, Report, run_seed};
 use longrun_testkit::sim::coverage::{Coverage, Situation};
 use longrun_testkit::sim::fast::{Kit, Setting};
 use longrun_testkit::sim::plant::Plant;
-use longrun_testkit::sim::shrink::{Less, Trouble, shrink};
+use longrun_testkit::sim::shrink::{Reduction, Trouble, shrink};
 
 /// Seeds from which on a fault kind that never fired is an error.
 const ALL_FAULTS_FROM: u64 = 10_000;
@@ -19,7 +19,7 @@ const ALL_FAULTS_FROM_FULL: u64 = 2_000;
 const LONG_FROM: u64 = 1_000_000;
 const LONG_FROM_FULL: u64 = 200_000;
 /// How often each has to be met in a long run.
-const OFTEN: u64 = 100;
+const MET_MIN: u64 = 100;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum ModeName {
@@ -85,7 +85,7 @@ struct Arguments {
 
 fn trouble(name: &str) -> Result<Trouble, String> {
     let names = || Trouble::ALL.iter().map(|trouble| trouble.name()).collect::<Vec<_>>().join(", ");
-    Trouble::of_name(name).ok_or_else(|| format!("there are {}", names()))
+    Trouble::of_name(name).ok_or_else(|| format!("no such trouble; there are {}", names()))
 }
 
 impl Arguments {
@@ -121,8 +121,8 @@ impl Arguments {
         })
     }
 
-    fn less(&self) -> Less {
-        let counts = Less::of(self.operations, self.steps, self.crashes);
+    fn less(&self) -> Reduction {
+        let counts = Reduction::of(self.operations, self.steps, self.crashes);
         self.without.iter().fold(counts, |less, trouble| less.without(*trouble))
     }
 
@@ -132,7 +132,7 @@ impl Arguments {
         let nodes =
             if campaign.mode == Mode::Full { format!(" --nodes {}", self.nodes) } else { String::new() };
         let mode = campaign.mode.name();
-        let command = |seed: u64, less: Less| {
+        let command = |seed: u64, less: Reduction| {
             let less = less.options();
             format!("sim --mode {mode} --from {seed} --seeds 1{nodes}{plant}{outcome_only}{less}")
         };
@@ -184,7 +184,7 @@ fn missing(campaign: &Campaign, coverage: &Coverage) -> Vec<String> {
     };
     let mut missing = Vec::new();
     // What is left out is not missed.
-    if campaign.setting.less != Less::default() {
+    if campaign.setting.less != Reduction::default() {
         return missing;
     }
     if campaign.seeds >= enough {
@@ -192,7 +192,7 @@ fn missing(campaign: &Campaign, coverage: &Coverage) -> Vec<String> {
         missing.extend(faults.iter().map(|fault| format!("this fault never fired: {}", fault.text())));
     }
     if campaign.seeds >= long {
-        let seldom = coverage.seldom_met(mode, nodes, OFTEN);
+        let seldom = coverage.seldom_met(mode, nodes, MET_MIN);
         let line = |one: &Situation| format!("met {} times only: {}", coverage.met_count(*one), one.text());
         missing.extend(seldom.iter().map(line));
     }

@@ -66,11 +66,11 @@ pub(crate) struct KillCampaign {
     #[command(flatten)]
     pub(crate) campaign: Campaign,
     /// Not at random: at the first, the second, the third … time that a thread makes each call that changes the store,
-    /// while it is created, while it works, while it recovers (strace needed; ignores --rounds)
-    #[arg(long)]
+    /// while it is created, while it works, while it recovers (strace needed)
+    #[arg(long, conflicts_with_all = ["rounds", "durability", "early_ack"])]
     pub(crate) every_call: bool,
-    /// With --every-call: only the first and then every so many-th
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    /// With --every-call: only the first call, the one so many after it, and so on
+    #[arg(long, default_value_t = 1, requires = "every_call", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) every: u64,
 }
 
@@ -80,7 +80,7 @@ pub(crate) struct ErrorCampaign {
     /// The store
     #[arg(long, value_enum, default_value_t = StoreChoice::Sled)]
     pub(crate) store: StoreChoice,
-    /// Of the times of each call only the first and then every so many-th
+    /// Only the first call of each sort, the one so many after it, and so on
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) every: u64,
     /// What the writer does follows from it

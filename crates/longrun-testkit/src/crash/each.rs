@@ -2,8 +2,7 @@
 //!
 //! A run is watched first: which calls it makes on the files of its store. Then for each of them, and each fault, a
 //! thread meets the fault at its first such call, in the next run at its second, and so on until runs get through
-//! untouched. Calls are counted in each thread by itself, so the one that comes to the number first is hit, and each
-//! other one that gets there. Only calls on files of the store count, but for those whose names are drawn at random, as
+//! untouched. Calls are counted in each thread by itself: the n-th call of every thread is hit. Only calls on files of the store count, but for those whose names are drawn at random, as
 //! fjall's temporary ones are.
 //!
 //! After each run the writer must have ended: by itself, or with an error before its engine was up, or refused by a
@@ -19,7 +18,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -28,6 +27,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use tempfile::TempDir;
 
+use super::FAILED;
 use super::child::{self, WriterPlan};
 use super::cli::{Campaign, DurabilityChoice, ErrorCampaign, StoreChoice};
 use super::ground::Ground;
@@ -67,6 +67,8 @@ const WITHIN: Duration = Duration::from_secs(60);
 const RUN_WITHIN: Duration = Duration::from_secs(20);
 /// A writer that is refused told so not longer ago than this.
 const REFUSED_WITHIN: Duration = Duration::from_secs(3);
+
+const SIGKILL: i32 = 9;
 
 /// How the place of a panic of this project begins; those of others have absolute paths.
 const OURS: &str = "crates/";
@@ -336,12 +338,12 @@ fn how_it_ended(
     let was_ready = facts.ready > ready_before;
     match ran.ended {
         Some(status) if status.success() => Ok(How::Well),
-        Some(status) if status.signal() == Some(9) && cell.fault == KILL => {
+        Some(status) if status.signal() == Some(SIGKILL) && cell.fault == KILL => {
             Ok(if was_ready { How::Killed } else { How::BeforeReady })
         }
-        Some(status) if status.code() == Some(2) => {
+        Some(status) if status.code() == Some(i32::from(FAILED)) => {
             if was_ready {
-                wrong.push(format!("S13: a fault that went away has ended an engine that was up: {told}"));
+                wrong.push(format!("a fault that went away has ended an engine that was up: {told}"));
             }
             Ok(How::GaveUp)
         }
@@ -359,8 +361,8 @@ fn how_it_ended(
     }
 }
 
-/// Leaves what a run left, where it outlives this process.
-fn keep(from: &std::path::Path, name: &str) -> anyhow::Result<PathBuf> {
+/// Copies what a run left: the folder of the campaign goes with it, and may be in memory.
+fn keep(from: &Path, name: &str) -> anyhow::Result<PathBuf> {
     let mut kept = TempDir::with_prefix("longrun-each-kept-")?;
     kept.disable_cleanup(true);
     let to = kept.path().join(name);

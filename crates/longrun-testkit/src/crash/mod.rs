@@ -73,6 +73,9 @@ use cli::{Campaign, Cli, Command, KillCampaign};
 use ground::Ground;
 use report::say;
 
+/// How the program ends when it could not do what it was told: none of the codes of a violation, or of a wrong command line.
+const FAILED: u8 = 4;
+
 /// The program: does what the command line says.
 pub fn main() -> ExitCode {
     let command = Cli::parse().command;
@@ -84,7 +87,7 @@ pub fn main() -> ExitCode {
                 Command::Writer(_) => _ = writeln!(std::io::stderr(), "FAILED: {error:#}"),
                 _ => say(&format!("FAILED: {error:#}")),
             }
-            ExitCode::from(2)
+            ExitCode::from(FAILED)
         }
     }
 }

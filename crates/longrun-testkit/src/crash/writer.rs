@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use anyhow::Context;
 use longrun::{Call, Caller, Engine, Operation, OperationId, OperationQuery, PageRequest, ResourceId};
 use longrun::{ResourceList, ResourceStatus, SubmitError};
 use tokio::task::JoinSet;
@@ -14,6 +15,9 @@ use super::dice::Dice;
 use super::facts::{Fact, Teller, outcome};
 use super::ground::{Ground, caller};
 use super::script::{Act, End, PARENT, Request, Script, Thing, key_text};
+
+/// Tries of one reading, 20 ms apart.
+const READS_MAX: u32 = 250;
 
 /// What the tasks of a writer share.
 struct Writer {
@@ -87,7 +91,7 @@ impl Writer {
         let mut tasks = JoinSet::new();
         let mut page = PageRequest { size: 1000, token: String::new() };
         loop {
-            let found = until_read(|| self.engine.list_operations(&OperationQuery::All, &page)).await;
+            let found = until_read(|| self.engine.list_operations(&OperationQuery::All, &page)).await?;
             for operation in found.items.into_iter().filter(|operation| !operation.done()) {
                 let writer = Arc::clone(self);
                 tasks.spawn(async move { writer.wait(operation.id()).await.map(|_| ()) });
@@ -99,7 +103,7 @@ impl Writer {
         }
         let parent = ResourceId::new(PARENT)?;
         let list = ResourceList::of(parent);
-        let found = until_read(|| self.engine.list_resources::<Thing>(&list, &page)).await;
+        let found = until_read(|| self.engine.list_resources::<Thing>(&list, &page)).await?;
         let free = found
             .items
             .into_iter()
@@ -225,11 +229,16 @@ impl Writer {
 }
 
 /// Reads until the store is there: what breaks down once may do so a few times.
-async fn until_read<T, E>(mut read: impl AsyncFnMut() -> Result<T, E>) -> T {
+async fn until_read<T, E: std::error::Error + Send + Sync + 'static>(
+    mut read: impl AsyncFnMut() -> Result<T, E>,
+) -> anyhow::Result<T> {
+    let mut tries = 0;
     loop {
         match read().await {
-            Ok(found) => return found,
+            Ok(found) => return Ok(found),
+            Err(error) if tries == READS_MAX => return Err(error).context("the store cannot be read"),
             Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }
+        tries += 1;
     }
 }

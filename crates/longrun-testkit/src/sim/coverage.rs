@@ -63,10 +63,10 @@ counted! {
 
 impl Fault {
     /// Faults that only the full simulation knows.
-    pub const FULL_ONLY: &'static [Self] =
+    const FULL_ONLY: &'static [Self] =
         &[Self::ReopenRefused, Self::ReadFails, Self::AnswerLost, Self::UndoPanics, Self::TakeOver];
     /// Faults that only the fast simulation knows.
-    pub const FAST_ONLY: &'static [Self] = &[Self::CommitSlow, Self::LateResult, Self::Operator];
+    const FAST_ONLY: &'static [Self] = &[Self::CommitSlow, Self::LateResult, Self::Operator];
 }
 
 counted! {
@@ -157,7 +157,7 @@ counted! {
 
 impl Situation {
     /// Situations that only the full simulation builds.
-    pub const FULL_ONLY: &'static [Self] = &[
+    const FULL_ONLY: &'static [Self] = &[
         Self::KeyRepeated,
         Self::KeyRepeatedAfterCrash,
         Self::WaitSeesEnd,
@@ -175,7 +175,7 @@ impl Situation {
         Self::LateEffectFirst,
     ];
     /// Situations that only the fast simulation names: it sees the turns of the core.
-    pub const FAST_ONLY: &'static [Self] = &[
+    const FAST_ONLY: &'static [Self] = &[
         Self::CrashBeforeAcceptDurable,
         Self::CrashBeforeAcceptAnswered,
         Self::CrashHoldingDecision,
@@ -201,8 +201,8 @@ impl Situation {
         Self::ResourceAgain,
         Self::RunAgainAfterUnknown,
     ];
-    /// Those of them that need several nodes.
-    pub const OF_NODES: &'static [Self] = &[
+    /// Situations of the full simulation that need several nodes.
+    const OF_NODES: &'static [Self] = &[
         Self::TakenOverWhileRunning,
         Self::TakenOverWhileUndoing,
         Self::TakenOverAgain,

@@ -31,10 +31,10 @@ pub enum Plant {
     S22,
     /// S23: a step whose start was stored together with the decision to roll back is begun nevertheless.
     S23,
-    /// S31: the outside world does not look at the fencing tokens of those that have lost the store.
-    S31,
     /// S29: the result of a run that was given up counts for the run after it.
     S29,
+    /// S31: the outside world does not look at the fencing tokens of those that have lost the store.
+    S31,
     /// S33: a commit of unknown outcome is taken for applied, without reading back.
     S33,
     /// C7: resource rows are written in a second commit.

@@ -5,6 +5,11 @@ use super::campaign::{Mode, run_seed};
 use super::coverage::Coverage;
 use super::fast::{Kit, Setting};
 
+/// What a seed has, at most.
+pub(super) const OPERATIONS_MAX: u64 = 4;
+pub(super) const STEPS_MAX: usize = 5;
+pub(super) const CRASHES_MAX: u32 = 6;
+
 /// Declares kinds of trouble, with the names that the command line takes.
 macro_rules! troubles {
     ($($variant:ident = $name:literal: $text:literal,)*) => {
@@ -59,7 +64,7 @@ impl Trouble {
 
 /// What a seed is run with less of. The default is all that the seed has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Less {
+pub struct Reduction {
     /// Operations, at most.
     pub operations: Option<u32>,
     /// Steps of each, at most.
@@ -70,7 +75,7 @@ pub struct Less {
     without: u32,
 }
 
-impl Less {
+impl Reduction {
     /// At most so many of each, and every kind of trouble.
     pub const fn of(operations: Option<u32>, steps: Option<u32>, crashes: Option<u32>) -> Self {
         Self { operations, steps, crashes, without: 0 }
@@ -86,10 +91,6 @@ impl Less {
     /// Whether this is left out.
     pub const fn lacks(&self, trouble: Trouble) -> bool {
         self.without & 1 << trouble as u32 != 0
-    }
-
-    pub(crate) fn limit(most: Option<u32>, drawn: u64) -> u64 {
-        most.map_or(drawn, |most| drawn.min(u64::from(most)))
     }
 
     /// The options of the command line that mean the same, each with a blank before it.
@@ -109,16 +110,25 @@ impl Less {
         counts.into_iter().chain([lacking]).flatten().collect()
     }
 
-    /// The same with one thing less, the largest steps first.
+    /// The same with one thing less, the boldest first.
     fn smaller(self) -> impl Iterator<Item = Self> {
-        let counts = |now: Option<u32>, from: u32, to: u32| from..now.unwrap_or(to);
-        let operations =
-            counts(self.operations, 1, 4).map(move |most| Self { operations: Some(most), ..self });
-        let steps = counts(self.steps, 1, 5).map(move |most| Self { steps: Some(most), ..self });
-        let crashes = counts(self.crashes, 0, 6).map(move |most| Self { crashes: Some(most), ..self });
+        let counts = |now: Option<u32>, least: u32, most: u64| {
+            least..now.unwrap_or_else(|| u32::try_from(most).unwrap_or(u32::MAX))
+        };
+        let operations = counts(self.operations, 1, OPERATIONS_MAX)
+            .map(move |most| Self { operations: Some(most), ..self });
+        let steps =
+            counts(self.steps, 1, STEPS_MAX as u64).map(move |most| Self { steps: Some(most), ..self });
+        let crashes = counts(self.crashes, 0, u64::from(CRASHES_MAX))
+            .map(move |most| Self { crashes: Some(most), ..self });
         let troubles = Trouble::ALL.iter().filter(move |trouble| !self.lacks(**trouble));
         operations.chain(steps).chain(crashes).chain(troubles.map(move |trouble| self.without(*trouble)))
     }
+}
+
+/// What was drawn, but no more than may be.
+pub(super) fn at_most(most: Option<u32>, drawn: u64) -> u64 {
+    most.map_or(drawn, |most| drawn.min(u64::from(most)))
 }
 
 /// Seeds that are tried with each thing less: without it chance goes another way, and the next seed may take the place.
@@ -126,17 +136,17 @@ const NEIGHBOURS: u64 = 200;
 
 /// A seed that breaks a rule, and how little it needs for that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Small {
+pub struct Reproducer {
     /// The seed. It may be another than the one that was found.
     pub seed: u64,
     /// What it can do without.
-    pub less: Less,
+    pub less: Reduction,
 }
 
 /// Looks for the smallest way to break `rule` from `seed` on, which breaks it.
-pub fn shrink(mode: Mode, seed: u64, rule: &str, kit: &Kit, setting: Setting) -> Small {
-    let mut small = Small { seed, less: setting.less };
-    let breaks = |less: Less, seed: u64| {
+pub fn shrink(mode: Mode, seed: u64, rule: &str, kit: &Kit, setting: Setting) -> Reproducer {
+    let mut small = Reproducer { seed, less: setting.less };
+    let breaks = |less: Reduction, seed: u64| {
         let setting = Setting { less, show: false, ..setting };
         let outcome = run_seed(mode, seed, kit, setting, &mut Coverage::default());
         outcome.violation.is_some_and(|violation| violation.rule == rule)
@@ -145,7 +155,7 @@ pub fn shrink(mode: Mode, seed: u64, rule: &str, kit: &Kit, setting: Setting) ->
         let found = small.less.smaller().find_map(|less| {
             let seed =
                 (0..NEIGHBOURS).map(|on| small.seed.wrapping_add(on)).find(|seed| breaks(less, *seed))?;
-            Some(Small { seed, less })
+            Some(Reproducer { seed, less })
         });
         match found {
             Some(smaller) => small = smaller,

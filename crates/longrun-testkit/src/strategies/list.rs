@@ -34,7 +34,7 @@ pub fn lists(names: &'static [&'static str]) -> impl Strategy<Value = ListShape>
         1 => Just(Some(ResourceStatus::Ready)),
         1 => Just(Some(ResourceStatus::Creating)),
     ];
-    let none = prop_oneof![Just(None::<&'static str>)].boxed();
+    let none = Just(None::<&'static str>).boxed();
     let name =
         if names.is_empty() { none } else { proptest::option::of(proptest::sample::select(names)).boxed() };
     (order, any::<bool>(), status, name).prop_map(|(order, descending, status, name)| {

@@ -4,7 +4,7 @@ use longrun_core::{Input, Json, PlanParts, Source, StepIndex, StepName, StepSpec
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// Which steps a plan has, and what orders them. Always valid. Can be a request, or a part of one: its kind makes the steps.
+/// Which steps a plan has, and what orders them. What [`plans`] draws is always valid. Can be a request, or a part of one: its kind makes the steps.
 ///
 /// ```
 /// # use longrun::{Out, PlanBuilder, Step, StepContext, StepResult, UndoContext, UndoResult, Undoable, async_trait};
@@ -40,7 +40,7 @@ use serde::{Deserialize, Serialize};
 ///             }
 ///         });
 ///     }
-///     shape.order(plan, &outs);
+///     shape.apply_to(plan, &outs);
 ///     outs
 /// }
 /// ```
@@ -51,7 +51,7 @@ pub struct PlanShape {
     /// How many run at the same time, at most.
     pub parallel: u16,
     /// The step from whose start there is no way back.
-    pub no_return: Option<u16>,
+    pub point_of_no_return: Option<u16>,
 }
 
 /// What a step needs. All places are before its own.
@@ -70,7 +70,7 @@ impl PlanShape {
     #[allow(clippy::expect_used)] // A test that names its steps wrongly is to fail.
     pub fn parts(&self, name: &str) -> PlanParts {
         let given = || Source::Literal(Json::encode("input", "given").expect("a text is JSON"));
-        let needs = |place: u16, step: &StepShape| match self.no_return {
+        let needs = |place: u16, step: &StepShape| match self.point_of_no_return {
             // It waits for all that were added before it, so that none of them can still fail.
             Some(no_return) if no_return == place => (0..place).map(StepIndex).collect(),
             _ => step.after.iter().copied().map(StepIndex).collect(),
@@ -87,21 +87,22 @@ impl PlanShape {
         PlanParts {
             steps,
             output: Source::Output(StepIndex(last)),
-            point_of_no_return: self.no_return.map(StepIndex),
+            point_of_no_return: self.point_of_no_return.map(StepIndex),
             parallel: self.parallel,
             claims: Vec::new(),
         }
     }
 
-    /// Tells a builder what orders the steps besides their inputs. `outs` are what it gave for them, one for each.
-    pub fn order<T>(&self, plan: &mut longrun::PlanBuilder, outs: &[longrun::Out<T>]) {
+    /// Tells a builder what a plan has besides its steps and their inputs: what else orders them, how many run at the same time, and
+    /// the point of no return. `outs` are what it gave for them, one for each.
+    pub fn apply_to<T>(&self, plan: &mut longrun::PlanBuilder, outs: &[longrun::Out<T>]) {
         for (step, out) in self.steps.iter().zip(outs) {
             for earlier in step.after.iter().filter_map(|place| outs.get(usize::from(*place))) {
                 plan.after(out, earlier);
             }
         }
         plan.parallel(self.parallel);
-        if let Some(out) = self.no_return.and_then(|place| outs.get(usize::from(place))) {
+        if let Some(out) = self.point_of_no_return.and_then(|place| outs.get(usize::from(place))) {
             plan.point_of_no_return(out);
         }
     }
@@ -115,7 +116,7 @@ pub fn plans(steps_max: usize) -> impl Strategy<Value = PlanShape> {
     (steps, 1..=4_u16, no_return).prop_map(|(drawn, parallel, no_return)| {
         let steps: Vec<StepShape> = (0..).zip(drawn).map(|(place, drawn)| step_at(place, drawn)).collect();
         let count = u16::try_from(steps.len()).unwrap_or(u16::MAX);
-        PlanShape { steps, parallel, no_return: no_return.map(|drawn| drawn % count) }
+        PlanShape { steps, parallel, point_of_no_return: no_return.map(|drawn| drawn % count) }
     })
 }
 

@@ -182,7 +182,7 @@ impl Model {
                 assert!(!known.gone);
                 let goes_on = operation.phase() == Phase::Pending;
                 assert!(
-                    !goes_on || known.request.shape.no_return.is_some(),
+                    !goes_on || known.request.shape.point_of_no_return.is_some(),
                     "S24: a cancel that was passed over"
                 );
                 let is_ours = operation.error().is_some_and(|error| error.code() == Code::Cancelled);

@@ -37,7 +37,7 @@ impl Request {
         match fate {
             // From there on a step is run until it is done.
             Fate::FailsWithoutEffect | Fate::FailsWithEffect
-                if self.shape.no_return.is_some_and(|step| place >= step) =>
+                if self.shape.point_of_no_return.is_some_and(|step| place >= step) =>
             {
                 Fate::Succeeds
             }
@@ -150,7 +150,7 @@ impl Kind for Make {
                 }
             });
         }
-        request.shape.order(plan, &outs);
+        request.shape.apply_to(plan, &outs);
         let last = outs.pop().ok_or_else(|| Status::new(Code::InvalidArgument, "no steps"))?;
         Ok((request.body.clone(), last))
     }

@@ -115,12 +115,12 @@ impl Judge {
         let opened = match at.open() {
             Ok(opened) => opened,
             // No state may: what was not acknowledged is no reason to refuse what was, or to refuse a new store.
-            Err(error) => return vec![format!("{error:#}")],
+            Err(error) => return vec![format!("S16: the store does not open: {error:#}")],
         };
         let mut seen = Seen::default();
         let compared = self.runtime.block_on(verify::compare(&opened, &outside.known, effects, &mut seen));
         self.seen.operations += seen.operations;
         self.seen.unfinished += seen.unfinished;
-        compared.unwrap_or_else(|error| vec![format!("it cannot be read: {error:#}")])
+        compared.unwrap_or_else(|error| vec![format!("S16: it cannot be read: {error:#}")])
     }
 }

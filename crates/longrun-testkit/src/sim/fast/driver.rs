@@ -2,7 +2,7 @@
 
 use longrun_core::{Command, Event, Execution, Revision, Turn};
 
-use super::scenario::STEPS;
+use crate::sim::shrink::STEPS_MAX;
 
 /// Something that happened, and whom to tell when it is durable.
 #[derive(Debug)]
@@ -92,8 +92,8 @@ pub(super) struct Driver {
     pub(super) purpose: Purpose,
     pub(super) inbox: Vec<Happened>,
     pub(super) flight: Option<Flight>,
-    pub(super) runs: [Option<Run>; STEPS],
-    pub(super) undos: [Option<Undo>; STEPS],
+    pub(super) runs: [Option<Run>; STEPS_MAX],
+    pub(super) undos: [Option<Undo>; STEPS_MAX],
     /// The wake-up that counts; older ones are stale.
     pub(super) wake: u32,
     /// It was taken up after a crash and has not got to its first commit.
@@ -113,8 +113,8 @@ impl Driver {
             purpose,
             inbox: Vec::new(),
             flight: None,
-            runs: [None; STEPS],
-            undos: [None; STEPS],
+            runs: [None; STEPS_MAX],
+            undos: [None; STEPS_MAX],
             wake: 0,
             recovering: false,
             held: Vec::new(),

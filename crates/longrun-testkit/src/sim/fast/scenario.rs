@@ -10,10 +10,8 @@ use longrun_core::{
 
 use crate::sim::invariants::rows::Rows;
 use crate::sim::rng::Rng;
-use crate::sim::shrink::{Less, Trouble};
+use crate::sim::shrink::{CRASHES_MAX, Reduction, STEPS_MAX, Trouble, at_most};
 
-/// Steps in a plan, at most.
-pub(super) const STEPS: usize = 5;
 /// One second of virtual time.
 pub(super) const SECOND: u64 = 1_000_000;
 /// The wall clock when the world begins, in microseconds since 1970.
@@ -55,7 +53,7 @@ pub(super) struct Swarm {
 
 impl Swarm {
     pub(super) fn of(rng: &mut Rng) -> Self {
-        let crashes = rng.pick(&[0, 1, 1, 2, 2, 3, 4, 6]);
+        let crashes = rng.pick(&[0, 1, 1, 2, 2, 3, 4, CRASHES_MAX]);
         Self {
             crash: rng.pick(&[15, 40, 100, 250]),
             crashes,
@@ -86,7 +84,7 @@ impl Swarm {
     }
 
     /// The same with less.
-    pub(super) fn with(mut self, less: &Less) -> Self {
+    pub(super) fn with(mut self, less: &Reduction) -> Self {
         self.crashes = less.crashes.map_or(self.crashes, |most| self.crashes.min(most));
         for trouble in Trouble::ALL.iter().filter(|trouble| less.lacks(**trouble)) {
             match trouble {
@@ -136,7 +134,7 @@ impl Kit {
     /// Makes them.
     pub fn new() -> Result<Self, longrun_core::Invalid> {
         let literal = Json::encode("literal", &7)?;
-        let names: Result<Vec<_>, _> = (0..STEPS).map(|step| StepName::new(format!("s{step}"))).collect();
+        let names: Result<Vec<_>, _> = (0..STEPS_MAX).map(|step| StepName::new(format!("s{step}"))).collect();
         let kind = ResourceKind::new("t.thing")?;
         let key = |id: &str| ResourceId::new(id).map(|id| ResourceKey { kind: kind.clone(), id });
         Ok(Self {
@@ -198,7 +196,7 @@ fn step(place: u64) -> StepIndex {
 impl Draft {
     /// A random plan of 1 to 5 steps.
     pub(super) fn of(kit: &Kit, swarm: &Swarm, steps_max: Option<u32>, rng: &mut Rng) -> Self {
-        let count = Less::limit(steps_max, rng.between(1, STEPS as u64));
+        let count = at_most(steps_max, rng.between(1, STEPS_MAX as u64));
         let millis = Duration::from_millis;
         let policy = StepPolicy {
             timeout: millis(4000),

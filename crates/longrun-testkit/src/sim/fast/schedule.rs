@@ -7,13 +7,13 @@ use super::world::{Ev, Op, World};
 use crate::sim::invariants::answers::Answers;
 use crate::sim::invariants::durable::Story;
 use crate::sim::invariants::outside::Outside;
-use crate::sim::shrink::Less;
+use crate::sim::shrink::at_most;
 
 impl World<'_> {
     /// Everything that comes from outside is planned at the beginning.
     pub(super) fn schedule(&mut self) {
         let ops = if self.rng.chance(250) { 2 } else { 1 };
-        for op in 0..Less::limit(self.less.operations, ops) {
+        for op in 0..at_most(self.less.operations, ops) {
             let op = usize::try_from(op).unwrap_or(0);
             let draft = Draft::of(self.kit, &self.swarm, self.less.steps, &mut self.rng);
             self.add_op(draft);

@@ -16,7 +16,7 @@ use crate::sim::invariants::durable::Story;
 use crate::sim::invariants::outside::Outside;
 use crate::sim::plant::Plant;
 use crate::sim::rng::{Rng, Trace};
-use crate::sim::shrink::Less;
+use crate::sim::shrink::Reduction;
 
 /// Events after which a seed is held to hang.
 const EVENTS_MAX: u32 = 20_000;
@@ -35,7 +35,7 @@ pub struct Setting {
     /// Nodes that take the store over from each other in the full simulation, at most. Below 2 there is one.
     pub nodes: u32,
     /// What to leave out.
-    pub less: Less,
+    pub less: Reduction,
 }
 
 /// What came of a seed.
@@ -150,7 +150,7 @@ pub(super) struct World<'a> {
     pub(super) strict: bool,
     pub(super) rng: Rng,
     pub(super) swarm: Swarm,
-    pub(super) less: Less,
+    pub(super) less: Reduction,
     pub(super) cov: &'a mut Coverage,
     pub(super) now: u64,
     pub(super) offset: i64,

@@ -15,7 +15,7 @@ use super::world::{Floors, Shared};
 use crate::sim::coverage::{Fault, Situation};
 use crate::sim::invariants::{Violation, demand};
 use crate::sim::rng::Rng;
-use crate::sim::shrink::Less;
+use crate::sim::shrink::{OPERATIONS_MAX, STEPS_MAX, at_most};
 
 /// Times that a client asks before it gives up.
 const ASKS_MAX: u32 = 30;
@@ -38,7 +38,7 @@ pub(super) struct Wish {
 }
 
 fn request(steps_max: Option<u32>, rng: &mut Rng) -> Request {
-    let count = Less::limit(steps_max, rng.between(1, 5));
+    let count = at_most(steps_max, rng.between(1, STEPS_MAX as u64));
     let density = rng.pick(&[150, 400, 700]);
     let steps = (0..count).map(|place| {
         let mut after = 0;
@@ -73,7 +73,7 @@ pub(super) fn wishes(shared: &Shared) -> Vec<Wish> {
     let (cancels, deadlines) = (state.swarm.cancels, state.swarm.deadlines);
     let less = shared.setting.less;
     let rng = &mut state.rng;
-    let count = Less::limit(less.operations, rng.between(1, 4));
+    let count = at_most(less.operations, rng.between(1, OPERATIONS_MAX));
     let wish = |place: u64| Wish {
         request: request(less.steps, rng),
         key: rng.chance(600).then(|| format!("key-{place}")),

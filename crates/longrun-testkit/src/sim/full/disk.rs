@@ -79,7 +79,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether a batch gives the store another owner.
+/// Whether a batch gives the store another owner. Under another key nobody would ever own it, and all would be S30.
 fn takes_over(batch: &Batch) -> bool {
     batch.writes.iter().any(|write| write.table == Table::Meta && write.key == b"epoch")
 }

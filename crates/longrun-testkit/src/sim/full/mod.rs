@@ -83,7 +83,6 @@ async fn open(shared: &Arc<Shared>, life: u32) -> Arc<KvStore> {
     loop {
         // A process that died while it started does not try again.
         dead(shared, life).await;
-        // Whatever creates the store is of the node that starts.
         let kv = SimKv { shared: Arc::clone(shared), life };
         if let Ok(store) = KvStore::open_inline(kv, SECRET) {
             return Arc::new(store);
@@ -119,7 +118,7 @@ async fn start(shared: &Arc<Shared>, life: u32, store: &Arc<KvStore>, number: u3
 
 /// Other nodes take the store over, one after the other, while those before them still work and do not know.
 async fn take_over(shared: Arc<Shared>, life: u32, store: Arc<KvStore>, current: Arc<Mutex<Node>>) {
-    // Whoever was there before keeps working as long as he is here.
+    // Former engines keep working until they are dropped.
     let mut former = Vec::new();
     let count = lock(&shared.state).swarm.nodes;
     for _ in 1..count {

@@ -13,7 +13,7 @@ use crate::sim::invariants::answers::Answers;
 use crate::sim::invariants::outside::Outside;
 use crate::sim::invariants::{Verdict, Violation};
 use crate::sim::rng::{Rng, Trace};
-use crate::sim::shrink::{Less, Trouble};
+use crate::sim::shrink::{Reduction, Trouble};
 
 /// How often what goes wrong, in a thousand.
 #[derive(Clone, Debug)]
@@ -78,7 +78,7 @@ impl Swarm {
     }
 
     /// The same with less.
-    fn with(mut self, less: &Less) -> Self {
+    fn with(mut self, less: &Reduction) -> Self {
         for trouble in Trouble::ALL.iter().filter(|trouble| less.lacks(**trouble)) {
             match trouble {
                 Trouble::OtherNodes => self.nodes = 1,

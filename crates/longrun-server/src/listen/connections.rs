@@ -1,24 +1,24 @@
-//! [`Roster`]: the connections that are open. When there are as many as may be, a new one takes the place of the one
+//! [`Connections`]: the connections that are open. When there are as many as may be, a new one takes the place of the one
 //! that has done nothing for the longest time: those who only sit there lock nobody out.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// All seats.
+/// All state.
 #[derive(Debug)]
-pub(super) struct Roster {
+pub(super) struct Connections {
     most: usize,
-    seats: Mutex<Seats>,
-    /// A seat is free, or one who sits does nothing any more.
+    state: Mutex<State>,
+    /// A slot is free, or one who sits does nothing any more.
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Seats {
+struct State {
     taken: BTreeMap<u64, Arc<Peer>>,
     next: u64,
 }
@@ -30,21 +30,21 @@ pub(super) struct Peer {
     idle_since: Mutex<Instant>,
     /// It is to end when its requests have.
     pub(super) leave: Notify,
-    asked_to_leave: Mutex<bool>,
+    asked_to_leave: AtomicBool,
 }
 
 /// A connection's place, as long as it lasts.
 #[derive(Debug)]
-pub(super) struct Seat {
-    roster: Arc<Roster>,
+pub(super) struct Slot {
+    connections: Arc<Connections>,
     number: u64,
     pub(super) peer: Arc<Peer>,
 }
 
 /// A request that is being answered.
 #[derive(Debug)]
-pub(super) struct Busy {
-    roster: Arc<Roster>,
+pub(super) struct InFlight {
+    connections: Arc<Connections>,
     peer: Arc<Peer>,
 }
 
@@ -52,50 +52,50 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Roster {
+impl Connections {
     pub(super) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most: most.max(1), seats: Mutex::default(), changed: Notify::new() })
+        Arc::new(Self { most: most.max(1), state: Mutex::default(), changed: Notify::new() })
     }
 
-    /// A seat for a new connection. When all are taken, who has been idle the longest is asked to leave; when nobody is idle,
+    /// A slot for a new connection. When all are taken, who has been idle the longest is asked to leave; when nobody is idle,
     /// it waits.
-    pub(super) async fn seat(self: &Arc<Self>) -> Seat {
+    pub(super) async fn slot(self: &Arc<Self>) -> Slot {
         loop {
             // Before the look, so that what changes after it is not missed.
             let changed = self.changed.notified();
-            if let Some(seat) = self.take() {
-                return seat;
+            if let Some(slot) = self.take() {
+                return slot;
             }
             self.make_room();
             changed.await;
         }
     }
 
-    fn take(self: &Arc<Self>) -> Option<Seat> {
-        let mut seats = lock(&self.seats);
-        if seats.taken.len() >= self.most {
+    fn take(self: &Arc<Self>) -> Option<Slot> {
+        let mut state = lock(&self.state);
+        if state.taken.len() >= self.most {
             return None;
         }
         let peer = Arc::new(Peer {
             requests: AtomicUsize::new(0),
             idle_since: Mutex::new(Instant::now()),
             leave: Notify::new(),
-            asked_to_leave: Mutex::default(),
+            asked_to_leave: AtomicBool::new(false),
         });
-        let number = seats.next;
-        seats.next += 1;
-        seats.taken.insert(number, Arc::clone(&peer));
-        Some(Seat { roster: Arc::clone(self), number, peer })
+        let number = state.next;
+        state.next += 1;
+        state.taken.insert(number, Arc::clone(&peer));
+        Some(Slot { connections: Arc::clone(self), number, peer })
     }
 
     /// One at a time: while one is on its way out, the next newcomer waits for it.
     fn make_room(&self) {
-        let seats = lock(&self.seats);
-        let leaves = |peer: &Arc<Peer>| *lock(&peer.asked_to_leave) && peer.is_idle();
-        if seats.taken.values().any(leaves) {
+        let state = lock(&self.state);
+        let leaves = |peer: &Arc<Peer>| peer.asked_to_leave.load(Ordering::SeqCst) && peer.is_idle();
+        if state.taken.values().any(leaves) {
             return;
         }
-        let idle = seats.taken.values().filter(|peer| peer.is_idle());
+        let idle = state.taken.values().filter(|peer| peer.is_idle());
         if let Some(peer) = idle.min_by_key(|peer| *lock(&peer.idle_since)) {
             tracing::debug!("all connections are taken, the one that was idle the longest makes room");
             peer.ask_to_leave();
@@ -107,11 +107,11 @@ impl Roster {
         loop {
             let changed = self.changed.notified();
             {
-                let seats = lock(&self.seats);
-                if seats.taken.is_empty() {
+                let state = lock(&self.state);
+                if state.taken.is_empty() {
                     return;
                 }
-                seats.taken.values().for_each(|peer| peer.ask_to_leave());
+                state.taken.values().for_each(|peer| peer.ask_to_leave());
             }
             changed.await;
         }
@@ -124,37 +124,31 @@ impl Peer {
     }
 
     fn ask_to_leave(&self) {
-        *lock(&self.asked_to_leave) = true;
+        self.asked_to_leave.store(true, Ordering::SeqCst);
         self.leave.notify_one();
     }
 }
 
-impl Seat {
+impl Slot {
     /// A request begins.
-    pub(super) fn busy(&self) -> Busy {
-        Busy::begin(&self.roster, &self.peer)
+    pub(super) fn begin_request(&self) -> InFlight {
+        self.peer.requests.fetch_add(1, Ordering::SeqCst);
+        InFlight { connections: Arc::clone(&self.connections), peer: Arc::clone(&self.peer) }
     }
 }
 
-impl Drop for Seat {
+impl Drop for Slot {
     fn drop(&mut self) {
-        lock(&self.roster.seats).taken.remove(&self.number);
-        self.roster.changed.notify_one();
+        lock(&self.connections.state).taken.remove(&self.number);
+        self.connections.changed.notify_one();
     }
 }
 
-impl Busy {
-    fn begin(roster: &Arc<Roster>, peer: &Arc<Peer>) -> Self {
-        peer.requests.fetch_add(1, Ordering::SeqCst);
-        Self { roster: Arc::clone(roster), peer: Arc::clone(peer) }
-    }
-}
-
-impl Drop for Busy {
+impl Drop for InFlight {
     fn drop(&mut self) {
         *lock(&self.peer.idle_since) = Instant::now();
         if self.peer.requests.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.roster.changed.notify_one();
+            self.connections.changed.notify_one();
         }
     }
 }
@@ -170,20 +164,21 @@ mod tests {
     }
 
     /// Whether somebody has been asked to leave.
-    async fn is_asked(seat: &Seat) -> bool {
-        tokio::time::timeout(Duration::ZERO, seat.peer.leave.notified()).await.is_ok()
+    async fn is_asked(slot: &Slot) -> bool {
+        tokio::time::timeout(Duration::ZERO, slot.peer.leave.notified()).await.is_ok()
     }
 
     #[tokio::test(start_paused = true)]
     async fn b27_who_is_idle_the_longest_makes_room() {
-        let roster = Roster::new(3);
-        let (first, second, third) = (roster.seat().await, roster.seat().await, roster.seat().await);
-        let working = first.busy();
+        let connections = Connections::new(3);
+        let (first, second, third) =
+            (connections.slot().await, connections.slot().await, connections.slot().await);
+        let working = first.begin_request();
         pass().await;
-        drop(second.busy());
+        drop(second.begin_request());
         let newcomer = tokio::spawn({
-            let roster = Arc::clone(&roster);
-            async move { roster.seat().await }
+            let connections = Arc::clone(&connections);
+            async move { connections.slot().await }
         });
         pass().await;
         assert!(is_asked(&third).await && !is_asked(&second).await && !is_asked(&first).await);
@@ -195,30 +190,30 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn b27_who_works_is_left_alone_and_the_newcomer_waits() {
-        let roster = Roster::new(1);
-        let seat = roster.seat().await;
-        let working = seat.busy();
+        let connections = Connections::new(1);
+        let slot = connections.slot().await;
+        let working = slot.begin_request();
         let newcomer = tokio::spawn({
-            let roster = Arc::clone(&roster);
-            async move { roster.seat().await }
+            let connections = Arc::clone(&connections);
+            async move { connections.slot().await }
         });
         pass().await;
-        assert!(!is_asked(&seat).await);
+        assert!(!is_asked(&slot).await);
         drop(working);
         pass().await;
-        assert!(is_asked(&seat).await);
-        drop(seat);
+        assert!(is_asked(&slot).await);
+        drop(slot);
         drop(newcomer.await.unwrap());
-        roster.close().await;
+        connections.close().await;
     }
 
     #[tokio::test(start_paused = true)]
     async fn everybody_is_asked_when_it_closes() {
-        let roster = Roster::new(2);
-        let (one, other) = (roster.seat().await, roster.seat().await);
+        let connections = Connections::new(2);
+        let (one, other) = (connections.slot().await, connections.slot().await);
         let closed = tokio::spawn({
-            let roster = Arc::clone(&roster);
-            async move { roster.close().await }
+            let connections = Arc::clone(&connections);
+            async move { connections.close().await }
         });
         pass().await;
         assert!(is_asked(&one).await && is_asked(&other).await);
