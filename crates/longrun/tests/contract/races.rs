@@ -3,7 +3,9 @@
 use futures_util::future::join_all;
 use longrun::store::faulty::CommitFault;
 use longrun::store::{Batch, Kv, Table};
-use longrun::{Code, CommandError, OperationId, Phase, SubmitError, Verb};
+use longrun::{
+    Code, CommandError, Operation, OperationId, OperationQuery, PageRequest, Phase, SubmitError, Verb,
+};
 use tokio::time::Instant;
 
 use crate::common::disk::Knobs;
@@ -184,11 +186,7 @@ async fn s11_what_a_reader_was_shown_never_goes_back() {
         let now = if turn % 2 == 0 {
             rig.get(last.id()).await
         } else {
-            let all = rig
-                .engine()
-                .list_operations(&longrun::OperationQuery::All, &Default::default())
-                .await
-                .unwrap();
+            let all = rig.engine().list_operations(&OperationQuery::All, &Default::default()).await.unwrap();
             all.items[0].clone()
         };
         assert!(now.revision() >= last.revision() && now.modified_at() >= last.modified_at());
@@ -330,6 +328,62 @@ async fn l6_who_waits_is_not_kept_by_a_command_for_an_operation_that_is_done_or_
             assert_eq!(command.await.unwrap(), id == done);
         }
     }
+}
+
+/// Every way to ask shows the operation at least as far as whoever was answered before was told.
+async fn assert_found(rig: &Rig, script: &Script, acknowledged: &Operation) {
+    let (engine, id) = (rig.engine(), acknowledged.id());
+    let listed = engine.list_operations(&OperationQuery::All, &PageRequest::default()).await.unwrap().items;
+    for found in [
+        rig.get(id).await,
+        engine.wait(id, millis(0)).await.unwrap(),
+        rig.try_submit(script, keyed("k")).await.unwrap(),
+        listed.into_iter().find(|operation| operation.id() == id).unwrap(),
+    ] {
+        assert_eq!(found.id(), id);
+        assert!(found.revision() >= acknowledged.revision(), "{found:?} after {acknowledged:?}");
+        assert!(found.phase() >= acknowledged.phase() && found.error() == acknowledged.error());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s38_what_was_acknowledged_is_found_by_the_next_reader() {
+    // In the hands of a driver, and at rest.
+    for slots in [8, 1] {
+        let mut rig = Rig::with(move |builder| builder.running_max(slots)).await;
+        rig.submit(&Script::new([Act::new("busy").run([Do::Sleep(600_000)]).limits(900_000, 1)])).await;
+        let script = Script::chain(&["a", "b"])
+            .with("a", |act| act.undo([Do::Sleep(1000), Do::Revert]))
+            .with("b", |act| act.run([Do::Apply, Do::WaitForStop]));
+        let accepted = rig.try_submit(&script, keyed("k")).await.unwrap();
+        assert_found(&rig, &script, &accepted).await;
+        pass(100).await;
+        let cancelled = rig.cancel(accepted.id()).await;
+        assert_eq!(cancelled.error().map(longrun::Status::code), Some(Code::Cancelled));
+        assert_found(&rig, &script, &cancelled).await;
+        rig.restart().await;
+        assert_found(&rig, &script, &cancelled).await;
+        let done = rig.done(accepted.id()).await;
+        assert_found(&rig, &script, &done).await;
+        rig.check(&done, &script);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn l6_an_end_that_comes_while_the_store_answers_who_waits_is_not_missed() {
+    let rig = Rig::with(|builder| builder.running_max(1)).await;
+    rig.submit(&Script::new([Act::new("a").run([Do::Sleep(60_000)])])).await;
+    let waiting = rig.submit(&Script::chain(&["a"])).await;
+    // What was read is old when it arrives.
+    Knobs::set(&rig.knobs.loaded_ms, 50);
+    let start = Instant::now();
+    let (waited, _) = tokio::join!(rig.engine().wait(waiting.id(), millis(30_000)), async {
+        pass(1).await;
+        Knobs::set(&rig.knobs.loaded_ms, 0);
+        rig.cancel(waiting.id()).await
+    });
+    assert!(waited.unwrap().done());
+    assert_eq!(start.elapsed(), millis(50), "its end woke nobody");
 }
 
 #[tokio::test(start_paused = true)]
