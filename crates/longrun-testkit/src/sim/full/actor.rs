@@ -3,17 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use longrun::{Code, StepContext, StepError, StepResult, UndoContext, UndoError, UndoResult, Undoable};
+use longrun::{
+    Code, FencingToken, StepContext, StepError, StepResult, UndoContext, UndoError, UndoResult, Undoable,
+};
 use longrun_core::{Json, OperationId, StepIndex};
 use serde::Serialize;
 
 use super::disk::lock;
 use super::kind::Thing;
+use super::state::Op;
 use super::world::Shared;
 use crate::sim::coverage::{CrashPoint, Fault, Situation};
 use crate::sim::invariants::durable::Story;
 use crate::sim::invariants::outside::Outside;
-use crate::sim::invariants::{Violation, demand};
+use crate::sim::invariants::{Verdict, Violation, demand};
 use crate::sim::plant::Plant;
 
 /// Dead code walking: what a crashed process would have done next never happens.
@@ -101,16 +104,16 @@ impl Actor {
         state.ops.get_mut(&id).map(|op| change(&mut op.outside))
     }
 
-    /// Changes the world outside, which remembers the newest node that it met at a step and refuses all before it, as
-    /// their fencing token lets it (S31).
-    fn change(&self, id: OperationId, step: usize, change: impl FnOnce(&mut Outside)) {
+    /// Changes the world outside, which remembers the newest fencing token that it met at a step and refuses all before
+    /// it (S31).
+    fn change(&self, id: OperationId, step: usize, token: FencingToken, change: impl FnOnce(&mut Outside)) {
         let mut state = lock(&self.shared.state);
         if !state.alive(self.life) {
             return;
         }
         let late = state.owner != self.node;
         let Some(op) = state.ops.get_mut(&id) else { return };
-        let refused = op.met[step] > self.node && self.shared.setting.plant != Some(Plant::S31);
+        let refused = op.met[step] > Some(token) && self.shared.setting.plant != Some(Plant::S31);
         if !refused {
             change(&mut op.outside);
         }
@@ -124,12 +127,18 @@ impl Actor {
         }
     }
 
-    fn effect(&self, id: OperationId, step: usize) {
-        self.change(id, step, |outside| outside.effect(step));
+    /// The owner of the store begins a run or an undo, and shows its token to the world outside.
+    fn meets(op: &mut Op, step: usize, token: FencingToken) -> Verdict {
+        let newest = op.met[step].replace(token);
+        demand(newest < Some(token), "S31", || format!("{token:?} of step {step} follows {newest:?}"))
     }
 
-    fn reverse(&self, id: OperationId, step: usize) {
-        self.change(id, step, |outside| outside.reverse(step));
+    fn effect(&self, id: OperationId, step: usize, token: FencingToken) {
+        self.change(id, step, token, |outside| outside.effect(step));
+    }
+
+    fn reverse(&self, id: OperationId, step: usize, token: FencingToken) {
+        self.change(id, step, token, |outside| outside.reverse(step));
     }
 
     /// The story of an operation as far as it is durable now, for a look at one step.
@@ -201,7 +210,7 @@ impl Actor {
         let work = async {
             if let Some(at) = script.effect_at {
                 tokio::time::sleep_until(begun + at).await;
-                self.effect(id, step);
+                self.effect(id, step, cx.fencing_token());
                 self.crash_point(CrashPoint::AfterEffect).await;
             }
             if script.save {
@@ -224,7 +233,7 @@ impl Actor {
             _ = cx.stopped() => true,
         };
         if stopped {
-            self.stops(id, step, script.on_stop).await?;
+            self.stops(id, step, cx.fencing_token(), script.on_stop).await?;
         }
         self.crash_point(CrashPoint::BeforeReport).await;
         drop(over);
@@ -233,14 +242,20 @@ impl Actor {
     }
 
     /// Told to stop: it does so, says what it knows, or goes on until it is dropped.
-    async fn stops(&self, id: OperationId, step: usize, on_stop: u64) -> Result<(), StepError> {
+    async fn stops(
+        &self,
+        id: OperationId,
+        step: usize,
+        token: FencingToken,
+        on_stop: u64,
+    ) -> Result<(), StepError> {
         let clean = self.outside(id, |outside| !outside.places[step].effect) == Some(true);
         match on_stop {
             0 if clean => Err(StepError::not_applied(Code::Aborted, "stopped before its effect")),
             0 | 1 => Err(StepError::unknown(Code::Aborted, "stopped")),
             2 => never().await,
             _ => {
-                self.effect(id, step);
+                self.effect(id, step, token);
                 Ok(())
             }
         }
@@ -280,10 +295,8 @@ impl Actor {
             // It has lost the store and does not know yet. What its start was stored for, the new owner takes up.
             return;
         }
-        let node = self.node;
-        if let Some(op) = state.ops.get_mut(&id) {
-            op.met[place] = node;
-        }
+        let met = state.ops.get_mut(&id).map_or(Ok(()), |op| Self::meets(op, place, cx.fencing_token()));
+        state.judge(met);
         let Some(story) = story else {
             return state.judge(Err(Violation::new("S19", "an operation runs that is not stored")));
         };
@@ -307,14 +320,14 @@ impl Actor {
         if !lock(&self.shared.state).alive(self.life) {
             return never().await;
         }
-        let undos = self.undo_begins(id, key.step, &outcome);
+        let undos = self.undo_begins(id, key.step, cx.fencing_token(), &outcome);
         let over = Over { actor: self, id, step, undo: true };
         let (at, ends, fails, panics, slow, after) = self.undo_script(undos);
         self.crash_point(CrashPoint::BeforeUndo).await;
         let begun = tokio::time::Instant::now();
         if !fails || after {
             tokio::time::sleep_until(begun + at).await;
-            self.reverse(id, step);
+            self.reverse(id, step, cx.fencing_token());
             self.crash_point(CrashPoint::AfterUndo).await;
         }
         if slow {
@@ -351,7 +364,13 @@ impl Actor {
         (Duration::from_micros(at), Duration::from_micros(ends), fails, panics, slow, after)
     }
 
-    fn undo_begins(&self, id: OperationId, step: StepIndex, outcome: &Undoable<Thing, u32>) -> u32 {
+    fn undo_begins(
+        &self,
+        id: OperationId,
+        step: StepIndex,
+        token: FencingToken,
+        outcome: &Undoable<Thing, u32>,
+    ) -> u32 {
         use longrun_core::execution::Undoable as Stored;
         let gets = match outcome {
             Undoable::Done(thing) => Json::encode("output", thing).ok().map(Stored::Done),
@@ -369,13 +388,12 @@ impl Actor {
         let done = matches!(outcome, Undoable::Done(_));
         state.coverage.met(if done { Situation::UndoOfDone } else { Situation::UndoOfUnknown });
         let Some(story) = story else { return 0 };
-        let node = self.node;
         let Some(op) = state.ops.get_mut(&id) else { return 0 };
-        op.met[step.place()] = node;
+        let met = Self::meets(op, step.place(), token);
         let verdict = op.outside.undo_begins(&story, step.place(), gets.as_ref());
         let undos = op.outside.places[step.place()].undos;
         let at_once = op.outside.undoing() > 1;
-        state.judge(verdict);
+        state.judge(met.and(verdict));
         if at_once {
             state.coverage.met(Situation::TwoUndosAtOnce);
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use longrun::FencingToken;
 use longrun_core::{OperationId, Plan};
 use tokio::time::Instant;
 
@@ -114,8 +115,8 @@ pub(super) struct Op {
     pub(super) answers: Answers,
     pub(super) ended: bool,
     pub(super) crashes: u32,
-    /// By step: the newest node whose run or undo the outside world has met, which is what a fencing token tells it.
-    pub(super) met: Vec<u32>,
+    /// By step: the newest fencing token of a run or an undo that the outside world has met.
+    pub(super) met: Vec<Option<FencingToken>>,
 }
 
 /// What changes.

@@ -102,7 +102,7 @@ impl Shared {
         };
         let strict = !self.setting.outcome_only;
         let outside = Outside::new(plan.steps().len(), strict);
-        let met = vec![0; plan.steps().len()];
+        let met = vec![None; plan.steps().len()];
         let plan = Arc::clone(plan);
         state
             .ops
