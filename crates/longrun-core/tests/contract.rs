@@ -264,6 +264,18 @@ fn c12_a_failed_undo_waits_longer_each_time_without_limit_and_in_sight() {
 }
 
 #[test]
+fn c12_an_undo_can_be_taken_over_once_it_was_interrupted_more_often_than_chance_would_have_it() {
+    let mut bench = Draft::chain(1).accept();
+    bench.fails(0, Applied::Unknown, FINAL);
+    for _ in 0..limits::INTERRUPTIONS_FREE {
+        bench.crash();
+        assert_eq!(bench.refuses(verb(Verb::MarkUndone(s(0)))), Refusal::NotBlocked(bench.header.id));
+    }
+    bench.crash().tell(verb(Verb::MarkUndone(s(0))));
+    assert!(bench.live.is_done());
+}
+
+#[test]
 fn c12_an_undo_that_kills_its_process_is_seen_and_can_be_taken_over() {
     let mut bench = Draft::chain(1).accept();
     bench.fails(0, Applied::Unknown, FINAL);
@@ -372,6 +384,17 @@ fn s06_what_was_asked_never_changes() {
 }
 
 #[test]
+fn s07_a_response_has_the_type_that_was_declared() {
+    let draft = Draft::chain(1);
+    let mut header = draft.header();
+    header.response_type = "type.test/Made".into();
+    let plan = Plan::new(draft.parts).unwrap();
+    let (mut live, _) = Execution::accept(Acceptance { header, plan, start: true }).unwrap();
+    turn(&mut live, &done(0));
+    assert_eq!(live.operation().response().unwrap().type_url(), "type.test/Made");
+}
+
+#[test]
 fn s18_a_step_starts_in_the_turn_that_records_what_it_needs() {
     let mut bench = Draft::diamond().accept();
     bench.done(0);
@@ -389,6 +412,16 @@ fn s20_a_step_that_never_started_is_not_undone() {
     bench.done(0).cancel().fails(1, Applied::No, FINAL).undone(0);
     assert!(bench.live.is_done());
     assert_eq!(bench.live.finished().unwrap().attempts, [1, 1, 0]);
+}
+
+#[test]
+fn s20_nothing_is_to_be_undone_of_a_run_that_certainly_had_no_effect() {
+    let mut bench = Draft::of(&[&[], &[]]).accept();
+    bench.fails(0, Applied::No, FINAL);
+    assert_eq!(bench.live.undoable(s(0)), None);
+    assert_eq!(bench.live.undoable(s(1)), None, "it is still on");
+    bench.fails(1, Applied::Unknown, FINAL);
+    assert_eq!(bench.live.undoable(s(1)), Some(Undoable::MayHaveRun(None)));
 }
 
 #[test]

@@ -110,6 +110,10 @@ fn a_header_beyond_its_limits_is_not_accepted() {
 
     let mut header = Draft::chain(1).header();
     header.description = "é".repeat(DESCRIPTION_CHARS_MAX);
+    let largest = Json::encode("request", &"x".repeat(PAYLOAD_BYTES_MAX - 2)).unwrap();
+    assert_eq!(largest.bytes().len(), PAYLOAD_BYTES_MAX);
+    header.request = Payload::new("type.test/Thing", largest.clone()).unwrap();
+    header.metadata = Payload::new("type.test/Thing", largest).unwrap();
     let plan = Plan::new(Draft::chain(1).parts).unwrap();
     assert!(Execution::accept(Acceptance { header, plan, start: true }).is_ok(), "at its limit");
 }
