@@ -276,6 +276,17 @@ fn c12_an_undo_can_be_taken_over_once_it_was_interrupted_more_often_than_chance_
 }
 
 #[test]
+fn c12_an_undo_that_kills_its_process_is_seen_after_so_many_times_and_not_before() {
+    let mut bench = Draft::chain(1).accept();
+    bench.fails(0, Applied::Unknown, FINAL);
+    while bench.live.blocked().is_empty() {
+        assert!(bench.turns.len() < 100, "never seen");
+        bench.later(1000).crash();
+    }
+    assert_eq!(bench.live.blocked()[0].failures, limits::INTERRUPTIONS_MAX + 1);
+}
+
+#[test]
 fn c12_an_undo_that_kills_its_process_is_seen_and_can_be_taken_over() {
     let mut bench = Draft::chain(1).accept();
     bench.fails(0, Applied::Unknown, FINAL);
