@@ -229,6 +229,8 @@ fn runs_that_must_not_begin_are_named() {
     });
     let mut twice = Outside::new(2, true);
     twice.run_begins(&after(&[started(A)]), 0, 1, a.bytes()).unwrap();
+    breaks("S17", twice.run_begins(&after(&[started(A)]), 0, 2, a.bytes()));
+    twice.run_ends(0, 2);
     breaks("S31", twice.run_begins(&after(&[started(A)]), 0, 1, a.bytes()));
 }
 

@@ -183,13 +183,15 @@ fn missing(campaign: &Campaign, coverage: &Coverage) -> Vec<String> {
         Mode::Full => (ALL_FAULTS_FROM_FULL, LONG_FROM_FULL),
     };
     let mut missing = Vec::new();
-    // What is left out is not missed.
     if campaign.setting.less != Reduction::default() {
+        println!("run with less: what was never met is not looked at");
         return missing;
     }
     if campaign.seeds >= enough {
         let faults = coverage.never_fired(mode, nodes);
         missing.extend(faults.iter().map(|fault| format!("this fault never fired: {}", fault.text())));
+        let points = coverage.never_crashed(mode);
+        missing.extend(points.iter().map(|point| format!("never a crash {}", point.text())));
     }
     if campaign.seeds >= long {
         let seldom = coverage.seldom_met(mode, nodes, MET_MIN);

@@ -1,5 +1,6 @@
 //! Campaigns: many seeds, on a few threads, with one report.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -74,10 +75,16 @@ const BLOCK: u64 = 64;
 
 /// Runs one seed.
 pub fn run_seed(mode: Mode, seed: u64, kit: &Kit, setting: Setting, coverage: &mut Coverage) -> Outcome {
-    match mode {
+    let run = AssertUnwindSafe(|| match mode {
         Mode::Fast => fast::run(seed, kit, setting, coverage),
         Mode::Full => full::run(seed, setting, coverage),
-    }
+    });
+    // A panic, too, has a seed.
+    std::panic::catch_unwind(run).unwrap_or_else(|_| Outcome {
+        violation: Some(Violation::new("panic", "the core, the engine or the oracle panicked")),
+        trace: 0,
+        log: Vec::new(),
+    })
 }
 
 impl Campaign {

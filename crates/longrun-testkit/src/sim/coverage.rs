@@ -313,6 +313,16 @@ impl Coverage {
         known.filter(|fault| self.fault_count(**fault) == 0).copied().collect()
     }
 
+    /// Places where no crash ever happened.
+    pub fn never_crashed(&self, mode: Mode) -> Vec<CrashPoint> {
+        let foreign: &[CrashPoint] = match mode {
+            Mode::Fast => &[CrashPoint::Idle],
+            Mode::Full => &[CrashPoint::AfterAcknowledgement, CrashPoint::Settling],
+        };
+        let known = CrashPoint::ALL.iter().filter(|one| !foreign.contains(one));
+        known.filter(|one| self.points[**one as usize] == 0).copied().collect()
+    }
+
     /// Situations that were met fewer than `often` times, of those that the mode knows.
     pub fn seldom_met(&self, mode: Mode, nodes: u32, often: u64) -> Vec<Situation> {
         let foreign = match mode {

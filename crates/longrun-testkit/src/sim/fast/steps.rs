@@ -172,7 +172,7 @@ impl World<'_> {
             self.cov.met(Situation::DoneAfterDecision);
         }
         let one = &mut self.ops[op];
-        one.outside.run_ends(step);
+        one.outside.run_ends(step, attempt);
         one.interrupted |= matches!(how, Return::Unknown { .. });
         if one.interrupted && how == Return::Done && attempt > 1 {
             self.cov.met(Situation::RunAgainAfterUnknown);

@@ -20,8 +20,8 @@ use crate::sim::shrink::Reduction;
 
 /// Events after which a seed is held to hang.
 const EVENTS_MAX: u32 = 20_000;
-/// Virtual time that everything has to end in once the faults have stopped: the clock may have gone back by hours.
-const CALM_MAX: u64 = 4 * 3600 * SECOND;
+/// Virtual time that everything has to end in once the faults have stopped, besides what the clock was set back by.
+const CALM_MAX: u64 = 120 * SECOND;
 
 /// How seeds are run.
 #[derive(Clone, Copy, Debug, Default)]
@@ -154,6 +154,8 @@ pub(super) struct World<'a> {
     pub(super) cov: &'a mut Coverage,
     pub(super) now: u64,
     pub(super) offset: i64,
+    /// By how much the clock was set back, in all.
+    set_back: u64,
     queue: BinaryHeap<Reverse<Item>>,
     seq: u32,
     pub(super) boot: u32,
@@ -197,6 +199,7 @@ impl<'a> World<'a> {
             cov,
             now: 0,
             offset: 0,
+            set_back: 0,
             queue: BinaryHeap::with_capacity(32),
             seq: 0,
             boot: 1,
@@ -280,7 +283,7 @@ impl<'a> World<'a> {
             events += 1;
             self.trace.add(item.at ^ u64::from(item.op) << 56);
             self.trace.add(self.rng.clone().bits());
-            if events > EVENTS_MAX || self.now > self.calm_at.saturating_add(CALM_MAX) {
+            if events > EVENTS_MAX || self.now > self.calm_at.saturating_add(CALM_MAX + self.set_back) {
                 let what = format!(
                     "not done {} s after the faults have stopped",
                     (self.now - self.calm_at.min(self.now)) / SECOND
@@ -346,6 +349,7 @@ impl<'a> World<'a> {
             return;
         }
         self.offset += by;
+        self.set_back += by.min(0).unsigned_abs();
         self.cov.fault(if by > 0 { Fault::ClockForward } else { Fault::ClockBack });
         let waits = |op: &Op| op.story.lines.iter().any(|line| line.again || line.undo_waits);
         if by < 0 && self.ops.iter().any(waits) {

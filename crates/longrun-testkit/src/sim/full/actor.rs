@@ -37,7 +37,8 @@ struct Over<'a> {
     actor: &'a Actor,
     id: OperationId,
     step: usize,
-    undo: bool,
+    /// The number of the run; `None` of an undo.
+    run: Option<u32>,
 }
 
 impl Drop for Over<'_> {
@@ -47,7 +48,10 @@ impl Drop for Over<'_> {
             return;
         }
         if let Some(op) = state.ops.get_mut(&self.id) {
-            if self.undo { op.outside.undo_ends(self.step) } else { op.outside.run_ends(self.step) }
+            match self.run {
+                Some(attempt) => op.outside.run_ends(self.step, attempt),
+                None => op.outside.undo_ends(self.step),
+            }
         }
     }
 }
@@ -114,8 +118,13 @@ impl Actor {
         let late = state.owner != self.node;
         let Some(op) = state.ops.get_mut(&id) else { return };
         let refused = op.met[step] > Some(token) && self.shared.setting.plant != Some(Plant::S31);
+        let ended = op.ended;
         if !refused {
             change(&mut op.outside);
+        }
+        if ended && !refused {
+            let what = format!("step {step} changes the world after the end");
+            state.judge(Err(Violation::new("S25", what)));
         }
         match (late, refused) {
             (true, true) => state.coverage.met(Situation::LateEffectRefused),
@@ -203,7 +212,7 @@ impl Actor {
             return never().await;
         }
         self.begins(id, key.step, attempt, cx, input);
-        let over = Over { actor: self, id, step, undo: false };
+        let over = Over { actor: self, id, step, run: Some(attempt) };
         let script = self.script(attempt);
         self.crash_point(CrashPoint::BeforeEffect).await;
         let begun = tokio::time::Instant::now();
@@ -321,7 +330,7 @@ impl Actor {
             return never().await;
         }
         let undos = self.undo_begins(id, key.step, cx.fencing_token(), &outcome);
-        let over = Over { actor: self, id, step, undo: true };
+        let over = Over { actor: self, id, step, run: None };
         let (at, ends, fails, panics, slow, after) = self.undo_script(undos);
         self.crash_point(CrashPoint::BeforeUndo).await;
         let begun = tokio::time::Instant::now();

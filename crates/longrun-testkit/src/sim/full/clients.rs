@@ -11,7 +11,8 @@ use longrun::{
 
 use super::disk::lock;
 use super::kind::{Make, Request, Spec};
-use super::world::{Floors, Shared};
+use super::state::Floors;
+use super::world::Shared;
 use crate::sim::coverage::{Fault, Situation};
 use crate::sim::invariants::{Violation, demand};
 use crate::sim::rng::Rng;
@@ -206,7 +207,7 @@ impl Client {
         match result {
             Ok(operation) => {
                 // A repeat is only read, and anybody may do that.
-                let news = wish.answered.is_none() && wish.asks == 0;
+                let news = wish.key.is_none() || wish.answered.is_none() && wish.asks == 0;
                 let verdict = demand(owned || !news, "S30", || {
                     format!("a node that does not own the store has accepted {}", operation.id())
                 });
@@ -356,6 +357,7 @@ impl Client {
     /// Reads the whole list, page by page: what is there throughout is there once (C19).
     async fn list(&self, id: OperationId) {
         let mut seen = BTreeSet::new();
+        let before = self.shared.floors();
         let mut page = PageRequest { size: 1, token: String::new() };
         for _ in 0..50 {
             let floors = self.shared.floors();
@@ -375,7 +377,9 @@ impl Client {
         }
         let mut state = lock(&self.shared.state);
         if state.alive(self.life) {
-            state.coverage.met(Situation::ListDuringChange);
+            if state.known() != before {
+                state.coverage.met(Situation::ListDuringChange);
+            }
             state.judge(demand(seen.contains(&id), "C19", || format!("{id} is not in the list")));
         }
     }

@@ -5,9 +5,10 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use longrun_core::{Execution, OperationId, Phase, ResourceKey, Row, Timestamp};
+use longrun_core::{Execution, Operation, OperationId, Phase, ResourceKey, Row, Timestamp};
 use longrun_store::{
-    Batch, Direction, Due, Durability, Entry, KeyRange, Kv, KvCapabilities, KvError, KvStore, Store, Table,
+    Batch, Direction, Due, Durability, Entry, KeyRange, Kv, KvCapabilities, KvError, KvStore, OperationQuery,
+    Store, Table,
 };
 
 use super::world::Shared;
@@ -247,12 +248,17 @@ impl Kv for SimKv {
 
 /// The oracle's own look at the medium, past all faults.
 #[derive(Debug)]
-struct Look {
+pub(super) struct Look {
     medium: Arc<Mutex<Medium>>,
     ahead: bool,
 }
 
 impl Look {
+    /// At what is durable.
+    pub(super) fn durable(medium: &Arc<Mutex<Medium>>) -> Self {
+        Self { medium: Arc::clone(medium), ahead: false }
+    }
+
     fn read<T>(&self, read: impl FnOnce(&Tables) -> T) -> T {
         let medium = lock(&self.medium);
         read(if self.ahead { medium.seen() } else { &medium.tables })
@@ -306,6 +312,13 @@ impl Inspector {
     /// The row.
     pub(super) fn row(&self, key: &ResourceKey) -> Option<Row> {
         at_once(self.0.resource(key))?.ok()?
+    }
+
+    /// The operations that claim a resource.
+    pub(super) fn operations_of(&self, key: &ResourceKey) -> Vec<OperationId> {
+        let query = OperationQuery::OfResource(key.clone());
+        let found = at_once(self.0.list_operations(&query, None, 1000)).and_then(Result::ok);
+        found.map(|found| found.items.iter().map(Operation::id).collect()).unwrap_or_default()
     }
 
     /// Every unfinished operation.

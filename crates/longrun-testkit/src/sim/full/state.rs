@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use longrun::FencingToken;
-use longrun_core::{OperationId, Plan};
+use longrun_core::{OperationId, Plan, Revision};
 use tokio::time::Instant;
 
 use crate::sim::coverage::{Coverage, CrashPoint, Fault, Situation};
@@ -107,6 +107,9 @@ impl Swarm {
     }
 }
 
+/// The revision of every operation that anybody knows.
+pub(super) type Floors = BTreeMap<OperationId, Revision>;
+
 /// One operation, seen from outside.
 #[derive(Debug)]
 pub(super) struct Op {
@@ -134,6 +137,8 @@ pub(super) struct State {
     pub(super) starting: u32,
     /// The first node of this life.
     pub(super) first_node: u32,
+    /// By node that has lost the store: what anybody knew of each operation then.
+    deposed: BTreeMap<u32, Floors>,
     pub(super) crashed: bool,
     pub(super) calm: bool,
     pub(super) crashes_left: u32,
@@ -145,6 +150,8 @@ pub(super) struct State {
     pub(super) before: u64,
     pub(super) began: Option<Instant>,
     pub(super) offset: i64,
+    /// By how much the clock was set back, in all.
+    pub(super) set_back: Duration,
     pub(super) violation: Option<Violation>,
     pub(super) log: Option<Vec<String>>,
 }
@@ -166,6 +173,7 @@ impl State {
             owner: 0,
             starting: 0,
             first_node: 1,
+            deposed: BTreeMap::new(),
             crashed: true,
             calm: false,
             crashes_left,
@@ -176,6 +184,7 @@ impl State {
             before: 0,
             began: None,
             offset: 0,
+            set_back: Duration::ZERO,
             violation: None,
             log: setting.show.then(Vec::new),
         }
@@ -200,12 +209,25 @@ impl State {
             self.coverage.fault(Fault::TakeOver);
             self.name_take_over();
         }
+        let known = self.known();
+        self.deposed.insert(self.owner, known);
         self.owner = self.starting;
         let owner = self.owner;
         self.note(7, || format!("node {owner} owns the store"));
         for op in self.ops.values_mut() {
             op.outside.process_died();
         }
+    }
+
+    /// The revision of every operation that anybody knows.
+    pub(super) fn known(&self) -> Floors {
+        let known = |(id, op): (&OperationId, &Op)| Some((*id, op.answers.newest()?.revision()));
+        self.ops.iter().filter_map(known).collect()
+    }
+
+    /// What anybody knew of an operation when a node lost the store.
+    pub(super) fn deposed(&self, node: u32, id: OperationId) -> Option<Revision> {
+        self.deposed.get(&node)?.get(&id).copied()
     }
 
     /// The number of a node that starts now.
@@ -290,6 +312,7 @@ impl State {
 
     pub(super) fn jump(&mut self, micros: i64) {
         self.offset += micros;
+        self.set_back += Duration::from_micros(micros.min(0).unsigned_abs());
         self.coverage.fault(if micros > 0 { Fault::ClockForward } else { Fault::ClockBack });
     }
 

@@ -1,27 +1,24 @@
 //! What outlives the process: time, the medium, the ledger of effects, and what clients were told.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use longrun::Environment;
-use longrun_core::{Code, Execution, Operation, OperationId, Phase, ResourceKey, Revision, Timestamp};
+use longrun_core::{Claim, Code, Execution, Operation, OperationId, Phase, Plan, Timestamp};
+use longrun_store::conformance::verify_indexes;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::disk::{Inspector, Medium, lock};
-use super::state::{Op, State};
+use super::disk::{Inspector, Look, Medium, lock};
+use super::state::{Floors, Op, State};
 use crate::sim::coverage::{Coverage, Fault, Situation};
 use crate::sim::fast::Setting;
 use crate::sim::invariants::answers::Answers;
-use crate::sim::invariants::demand;
 use crate::sim::invariants::durable::{End, Story};
 use crate::sim::invariants::outside::Outside;
+use crate::sim::invariants::{Violation, demand, rows};
 
 /// The wall clock when the world begins, in microseconds since 1970.
 const EPOCH: i64 = 1_700_000_000_000_000;
-
-/// The revision of every operation that anybody knows.
-pub(super) type Floors = BTreeMap<OperationId, Revision>;
 
 /// Everything that outlives the process.
 #[derive(Debug)]
@@ -111,9 +108,7 @@ impl Shared {
 
     /// What is known of every operation when a question is asked.
     pub(super) fn floors(&self) -> Floors {
-        let state = lock(&self.state);
-        let known = |(id, op): (&OperationId, &Op)| Some((*id, op.answers.newest()?.revision()));
-        state.ops.iter().filter_map(known).collect()
+        lock(&self.state).known()
     }
 
     /// A client is told how an operation stands, by a node; `floors` is from before it asked.
@@ -136,12 +131,14 @@ impl Shared {
             state.coverage.fault(Fault::Deadline);
         }
         let owns = state.owns(life, node);
+        let deposed = state.deposed(node, id);
         let strict = !self.setting.outcome_only;
         let durable = stored.as_ref().filter(|_| strict).map(Execution::revision);
         let verdict = match state.ops.get_mut(&id) {
             Some(op) => {
-                // Who has lost the store does not know at once, and what it has in memory may be old, but never wrong.
-                let floor = floors.get(&id).copied().filter(|_| owns);
+                // Who has lost the store does not know at once: what it has in memory may be as old as that.
+                let floor = floors.get(&id).copied();
+                let floor = if owns { floor } else { floor.min(deposed) };
                 op.answers.told_after(floor, answer, durable)
             }
             // It was done before anybody looked at it.
@@ -171,28 +168,54 @@ impl Shared {
         }
     }
 
-    /// Nothing runs: what is stored must bear out what clients were told, and rows must go with their operations.
+    /// Nothing runs: what is stored must bear out what clients were told, rows must go with their operations, and indexes with both.
     pub(super) fn check_stored(&self) {
+        // Before the first commit there is no store.
+        if self.inspect(false).is_some()
+            && let Err(problems) = verify_indexes(&Look::durable(&self.medium))
+        {
+            lock(&self.state).judge(Err(Violation::new("S12", problems.join("; "))));
+        }
         let ids: Vec<OperationId> = lock(&self.state).ops.keys().copied().collect();
         for id in ids {
             let stored = self.stored(id);
             let mut state = lock(&self.state);
             let Some(op) = state.ops.get(&id) else { continue };
             let verdict = op.answers.check_stored(stored.as_ref().map(Execution::operation).as_ref());
-            let keys: Vec<ResourceKey> = op.plan.claims().iter().map(|claim| claim.key.clone()).collect();
-            let done = stored.as_ref().is_none_or(Execution::is_done);
+            let plan = Arc::clone(&op.plan);
             state.judge(verdict);
             drop(state);
-            for key in keys {
-                let holder =
-                    self.inspect(false).and_then(|look| look.row(&key)).and_then(|row| row.operation);
-                let fits = if done { holder != Some(id) } else { holder == Some(id) };
-                let verdict =
-                    demand(fits, "C7", || format!("{key} is held by {holder:?} while {id} done is {done}"));
-                lock(&self.state).judge(verdict);
+            let Some(execution) = &stored else { continue };
+            let rows = self.rows(&plan);
+            let story = Story::observed(&plan, execution, 0, |_| false);
+            let mut verdict = rows::check_claims(id, plan.claims(), &story, &rows, false);
+            for claim in plan.claims() {
+                let row = rows.get(&claim.key);
+                let held = row.is_some_and(|row| row.operation == Some(id));
+                verdict = verdict.and_then(|()| {
+                    demand(!held || story.end.is_none(), "C7", || {
+                        format!("{} is held after the end", claim.key)
+                    })?;
+                    // Others may have changed it since.
+                    let alone =
+                        self.inspect(false).is_some_and(|look| look.operations_of(&claim.key) == [id]);
+                    let status = rows::status_at_end(claim, story.end.filter(|_| alone));
+                    let found = row.map(|row| row.status);
+                    demand(status.is_none_or(|status| status == found), "S42", || {
+                        format!("{} shows {found:?} after {:?}", claim.key, story.end)
+                    })
+                });
             }
+            lock(&self.state).judge(verdict);
             self.check_end(id, stored.as_ref());
         }
+    }
+
+    /// The rows that a plan claims.
+    fn rows(&self, plan: &Plan) -> rows::Rows {
+        let look = self.inspect(false);
+        let row = |claim: &Claim| Some((claim.key.clone(), look?.row(&claim.key)?));
+        plan.claims().iter().filter_map(row).collect()
     }
 
     /// Names what the next life will find.

@@ -1,4 +1,5 @@
-//! The oracle: the rules of the contract, written a second time, away from the engine.
+//! The oracle: the rules of the contract, written a second time, away from the engine. In the full simulation the story of an operation
+//! is what its stored record restores to; in the fast one it is told event by event, without the core's own fold.
 //!
 //! - [`durable`]: what is on disk tells a possible story (C3, C8, C9, C10, C11, S4, S5).
 //! - [`outside`]: what is done to the world, and when it may be (C4, C8 to C11, S17 to S25, S29).

@@ -55,13 +55,14 @@ impl Outside {
     /// A run begins.
     pub fn run_begins(&mut self, story: &Story, step: usize, attempt: u32, input: &[u8]) -> Verdict {
         let place = &mut self.places[step];
-        let last = place.last_run;
+        let (last, overlaps) = (place.last_run, place.live.is_some());
         place.last_run = attempt.max(last);
         place.live = Some(attempt);
         if !self.strict {
             return Ok(());
         }
         let line = &story.lines[step];
+        demand(!overlaps, "S17", || format!("run {attempt} of step {step} begins while another is on"))?;
         demand(story.cause.is_none(), "S23", || format!("step {step} runs after the decision to roll back"))?;
         demand(story.end.is_none(), "C5", || format!("step {step} runs after the end"))?;
         demand(line.output.is_none(), "S17", || {
@@ -84,8 +85,9 @@ impl Outside {
     }
 
     /// A run returned, or was dropped.
-    pub fn run_ends(&mut self, step: usize) {
-        self.places[step].live = None;
+    pub fn run_ends(&mut self, step: usize, attempt: u32) {
+        let place = &mut self.places[step];
+        place.live = place.live.filter(|live| *live != attempt);
     }
 
     /// An undo begins.

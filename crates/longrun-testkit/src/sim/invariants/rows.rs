@@ -59,6 +59,19 @@ fn check_held(id: OperationId, claim: &Claim, story: &Story, row: Option<&Row>) 
     demand(row.status == expected, "C7", || format!("{} shows {}, not {expected}", claim.key, row.status))
 }
 
+/// What a row shows after the end, as long as nobody else changes it: the status, or that there is no row. `None` when that
+/// cannot be told from the claim.
+pub fn status_at_end(claim: &Claim, end: Option<End>) -> Option<Option<ResourceStatus>> {
+    let before = claim.before().map(|row| row.status);
+    Some(match (&claim.intent, end?) {
+        (_, End::Abandoned) => Some(ResourceStatus::Error),
+        (Intent::Create { .. }, End::Succeeded) => Some(ResourceStatus::Ready),
+        (Intent::Update { status, .. }, End::Succeeded) => Some(*status),
+        (Intent::Delete { .. }, End::Succeeded) | (Intent::Create { .. }, End::RolledBack) => None,
+        (Intent::Update { .. } | Intent::Delete { .. }, End::RolledBack) => before,
+    })
+}
+
 fn check_ended(claim: &Claim, end: End, story: &Story, row: Option<&Row>) -> Verdict {
     let gone = matches!(
         (&claim.intent, end),
