@@ -11,10 +11,14 @@ mod tls;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -23,7 +27,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use connections::{Connections, Slot};
+use connections::{Connections, InFlight, Slot};
 use guard::Guard;
 pub use tls::{TlsError, acceptor};
 
@@ -147,6 +151,32 @@ fn builder(limits: Limits) -> auto::Builder<TokioExecutor> {
     builder
 }
 
+/// The body of an answer. Its request is over when it has been sent, or given up.
+struct Answer {
+    body: Body,
+    _in_flight: InFlight,
+}
+
+impl http_body::Body for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 struct Connection {
     limits: Limits,
     router: Router,
@@ -177,11 +207,7 @@ impl Connection {
         let router = TowerToHyperService::new(router);
         let service = service_fn(|request| {
             let (in_flight, answer) = (slot.begin_request(), router.call(request));
-            async move {
-                let answer = answer.await;
-                drop(in_flight);
-                answer
-            }
+            async move { answer.await.map(|answer| answer.map(|body| Answer { body, _in_flight: in_flight })) }
         });
         let builder = builder(limits);
         let mut connection = pin!(builder.serve_connection(io, service));
