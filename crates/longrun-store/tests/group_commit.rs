@@ -5,6 +5,7 @@
 mod common;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use common::{Bench, Pending, queued};
 use longrun_store::conformance::sample::{Draft, creates, operation_id, time};
@@ -300,6 +301,88 @@ fn a_commit_larger_than_any_batch_is_refused_and_holds_up_nobody() {
     wait(before).unwrap();
     assert!(matches!(wait(large), Err(CommitError::TooLarge { limit, .. }) if limit == 8 << 10));
     wait(after).unwrap();
+}
+
+#[test]
+fn what_is_as_large_as_a_batch_is_taken_and_what_fills_one_to_the_byte_shares_it() {
+    let drafts = || [1, 2].map(|n| Draft::wide(n, 20));
+    let bench = Bench::inline();
+    for draft in drafts() {
+        bench.accept(draft);
+    }
+    let history = bench.faults.history();
+    let sizes: Vec<_> = history[history.len() - 2..].iter().map(longrun_store::Batch::byte_len).collect();
+    for (limit, fits) in [(sizes[0], true), (sizes[0] - 1, false)] {
+        let (store, ..) = small(limit);
+        let fence = wait(store.take_over()).unwrap();
+        let [draft, _] = drafts();
+        match wait(store.commit(draft.accept(fence).1)) {
+            Ok(()) if fits => {}
+            Err(CommitError::TooLarge { bytes, .. }) if !fits && bytes == sizes[0] => {}
+            other => panic!("{other:?} with {limit} of {sizes:?}"),
+        }
+    }
+    for (limit, batches) in [(sizes[0] + sizes[1], 1), (sizes[0] + sizes[1] - 1, 2)] {
+        let (store, _, faults) = small(limit);
+        let fence = wait(store.take_over()).unwrap();
+        let stall = faults.stall(StallAt::BeforeSync);
+        let first = queued(store.commit(Draft::chain(9000, 1).accept(fence).1));
+        stall.wait_reached();
+        let before = faults.commits();
+        let pending = drafts().map(|draft| queued(store.commit(draft.accept(fence).1)));
+        stall.release();
+        wait(first).unwrap();
+        for answer in pending {
+            wait(answer).unwrap();
+        }
+        assert_eq!(faults.commits() - before, batches, "{limit} of {sizes:?}");
+    }
+}
+
+#[test]
+fn whose_damage_stopped_a_batch_is_told_when_it_was_alone_in_it_and_unknown_else() {
+    let bench = Bench::threaded();
+    bench.faults.fail_commit(1, CommitFault::Corrupt);
+    let alone = bench.commit(Draft::chain(1, 1).accept(bench.fence).1);
+    assert!(matches!(alone, Err(CommitError::Unreadable(_))), "{alone:?}");
+
+    let stall = bench.faults.stall(StallAt::BeforeSync);
+    let first = busy(&bench, &stall);
+    let commits = first_commits(&bench, 1..4);
+    let pending: Vec<_> = commits.iter().map(|commit| queued(bench.store.commit(commit.clone()))).collect();
+    bench.faults.fail_commit(1, CommitFault::Corrupt);
+    stall.release();
+    wait(first).unwrap();
+    for answer in pending.into_iter().map(wait) {
+        // Whoever is told that it was his holds his operation for it.
+        assert!(matches!(answer, Err(CommitError::Unknown(_))), "{answer:?}");
+    }
+    assert_eq!(bench.fired().corrupt, 2);
+    for commit in commits {
+        bench.commit(commit).unwrap();
+    }
+    bench.verify();
+}
+
+#[test]
+fn a_backend_that_cannot_be_reopened_is_not_asked_all_the_time() {
+    let bench = Bench::threaded();
+    bench.faults.refuse_reopens(u64::MAX);
+    bench.faults.fail_commit(1, CommitFault::UnknownNotApplied);
+    let began = Instant::now();
+    let asked = 100;
+    for n in 0..asked {
+        assert!(bench.commit(Draft::chain(n, 1).accept(bench.fence).1).is_err());
+    }
+    // Once when it failed, and then every 100 ms at most.
+    let times = 1 + u64::try_from(began.elapsed().as_millis()).unwrap() / 100;
+    assert!(bench.fired().reopens <= times, "{} in {:?}", bench.fired().reopens, began.elapsed());
+    // Who has time for that is served as soon as it can be.
+    bench.faults.refuse_reopens(0);
+    while bench.commit(Draft::chain(asked, 1).accept(bench.fence).1).is_err() {
+        std::thread::yield_now();
+    }
+    assert_eq!(bench.faults.reopened(), 1);
 }
 
 #[test]
