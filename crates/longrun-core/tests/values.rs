@@ -10,11 +10,11 @@ use common::*;
 use longrun_core::execution::AcceptError;
 use longrun_core::limits::{
     CLAIM_BYTES_MAX, CLAIMS_MAX, DESCRIPTION_CHARS_MAX, PARALLEL_STEPS_MAX, PAYLOAD_BYTES_MAX,
-    ROW_NAME_CHARS_MAX,
+    PLAN_BYTES_MAX, ROW_NAME_CHARS_MAX,
 };
 use longrun_core::{
     Acceptance, Applied, Backoff, Caller, Claim, Code, Condition, Execution, Header, IdPrefix, Incarnation,
-    Intent, Invalid, ItemId, ItemKey, Json, KindName, OperationId, Payload, Phase, Plan, PlanError,
+    Input, Intent, Invalid, ItemId, ItemKey, Json, KindName, OperationId, Payload, Phase, Plan, PlanError,
     ResourceId, ResourceKind, ResourceStatus, Source, Status, StepPolicy,
 };
 use serde_json::{Value, json as value};
@@ -166,6 +166,40 @@ fn a_plan_beyond_its_limits_is_refused() {
     let twice = vec![creates("a", literal()), deletes(row("a", 1, ResourceStatus::Ready))];
     let error = refused(&|draft| draft.parts.claims = twice.clone());
     assert_eq!(error, Some(PlanError::RepeatedClaim(key("a"))));
+}
+
+#[test]
+fn a_plan_is_as_large_as_its_names_inputs_and_edges() {
+    // Of a step: its name and 8 bytes, 4 and the text of a literal input, 3 for each edge, 40 for a policy of its own.
+    let sized = |bytes: usize| {
+        let mut draft = Draft::of(&[&[], &[], &[], &[]]);
+        draft.parts.steps[3].after = vec![s(0), s(2)];
+        draft.parts.steps[1].policy = None;
+        draft.parts.output = Source::Literal(json("ten bytes"));
+        let mut left = bytes - (4 + 11) - 4 * (6 + 8 + 4 + 2) - 3 * 40 - 1 - 2 * 3;
+        for step in &mut draft.parts.steps {
+            let text = left.min(PAYLOAD_BYTES_MAX - 2);
+            step.input = Input::One(Source::Literal(Json::encode("input", &"x".repeat(text)).unwrap()));
+            left -= text;
+        }
+        Plan::new(draft.parts).err()
+    };
+    assert_eq!(sized(PLAN_BYTES_MAX), None);
+    assert_eq!(sized(PLAN_BYTES_MAX + 1), Some(PlanError::TooLarge { bytes: PLAN_BYTES_MAX + 1 }));
+    assert_eq!(sized(PLAN_BYTES_MAX + 9), Some(PlanError::TooLarge { bytes: PLAN_BYTES_MAX + 9 }));
+}
+
+#[test]
+fn a_claim_is_as_large_as_the_rows_that_it_keeps() {
+    // Kind, id, parent and name; a type URL and the text of the body; 64 for the rest.
+    let before = row("a", 1, ResourceStatus::Ready);
+    let row_bytes = 10 + 1 + 6 + 5 + (15 + 8) + 64;
+    assert_eq!(before.byte_len(), row_bytes);
+    assert_eq!(deletes(before.clone()).byte_len(), 64 + 1 + row_bytes);
+    let becomes = Source::Literal(json("after"));
+    assert_eq!((becomes.byte_len(), Source::Output(s(0)).byte_len()), (4 + 7, 3));
+    assert_eq!(updates(before, becomes.clone()).byte_len(), 64 + 1 + 7 + 11 + row_bytes);
+    assert_eq!(creates("a", becomes).byte_len(), 64 + 1 + 6 + 5 + (15 + 12) + 11);
 }
 
 #[test]

@@ -8,7 +8,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use common::{Bench, Pending, queued};
-use longrun_store::conformance::sample::{Draft, creates, operation_id, time};
+use longrun_core::Condition;
+use longrun_store::conformance::sample::{
+    Draft, creates, deletes, operation_id, parent, resource_key, resource_kind, time,
+};
 use longrun_store::conformance::{begin, wait};
 use longrun_store::faulty::{CommitFault, Faults, FaultyKv, SmallBatches, StallAt};
 use longrun_store::{
@@ -117,6 +120,59 @@ fn conditions_are_judged_by_what_the_same_batch_will_have_written() {
     assert_eq!(bench.faults.commits(), before + 2);
     assert!(bench.load(live.id()).unwrap().is_done());
     bench.verify();
+}
+
+/// Whether a commit is taken that demands that `p` has no child, when children are there by id and parent, and some go, and
+/// others come, in the same batch.
+#[track_caller]
+fn is_childless(there: &[(&str, &str)], goes: &[&str], comes: &[(&str, &str)]) -> bool {
+    let bench = Bench::threaded();
+    let mut numbers = 1..;
+    let mut creation = |id, of| Draft::chain(numbers.next().unwrap(), 1).with(creates(id, of));
+    for (id, of) in there {
+        let mut live = bench.accept(creation(id, of));
+        bench.commit(live.done(bench.fence, 0)).unwrap();
+    }
+    let mut ends = Vec::new();
+    for (n, id) in (100..).zip(goes) {
+        let row = wait(bench.store.resource(&resource_key(id))).unwrap().unwrap();
+        ends.push(bench.accept(Draft::chain(n, 1).with(deletes(row))));
+    }
+    let stall = bench.faults.stall(StallAt::BeforeSync);
+    let first = busy(&bench, &stall);
+    let ends = ends.iter_mut().map(|live| live.done(bench.fence, 0));
+    let births = comes.iter().map(|(id, of)| creation(id, of).accept(bench.fence).1);
+    let changes: Vec<_> = ends.chain(births).map(|commit| queued(bench.store.commit(commit))).collect();
+    let condition = Condition::Childless { kind: resource_kind(), parent: parent("p") };
+    let (_, commit) = Draft::chain(200, 1).accept(bench.fence);
+    let demand = queued(bench.store.commit(commit.with_conditions(vec![condition])));
+    let before = bench.faults.commits();
+    stall.release();
+    wait(first).unwrap();
+    for change in changes {
+        wait(change).unwrap();
+    }
+    let taken = match wait(demand) {
+        Ok(()) => true,
+        Err(CommitError::Conflict(Conflict::Condition(_))) => false,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(bench.faults.commits(), before + 1, "all in one batch");
+    bench.verify();
+    taken
+}
+
+#[test]
+fn whether_a_parent_has_children_is_judged_by_what_the_same_batch_will_have_written() {
+    assert!(is_childless(&[], &[], &[("a", "q")]), "the child of another");
+    assert!(!is_childless(&[], &[], &[("a", "p")]));
+    assert!(is_childless(&[("a", "p")], &["a"], &[]), "its only child goes");
+    assert!(is_childless(&[("a", "p"), ("b", "p")], &["a", "b"], &[]));
+    assert!(!is_childless(&[("a", "p"), ("b", "p")], &["a"], &[]), "one stays");
+    assert!(!is_childless(&[("a", "p"), ("b", "p")], &["b"], &[]));
+    assert!(!is_childless(&[("a", "p"), ("b", "q")], &["b"], &[]), "that of another goes");
+    assert!(!is_childless(&[("a", "p")], &["a"], &[("b", "p")]), "one goes, another comes");
+    assert!(is_childless(&[("a", "p"), ("b", "q")], &["a"], &[("c", "q"), ("d", "pp")]));
 }
 
 #[test]
