@@ -62,6 +62,20 @@ fn c03_s08_the_first_cause_is_kept() {
 }
 
 #[test]
+fn c03_s08_of_two_runs_that_are_given_up_at_once_the_first_is_the_cause() {
+    let mut bench = Draft::of(&[&[], &[]]).accept();
+    while bench.live.phase() == Phase::Pending {
+        assert!(bench.turns.len() < 100, "never given up");
+        bench.later(1000).tell(Command::Resume).crash();
+    }
+    let decided = bench.said.concat();
+    let decisions = decided.iter().filter(|event| matches!(event, Event::RollbackDecided { .. })).count();
+    assert_eq!((decisions, bench.next().undo), (1, vec![s(0), s(1)]));
+    bench.drive();
+    assert_eq!(bench.live.finished().unwrap().failed_step.as_ref().unwrap().as_str(), "step-0");
+}
+
+#[test]
 fn c04_done_with_error_only_after_every_step_that_may_have_run_is_undone() {
     // 0 done, 1 may have run, 2 certainly did not, 3 never started.
     let mut bench = Draft::of(&[&[], &[], &[], &[0, 1, 2]]).accept();
