@@ -3,11 +3,11 @@
 //! A file is known by its number, not by its name, as the kernel knows it. A call that concerns the store and is not
 //! understood here is an error, and so is a mapping through which a file could be written without a call.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, bail, ensure};
 
-use super::disk::{Content, Names, Node};
+use super::disk::{self, Content, Names, Node, Tree};
 use crate::crash::ground::Ground;
 use crate::crash::trace::Call;
 
@@ -39,7 +39,7 @@ const HARMLESS: [&str; 18] = [
 ];
 
 /// A change.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum What {
     Write {
         at: u64,
@@ -62,22 +62,62 @@ pub(super) enum What {
 }
 
 /// A change, and when it happened.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Op {
     /// The file that is written, or the file or folder that gets a name or loses it.
     pub(super) node: usize,
     pub(super) what: What,
     pub(super) begin: usize,
-    end: usize,
+    pub(super) end: usize,
     /// From here on it survives.
     pub(super) durable: usize,
-    /// Folders that have still to be synced.
-    unsynced: BTreeSet<usize>,
+    /// What has to be synced for that, and when each was.
+    needs: BTreeMap<usize, usize>,
 }
 
 impl Op {
     pub(super) const fn of_names(&self) -> bool {
         matches!(self.what, What::Make { .. } | What::Remove { .. } | What::Rename { .. })
+    }
+
+    /// The same as one that happened before all calls of a run, which found what there was at a moment.
+    fn before(&self, moment: usize) -> Self {
+        let mut op = self.clone();
+        (op.begin, op.end) = (0, 0);
+        op.needs.values_mut().for_each(|synced| *synced = if *synced > moment { NEVER } else { 0 });
+        op.settle();
+        op
+    }
+
+    fn settle(&mut self) {
+        self.durable = self.needs.values().copied().max().unwrap_or(NEVER);
+    }
+}
+
+/// What a run begins with.
+#[derive(Debug, Default)]
+pub(super) struct Start {
+    pub(super) nodes: Vec<Node>,
+    pub(super) names: Names,
+    /// What was done to them before, by another process. Not all of it may be durable yet.
+    pub(super) ops: Vec<Op>,
+}
+
+impl Start {
+    /// On a disk that has all of a tree.
+    pub(super) fn sound(tree: Tree) -> Self {
+        let (nodes, names) = disk::number(tree);
+        Self { nodes, names, ops: Vec::new() }
+    }
+
+    /// After a process that ended at a moment. The kernel has all that it did; the disk has what was synced.
+    pub(super) fn after(history: &History, moment: usize) -> Self {
+        let done = history.ops.iter().filter(|op| op.begin <= moment);
+        Self {
+            nodes: history.nodes.clone(),
+            names: history.names.clone(),
+            ops: done.map(|op| op.before(moment)).collect(),
+        }
     }
 }
 
@@ -123,13 +163,9 @@ struct Reader<'a> {
 }
 
 impl History {
-    /// Follows the calls of a run on a ground, of which `nodes` and `names` were there at the begin.
-    pub(super) fn of(
-        calls: &[Call],
-        ground: &Ground,
-        nodes: Vec<Node>,
-        names: Names,
-    ) -> anyhow::Result<Self> {
+    /// Follows the calls of a run on a ground.
+    pub(super) fn of(calls: &[Call], ground: &Ground, start: Start) -> anyhow::Result<Self> {
+        let Start { nodes, names, ops } = start;
         let above = ground.dir.parent().context("the store is nowhere")?.to_string_lossy().into_owned();
         let lengths = nodes.iter().enumerate().filter_map(|(node, what)| match what {
             Node::File(content) => Some((node, content.len)),
@@ -141,7 +177,7 @@ impl History {
             history: Self {
                 nodes,
                 names,
-                ops: Vec::new(),
+                ops,
                 facts: Vec::new(),
                 effects: Vec::new(),
                 moments: Vec::new(),
@@ -152,6 +188,7 @@ impl History {
             above,
             ground,
         };
+        reader.catch_up();
         let mut events: Vec<(usize, bool, &Call)> = Vec::with_capacity(2 * calls.len());
         for call in calls.iter().filter(|call| call.result >= 0) {
             events.extend([(call.begin, true, call), (call.end, false, call)]);
@@ -169,6 +206,25 @@ impl History {
 }
 
 impl Reader<'_> {
+    /// Names and lengths, as those see them who come after what was done before.
+    fn catch_up(&mut self) {
+        for op in &self.history.ops {
+            match &op.what {
+                What::Write { at, bytes } => {
+                    let len = self.lengths.entry(op.node).or_default();
+                    *len = (*len).max(at + bytes.len() as u64);
+                }
+                What::SetLen(len) => _ = self.lengths.insert(op.node, *len),
+                What::Make { folder, name } => _ = self.live.insert((*folder, name.clone()), op.node),
+                What::Remove { folder, name } => _ = self.live.remove(&(*folder, name.clone())),
+                What::Rename { from, to } => {
+                    self.live.remove(from);
+                    self.live.insert(to.clone(), op.node);
+                }
+            }
+        }
+    }
+
     fn in_store(&self, path: &str) -> bool {
         let dir = self.ground.dir.to_string_lossy();
         path == self.above
@@ -205,12 +261,12 @@ impl Reader<'_> {
     }
 
     fn op(&mut self, call: &Call, node: usize, what: What) {
-        let unsynced = match &what {
-            What::Write { .. } | What::SetLen(_) => BTreeSet::from([node]),
-            What::Make { folder, .. } | What::Remove { folder, .. } => BTreeSet::from([*folder]),
-            What::Rename { from, to } => BTreeSet::from([from.0, to.0]),
+        let needs = match &what {
+            What::Write { .. } | What::SetLen(_) => BTreeMap::from([(node, NEVER)]),
+            What::Make { folder, .. } | What::Remove { folder, .. } => BTreeMap::from([(*folder, NEVER)]),
+            What::Rename { from, to } => BTreeMap::from([(from.0, NEVER), (to.0, NEVER)]),
         };
-        let op = Op { node, what, begin: call.begin, end: call.end, durable: NEVER, unsynced };
+        let op = Op { node, what, begin: call.begin, end: call.end, durable: NEVER, needs };
         self.history.ops.push(op);
         self.history.moments.extend([call.begin, call.end]);
         *self.history.calls.entry(call.name.clone()).or_default() += 1;
@@ -398,8 +454,9 @@ impl Reader<'_> {
     fn synced(&mut self, call: &Call) -> anyhow::Result<()> {
         let Some(opened) = self.opened(call, 0)? else { return Ok(()) };
         for op in self.history.ops.iter_mut().filter(|op| op.end < call.begin && op.durable == NEVER) {
-            if op.unsynced.remove(&opened.node) && op.unsynced.is_empty() {
-                op.durable = call.end;
+            if let Some(synced) = op.needs.get_mut(&opened.node).filter(|synced| **synced == NEVER) {
+                *synced = call.end;
+                op.settle();
             }
         }
         self.history.moments.push(call.end);
@@ -412,7 +469,6 @@ impl Reader<'_> {
 mod tests {
     use std::path::{Path, PathBuf};
 
-    use super::super::disk::Tree;
     use super::super::state::{Builder, Kind, State};
     use super::*;
     use crate::crash::cli::{DurabilityChoice, StoreChoice};
@@ -420,6 +476,10 @@ mod tests {
 
     /// The history of a trace in which `<a>` are paths and `'a'` texts, in letters.
     fn history(trace: &str) -> anyhow::Result<History> {
+        history_after(Start::sound(Tree::new()), trace)
+    }
+
+    fn history_after(start: Start, trace: &str) -> anyhow::Result<History> {
         let own = [("<unfinished ...>", "\u{1}"), ("<... ", "\u{2}"), ("resumed>", "\u{3}")];
         let marked = own.iter().fold(trace.to_owned(), |text, (word, mark)| text.replace(word, mark));
         let (mut text, mut quoted) = (String::new(), false);
@@ -437,7 +497,7 @@ mod tests {
         std::fs::write(file.path(), text)?;
         let dir = PathBuf::from("/r/disk/kv");
         let ground = Ground::under(Path::new("/r"), dir, StoreChoice::Sled, DurabilityChoice::Power);
-        History::of(&trace::read(file.path())?, &ground, vec![Node::Folder], Names::new())
+        History::of(&trace::read(file.path())?, &ground, start)
     }
 
     const MADE: &str = "7 mkdir('/r/disk/kv', 0700) = 0\n\
@@ -476,6 +536,33 @@ mod tests {
         let history = history(&format!("{MADE}{trace}")).unwrap();
         let durable = |at| history.ops.iter().find(|op| op.begin == at).unwrap().durable;
         assert_eq!((durable(2), durable(3)), (6, NEVER));
+    }
+
+    #[test]
+    fn what_a_killed_process_wrote_is_durable_when_the_next_one_has_synced_it() {
+        let folder = |path: &str| {
+            format!(
+                "7 openat(AT_FDCWD</>, '{path}', O_RDONLY) = 6<{path}>\n7 fsync(6<{path}>) = 0\n7 close(6<{path}>) = 0\n"
+            )
+        };
+        let (above, kv) = (folder("/r/disk"), folder("/r/disk/kv"));
+        let killed = format!(
+            "{MADE}{above}{kv}7 write(5</r/disk/kv/a>, 'abc', 3) = 3\n7 fdatasync(5</r/disk/kv/a>) = 0\n\
+             7 write(5</r/disk/kv/a>, 'def', 3) = 3\n7 fdatasync(5</r/disk/kv/a>) = 0\n"
+        );
+        let killed = history(&killed).unwrap();
+        let moment = killed.ops.last().unwrap().end;
+        let start = || Start::after(&killed, moment);
+        let opened = "8 openat(AT_FDCWD</>, '/r/disk/kv/a', O_RDWR) = 4</r/disk/kv/a>\n";
+        let length = |trace: &str, kind| {
+            let history = history_after(start(), trace).unwrap();
+            let tree = Builder::new(&history).build(&State { moment: NEVER - 1, kind, seed: 1 }).unwrap();
+            tree["kv/a"].as_ref().unwrap().len
+        };
+        assert_eq!(length(opened, Kind::Kept), 6);
+        assert_eq!(length(opened, Kind::Dropped), 3, "the sync came after the kill");
+        let synced = format!("8 getpid() = 8\n{opened}8 fdatasync(4</r/disk/kv/a>) = 0\n");
+        assert_eq!(length(&synced, Kind::Dropped), 6);
     }
 
     #[test]

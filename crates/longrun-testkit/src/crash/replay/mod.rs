@@ -4,10 +4,12 @@
 //! an order in which they happened. From that record states are built which a loss of power may have left at some moment;
 //! each is opened in this process, and compared with the facts that were told before the moment.
 //!
-//! Runs are recorded in threes: on an empty folder, which begins with the creation of the store; on the folder that the
-//! first one closed; and on a state that a loss of power left of the first one, which begins with a recovery. So the
-//! power fails during creation, work, close, open and recovery. What the record says of the whole run must be, byte for
-//! byte, what the run left: a change that was not recorded is an error and no state.
+//! Runs are recorded in fours: on an empty folder, which begins with the creation of the store; on what the first one
+//! leaves if it is killed at a write that it has not synced yet; on the folder that it closed; and on a state that a loss
+//! of power left of it, which begins with a recovery. So the power fails during creation, work, close, open and recovery.
+//! What a killed or closed run never synced is in the cache of the kernel: the run after it reads it, and a loss of power
+//! may take it still. What the record says of the whole run must be, byte for byte, what the run left: a change that was
+//! not recorded is an error and no state.
 //!
 //! # What is assumed of a disk
 //!
@@ -47,8 +49,8 @@ use super::kill::{NUMBERS, complaints};
 use super::report::{Report, say};
 use super::trace;
 use super::verify::Seen;
-use disk::{Names, Node, Tree};
-use history::History;
+use disk::Tree;
+use history::{History, NEVER, Start};
 use judge::{Judge, Outside};
 use site::World;
 pub(crate) use site::{Site, scratch};
@@ -78,8 +80,8 @@ pub(crate) fn run(campaign: &ReplayCampaign, seed: u64) -> anyhow::Result<ExitCo
     let mut replay = Replay {
         campaign,
         dice: Dice::new(seed),
-        // Few states too are of all three sorts of runs.
-        share: campaign.states.div_ceil(3).min(STATES),
+        // Few states too are of all sorts of runs.
+        share: campaign.states.div_ceil(4).min(STATES),
         kinds: BTreeMap::new(),
         moments: 0,
         calls: BTreeMap::new(),
@@ -87,15 +89,22 @@ pub(crate) fn run(campaign: &ReplayCampaign, seed: u64) -> anyhow::Result<ExitCo
         finished: 0,
     };
     while replay.left(&report) > 0 {
-        let first = replay.record("a new store", Site::default())?;
+        let first = replay.record("a new store", Site::default(), Start::sound(Tree::new()))?;
         replay.states(&first, &mut report)?;
         if replay.left(&report) > 0 {
-            let record = replay.record("a closed store", end(&first)?)?;
+            let (site, start) = ended(&first, replay.kill(&first)?)?;
+            let record = replay.record("a store whose writer was killed", site, start)?;
+            replay.states(&record, &mut report)?;
+        }
+        if replay.left(&report) > 0 {
+            let (site, start) = ended(&first, NEVER - 1)?;
+            let record = replay.record("a closed store", site, start)?;
             replay.states(&record, &mut report)?;
         }
         if replay.left(&report) > 0 {
             let site = replay.cut(&first)?;
-            let record = replay.record("a store that lost its power", site)?;
+            let start = Start::sound(site.tree.clone());
+            let record = replay.record("a store that lost its power", site, start)?;
             replay.states(&record, &mut report)?;
         }
     }
@@ -103,11 +112,12 @@ pub(crate) fn run(campaign: &ReplayCampaign, seed: u64) -> anyhow::Result<ExitCo
     Ok(report.end())
 }
 
-/// What a run left when it ended, and what is known then.
-fn end(record: &Record) -> anyhow::Result<Site> {
+/// What a run leaves that ends at a moment: for the next process, and on the disk.
+fn ended(record: &Record, moment: usize) -> anyhow::Result<(Site, Start)> {
     let mut outside = Outside::new(&record.history, &record.before)?;
-    outside.advance(usize::MAX)?;
-    Ok(Site { tree: Builder::end(&record.history)?, world: outside.world })
+    outside.advance(moment)?;
+    let tree = Builder::new(&record.history).build(&State { moment, kind: Kind::Kept, seed: 0 })?;
+    Ok((Site { tree, world: outside.world }, Start::after(&record.history, moment)))
 }
 
 struct Replay<'a> {
@@ -129,7 +139,7 @@ impl Replay<'_> {
     }
 
     /// Has a writer work on a site, under strace.
-    fn record(&mut self, name: &'static str, site: Site) -> anyhow::Result<Record> {
+    fn record(&mut self, name: &'static str, site: Site, start: Start) -> anyhow::Result<Record> {
         let root = scratch("longrun-record-")?;
         let (store, durability) = (self.campaign.store, self.campaign.durability);
         let ground = site.put(root.path(), store, durability)?;
@@ -147,8 +157,7 @@ impl Replay<'_> {
             Some(status) if status.success() => {}
             other => bail!("the writer on {name} ended with {other:?}: {}", complaints(&ground)),
         }
-        let (nodes, names): (Vec<Node>, Names) = disk::number(site.tree);
-        let history = History::of(&trace::read(&log)?, &ground, nodes, names)?;
+        let history = History::of(&trace::read(&log)?, &ground, start)?;
         let above = ground.dir.parent().context("the store is nowhere")?;
         disk::compare(&Builder::end(&history)?, &disk::read(above, &ground.dir)?)?;
         ensure!(!history.facts.is_empty(), "nothing was told");
@@ -156,6 +165,16 @@ impl Replay<'_> {
             *self.calls.entry(call.clone()).or_default() += count;
         }
         Ok(Record { name, history, before: site.world, root })
+    }
+
+    /// When to kill the writer: in the later half of a run, when a write has returned and its sync has not.
+    fn kill(&mut self, record: &Record) -> anyhow::Result<usize> {
+        let mut writes = state::synced_writes(&record.history);
+        writes.drain(..writes.len() / 2);
+        // What is synced soon is what counts: most of the others are hints, which are synced when the store is closed.
+        writes.sort_by_key(|(end, durable)| durable - end);
+        writes.truncate(writes.len().div_ceil(2));
+        Ok(self.dice.take(&mut writes).context("nothing was synced")?.0)
     }
 
     /// A state of the later half of a run, when there are things unfinished.

@@ -84,6 +84,12 @@ pub(super) struct State {
     pub(super) seed: u64,
 }
 
+/// When each write ended that was synced later, and when its sync did.
+pub(super) fn synced_writes(history: &History) -> Vec<(usize, usize)> {
+    let writes = history.ops.iter().filter(|op| matches!(op.what, What::Write { .. }));
+    writes.filter(|op| op.durable != NEVER).map(|op| (op.end, op.durable)).collect()
+}
+
 /// Draws `count` states, as many of each kind that there is, spread over the run, by their moments.
 pub(super) fn draw(history: &History, count: usize, dice: &mut Dice) -> Vec<State> {
     let mut moments: BTreeMap<Kind, Vec<usize>> = BTreeMap::new();
@@ -101,12 +107,18 @@ pub(super) fn draw(history: &History, count: usize, dice: &mut Dice) -> Vec<Stat
     }
     let mut states = Vec::with_capacity(count);
     let kinds = moments.len();
+    let ready = history.facts.iter().find(|(_, line)| line == "ready").map_or(0, |(at, _)| *at);
     for (place, (kind, moments)) in moments.into_iter().enumerate() {
         let share = count / kinds + usize::from(place < count % kinds);
-        for number in 0..share {
-            // Every moment has its turn when there are fewer than states.
-            let moment = moments[number * moments.len() / share];
-            states.push(State { moment, kind, seed: dice.next() });
+        // The open is short, and more is at stake in each of its moments.
+        let (open, later) = moments.split_at(moments.partition_point(|moment| *moment <= ready));
+        let of_open = if later.is_empty() { share } else { share.div_ceil(2).min(open.len()) };
+        for (moments, share) in [(open, of_open), (later, share - of_open)] {
+            for number in 0..share {
+                // Every moment has its turn when there are fewer than states; if not, kinds take others.
+                let moment = moments[(number * kinds + place) * moments.len() / (share * kinds)];
+                states.push(State { moment, kind, seed: dice.next() });
+            }
         }
     }
     states.sort_by_key(|state| state.moment);
