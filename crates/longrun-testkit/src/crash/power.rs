@@ -68,6 +68,7 @@ pub(crate) fn run(campaign: &Campaign, seed: u64) -> anyhow::Result<ExitCode> {
             site = Some(current);
         }
     }
+    report.demand_all();
     Ok(report.end())
 }
 

@@ -8,6 +8,9 @@ use std::time::Instant;
 
 use super::verify::Seen;
 
+/// Rounds of which, at any seed, some meet each of what they are there for.
+const ROUNDS_THAT_MEET_ALL: u64 = 100;
+
 /// The counts of one test.
 #[derive(Debug)]
 pub(crate) struct Report {
@@ -62,6 +65,22 @@ impl Report {
         self.skipped.push(line);
     }
 
+    /// Of a test at random moments: so many rounds meet everything that it is there for.
+    pub(crate) fn demand_all(&mut self) {
+        if self.checked < ROUNDS_THAT_MEET_ALL || !self.violations.is_empty() {
+            return;
+        }
+        let Seen { resumed, rolled_back, .. } = self.seen;
+        let met = [
+            ("hit during an open or a recovery", self.in_open),
+            ("resumed", resumed),
+            ("rolled back", rolled_back),
+        ];
+        for (what, _) in met.into_iter().filter(|(_, count)| *count == 0) {
+            self.violation(format!("nothing was {what}, so that was not checked"), 0, None);
+        }
+    }
+
     /// Prints the counts and the last line.
     pub(crate) fn end(&self) -> ExitCode {
         let Seen { acknowledged, operations, unfinished, resumed, rolled_back, keys } = self.seen;
@@ -82,8 +101,16 @@ impl Report {
         for line in &self.skipped {
             say(line);
         }
-        say(&format!("{} checked, {} violations", self.checked, self.violations.len()));
-        if self.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        let line = format!("{} checked, {} violations", self.checked, self.violations.len());
+        // Who reads the last line alone must see it too.
+        let nothing = self.checked == 0;
+        match self.skipped.first().filter(|_| nothing) {
+            Some(skipped) => say(&format!("{line}: {}", skipped.replacen("SKIPPED ", "SKIPPED, ", 1))),
+            None if nothing => say(&format!("{line}: FAILED, nothing was checked")),
+            None => say(&line),
+        }
+        let looked = !nothing || !self.skipped.is_empty();
+        if looked && self.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }
 
