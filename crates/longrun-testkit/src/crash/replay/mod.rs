@@ -32,8 +32,11 @@ mod judge;
 mod site;
 mod state;
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fs;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
@@ -265,7 +268,16 @@ fn look(campaign: &ReplayCampaign, record: &Record, states: &[(u64, State)]) -> 
         let every = campaign.finish_every;
         let finish = every > 0 && number % every == every / 2;
         found.finished += u64::from(finish);
-        let wrong = judge.look(&tree, &outside, finish)?;
+        let looked = catch_unwind(AssertUnwindSafe(|| judge.look(&tree, &outside, finish)));
+        let wrong = match looked {
+            Ok(wrong) => wrong?,
+            // A store or an engine that panics at a state has not stood it. The next ones get another judge.
+            Err(panic) => {
+                let fresh = Judge::new(campaign.store, campaign.durability)?;
+                found.seen.add(mem::replace(&mut judge, fresh).seen);
+                vec![format!("S16: a panic: {}", words(panic.as_ref()))]
+            }
+        };
         if wrong.is_empty() {
             continue;
         }
@@ -281,8 +293,14 @@ fn look(campaign: &ReplayCampaign, record: &Record, states: &[(u64, State)]) -> 
             break;
         }
     }
-    found.seen = judge.seen;
+    found.seen.add(judge.seen);
     Ok(found)
+}
+
+/// What a panic says.
+fn words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word").to_owned()
 }
 
 /// Leaves a state, and the trace that it comes from, for those who look into it.
