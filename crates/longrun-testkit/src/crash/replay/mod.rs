@@ -16,8 +16,11 @@
 //! - A sync that returned makes durable what had returned before it began: the bytes and the length of a file, or the
 //!   names in a folder. `fdatasync` and `fsync` of a file do the same; neither makes its name durable.
 //! - `sync_file_range` does nothing, and so does time: nothing that was not synced is there for sure.
-//! - Of what is not synced any part may be there, in any order: writes, pages of writes, bytes of writes, lengths without
-//!   bytes. That is more than ext4 does, which orders names and mostly lengths. What was synced is there and sound.
+//! - Of what is not synced any part may be there. What was synced is there and sound. Each state is one of these: all of
+//!   it; nothing of it; each change or not, by chance; each page as after the first few of the writes to it; all up to one
+//!   write, of that the first bytes, sectors or pages, and nothing later; all lengths and names, and none of the bytes;
+//!   each name or not, by chance. That is more than ext4 does, which orders names and mostly lengths. Not built: a page
+//!   of which several writes are torn at once, garbage instead of zeros, sectors of one write in another order.
 //! - A name is there or not, whatever became of its file, and a rename takes place or does not: two names are never half
 //!   of one. A name in a folder that has no name is gone with it. Modes of files are not followed.
 //!
