@@ -2,11 +2,12 @@
 //!
 //! A run is watched first: which calls it makes on the files of its store. Then for each of them, and each fault, a
 //! thread meets the fault at its first such call, in the next run at its second, and so on until runs get through
-//! untouched. Calls are counted in each thread by itself: the n-th call of every thread is hit. Only calls on files of the store count, but for those whose names are drawn at random, as
-//! fjall's temporary ones are.
+//! untouched. Calls are counted in each thread by itself: the n-th call of every thread is hit. Only calls on files of the
+//! store count, but for those whose names are drawn at random, as fjall's temporary ones are. A call that no list knows is
+//! an error. Runs that were over before their fault happened are looked at, but not counted.
 //!
-//! After each run the writer must have ended: by itself, or with an error before its engine was up, or refused by a
-//! store that says why. It has not panicked, but for panics of a store that are contained. Then another process opens
+//! After each run the writer must have ended: by itself, or with an error before its engine was up. A store may refuse for
+//! as long as it meets the fault anew, as each thread that it starts does, and must say so; not for longer. It has not panicked, but for panics of a store that are contained. Then another process opens
 //! the store: nothing that was acknowledged is lost, nothing is there that nobody asked for, and an engine brings all
 //! that is unfinished to its end.
 //!
@@ -31,29 +32,12 @@ use super::FAILED;
 use super::child::{self, WriterPlan};
 use super::cli::{Campaign, DurabilityChoice, ErrorCampaign, StoreChoice};
 use super::ground::Ground;
-use super::inject::{Habits, Injection, Ran};
+use super::inject::{CALLS, Habits, Injection, Ran, Refusing};
 use super::kill::{NUMBERS, READY_WITHIN, complaints};
 use super::replay::{Site, scratch};
 use super::report::{Report, say};
 use super::verify::Mode;
 
-/// Calls that change a store, or make its changes durable.
-const CALLS: [&str; 14] = [
-    "openat",
-    "mkdir",
-    "write",
-    "pwrite64",
-    "fsync",
-    "fdatasync",
-    "sync_file_range",
-    "ftruncate",
-    "fallocate",
-    "rename",
-    "renameat",
-    "unlink",
-    "unlinkat",
-    "rmdir",
-];
 const WRITES: [&str; 2] = ["write", "pwrite64"];
 const ERRORS: [&str; 4] = ["EIO", "ENOSPC", "EDQUOT", "EINTR"];
 const SHORT: &str = "short";
@@ -63,10 +47,8 @@ const OPERATIONS: u64 = 6;
 /// What is acknowledged before a writer is killed whose store has to recover.
 const FACTS_MIN: u64 = 24;
 const WITHIN: Duration = Duration::from_secs(60);
-/// A run that takes longer hangs, or its store refuses for ever.
-const RUN_WITHIN: Duration = Duration::from_secs(20);
-/// A writer that is refused told so not longer ago than this.
-const REFUSED_WITHIN: Duration = Duration::from_secs(3);
+/// A run that takes longer hangs.
+const RUN_WITHIN: Duration = Duration::from_secs(60);
 
 const SIGKILL: i32 = 9;
 
@@ -114,6 +96,10 @@ struct Shared {
     refused: u64,
     /// Panics of a store that went no further.
     contained: u64,
+    /// Runs that were over before the call was made so often. They are looked at too, but check no fault.
+    untouched: u64,
+    /// Runs whose store still refused long after the last fault.
+    stuck: Vec<String>,
 }
 
 /// Runs `crash errors`.
@@ -156,7 +142,16 @@ fn each(
         }
     }
     cells.reverse();
-    let shared = Shared { report, cells, counts: BTreeMap::new(), gave_up: 0, refused: 0, contained: 0 };
+    let shared = Shared {
+        report,
+        cells,
+        counts: BTreeMap::new(),
+        gave_up: 0,
+        refused: 0,
+        contained: 0,
+        untouched: 0,
+        stuck: Vec::new(),
+    };
     let mut each = Each { store, every, seed, violations_max, phases, root, shared: Mutex::new(shared) };
     let threads = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
@@ -263,7 +258,7 @@ impl Each {
 
         let mut shared = self.shared();
         let report = &mut shared.report;
-        report.checked += 1;
+        report.checked += u64::from(ran.hits > 0);
         report.kills += u64::from(cell.fault == KILL && ran.hits > 0);
         report.in_open += u64::from(cell.fault == KILL && ran.hits > 0 && how == How::BeforeReady);
         report.acknowledged += seen.acknowledged;
@@ -278,6 +273,10 @@ impl Each {
         shared.gave_up += u64::from(how == How::GaveUp);
         shared.refused += u64::from(how == How::Refused);
         shared.contained += panics;
+        shared.untouched += u64::from(ran.hits == 0);
+        if how == How::Stuck {
+            shared.stuck.push(name);
+        }
         Ok(ran.hits)
     }
 
@@ -304,10 +303,13 @@ impl Each {
             }
         }
         let shared = self.shared();
+        for name in &shared.stuck {
+            say(&format!("  still refused, and no fault any more: {name}"));
+        }
         say(&format!(
             "  {} writers ended with an error before the engine was up, {} were refused until the end, \
-             {} panics of the store were contained",
-            shared.gave_up, shared.refused, shared.contained
+             {} panics of the store were contained; {} runs met no fault and are not counted",
+            shared.gave_up, shared.refused, shared.contained, shared.untouched
         ));
         shared.report.end()
     }
@@ -322,8 +324,12 @@ enum How {
     Killed,
     /// With an error that it told.
     GaveUp,
-    /// Not at all: the store said no, again and again.
+    /// Not at all: the store said no, again and again, and met the fault again and again.
     Refused,
+    /// Not at all: the store said no, and there was no fault any more.
+    Stuck,
+    /// Not at all, and it says nothing.
+    Hangs,
 }
 
 fn how_it_ended(
@@ -351,13 +357,17 @@ fn how_it_ended(
             wrong.push(format!("the writer ended with {status}: {told}"));
             Ok(How::GaveUp)
         }
-        None => {
-            let told = fs::metadata(&ground.facts)?.modified()?.elapsed().unwrap_or_default();
-            if facts.refused.is_empty() || told > REFUSED_WITHIN {
-                wrong.push("L1: the writer hangs".to_owned());
+        None => match ran.refused {
+            Some(Refusing { faults: true }) => Ok(How::Refused),
+            Some(Refusing { faults: false }) => {
+                wrong.push("L8: the store refuses although the fault is gone".to_owned());
+                Ok(How::Stuck)
             }
-            Ok(How::Refused)
-        }
+            None => {
+                wrong.push("L1: the writer hangs".to_owned());
+                Ok(How::Hangs)
+            }
+        },
     }
 }
 

@@ -5,14 +5,39 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 use std::process::ExitStatus;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
 use super::child::{self, WriterPlan};
 use super::ground::Ground;
 use super::kill::complaints;
-use super::trace;
+use super::trace::{self, HARMLESS};
+
+/// Calls that change a store, or make its changes durable.
+pub(crate) const CALLS: [&str; 14] = [
+    "openat",
+    "mkdir",
+    "write",
+    "pwrite64",
+    "fsync",
+    "fdatasync",
+    "sync_file_range",
+    "ftruncate",
+    "fallocate",
+    "rename",
+    "renameat",
+    "unlink",
+    "unlinkat",
+    "rmdir",
+];
+
+/// The codes of a store that is not there.
+const AWAY: [&str; 2] = ["UNAVAILABLE", "RESOURCE_EXHAUSTED"];
+/// A writer that takes longer is asked whether its store refuses.
+const ASKED_AFTER: Duration = Duration::from_secs(20);
+/// In this time one that is refused tells so, and one that meets its fault meets it.
+const ASKED_FOR: Duration = Duration::from_secs(4);
 
 /// A fault, and at which of the calls of a thread it is.
 #[derive(Clone, Debug)]
@@ -37,6 +62,15 @@ pub(crate) struct Ran {
     pub(crate) ended: Option<ExitStatus>,
     /// How many faults happened.
     pub(crate) hits: u64,
+    /// Of a writer that did not end: its store refused until the end.
+    pub(crate) refused: Option<Refusing>,
+}
+
+/// A store that says that it is not available.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refusing {
+    /// It still met the fault.
+    pub(crate) faults: bool,
 }
 
 impl Injection {
@@ -59,16 +93,39 @@ impl Injection {
                 .extend(["-P".into(), if name.is_empty() { above.into() } else { above.join(name).into() }]);
         }
         let mut writer = child::writer(ground, &WriterPlan { wrapper, ..plan })?;
-        let ended = writer.wait(within)?;
+        let mut ended = writer.wait(within.min(ASKED_AFTER))?;
+        let mut refused = None;
+        if ended.is_none() && within > ASKED_AFTER {
+            let deadline = Instant::now() + (within - ASKED_AFTER);
+            while ended.is_none() && refused.is_none() && Instant::now() < deadline {
+                let (refusals, hits) = (refusals(ground)?, injected(&log)?);
+                ended = writer.wait(ASKED_FOR)?;
+                if ended.is_none() && self::refusals(ground)? > refusals {
+                    refused = Some(Refusing { faults: injected(&log)? > hits });
+                }
+            }
+        }
         writer.kill()?;
         let text = whole_trace(&log)?;
         let hits = match self.fault.starts_with("signal") {
             // The traced process does not live to see it marked.
-            true => u64::from(text.contains("killed by SIGKILL")),
+            // One that had not ended was killed by this process.
+            true => u64::from(ended.is_some() && text.contains("killed by SIGKILL")),
             false => text.matches("INJECTED").count() as u64,
         };
-        Ok(Ran { ended, hits })
+        Ok(Ran { ended, hits, refused })
     }
+}
+
+/// How often the writer was told that the store is not there. What is held or has changed is no such refusal.
+fn refusals(ground: &Ground) -> anyhow::Result<u64> {
+    let facts = ground.read_facts()?;
+    let away = facts.refused.iter().filter(|(code, _)| AWAY.contains(&code.as_str()));
+    Ok(away.map(|(_, count)| count).sum())
+}
+
+fn injected(log: &Path) -> anyhow::Result<u64> {
+    Ok(String::from_utf8_lossy(&fs::read(log)?).matches("INJECTED").count() as u64)
 }
 
 /// The trace, when strace has seen the end of what it traced.
@@ -114,6 +171,11 @@ impl Habits {
                 })
                 .collect();
             if !names.is_empty() {
+                let name = call.name.as_str();
+                let known = CALLS.contains(&name) || HARMLESS.contains(&name);
+                ensure!(known, "{name} of {names:?} is in no list");
+                let mapped = name == "mmap" && call.word(3)?.contains("MAP_SHARED");
+                ensure!(!mapped, "{names:?} can be written without a call");
                 *habits.calls.entry(call.name).or_default() += 1;
                 habits.names.extend(names);
             }

@@ -205,7 +205,10 @@ impl Writer {
                     }
                 }
                 // The store is away for now.
-                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                Err(error) => {
+                    self.teller.tell(&Fact::Refused { code: error.code().to_string() });
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
             }
         }
     }

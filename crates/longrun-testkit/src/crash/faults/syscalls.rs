@@ -116,7 +116,7 @@ fn one(bench: &mut Bench, place: usize, injection: &Injection, then: Then) -> an
     let seed = bench.dice.next();
     let plan = WriterPlan { seed, operations: Some(OPERATIONS), ..WriterPlan::default() };
     let within = if then == Then::Stays { HOPELESS } else { WITHIN };
-    let Ran { ended, hits } = injection.run(&ground, plan, within)?;
+    let Ran { ended, hits, .. } = injection.run(&ground, plan, within)?;
     let facts = ground.read_facts()?;
     if then == Then::Heals {
         // A fault before the engine is up may end the writer: it reports, and the next start works.

@@ -9,34 +9,12 @@ use anyhow::{Context, bail, ensure};
 
 use super::disk::{self, Content, Names, Node, Tree};
 use crate::crash::ground::Ground;
-use crate::crash::trace::Call;
+use crate::crash::trace::{Call, HARMLESS};
 
 /// Never.
 pub(super) const NEVER: usize = usize::MAX;
 /// The folder above that of the store: what is synced when the store makes its own name durable.
 pub(super) const ABOVE: usize = 0;
-
-/// Calls that change nothing, and those that only change who may look.
-const HARMLESS: [&str; 18] = [
-    "access",
-    "chmod",
-    "execve",
-    "fadvise64",
-    "fchmod",
-    "flock",
-    "fstat",
-    "fstatfs",
-    "getdents64",
-    "newfstatat",
-    "poll",
-    "pread64",
-    "readlink",
-    "readlinkat",
-    "stat",
-    "statfs",
-    "statx",
-    "sync_file_range",
-];
 
 /// A change.
 #[derive(Clone, Debug)]
@@ -364,6 +342,8 @@ impl Reader<'_> {
             "read" | "lseek" | "fsync" | "fdatasync" | "fcntl" | "dup" => {
                 self.opened(call, 0)?;
             }
+            // It promises nothing: neither the length nor the cache of the disk.
+            "sync_file_range" => {}
             name if HARMLESS.contains(&name) => {}
             _ => {
                 let of_store = call.paths().find(|path| path != &self.above && self.in_store(path));
