@@ -11,6 +11,10 @@
 //! the store: nothing that was acknowledged is lost, nothing is there that nobody asked for, and an engine brings all
 //! that is unfinished to its end.
 //!
+//! A sync that fails leaves the bytes in the cache of the kernel, where the verifier finds them. So the whole of such a run
+//! is recorded, and states that a loss of power may leave after the failure are looked at as `crash replay` does, at
+//! some moments: what was not synced is gone, or in part.
+//!
 //! # Faults
 //!
 //! `EIO`, `ENOSPC`, `EDQUOT` and `EINTR`: the call is not made and fails. `short`: a write is not made and says that it
@@ -32,12 +36,13 @@ use super::FAILED;
 use super::child::{self, WriterPlan};
 use super::cli::{Campaign, DurabilityChoice, ErrorCampaign, StoreChoice};
 use super::ground::Ground;
-use super::inject::{CALLS, Habits, Injection, Ran, Refusing};
+use super::inject::{CALLS, Habits, Injection, Ran, Refusing, trace_of};
 use super::kill::{NUMBERS, READY_WITHIN, complaints};
-use super::replay::{Site, scratch};
+use super::replay::{self, Site, scratch};
 use super::report::{Report, say};
 use super::verify::Mode;
 
+const SYNCS: [&str; 3] = ["fsync", "fdatasync", "sync_file_range"];
 const WRITES: [&str; 2] = ["write", "pwrite64"];
 const ERRORS: [&str; 4] = ["EIO", "ENOSPC", "EDQUOT", "EINTR"];
 const SHORT: &str = "short";
@@ -235,7 +240,9 @@ impl Each {
             error => format!("error={error}"),
         };
         let names = phase.habits.names.clone();
-        let injection = Injection { call: cell.call.clone(), fault, at, stays: false, names };
+        let failed_sync = SYNCS.contains(&cell.call.as_str()) && cell.fault != KILL;
+        let injection =
+            Injection { call: cell.call.clone(), fault, at, stays: false, names, all: failed_sync };
         let plan = WriterPlan {
             first: NUMBERS,
             seed: self.seed,
@@ -253,6 +260,13 @@ impl Each {
         }
         let ready_before = phase.site.ready();
         let how = how_it_ended(&ground, cell, &ran, ready_before, &mut wrong)?;
+        if failed_sync && ran.hits > 0 {
+            // The verifier reads what is in the cache of the kernel. This is what may be on the disk.
+            let ended = ran.ended.is_some();
+            let found = replay::after_failed_sync(&trace_of(&ground), &ground, &phase.site, self.seed, ended)
+                .with_context(|| name.clone())?;
+            wrong.extend(found);
+        }
         let (seen, found) = child::verify(&ground, Mode { look: false, tell: false })?;
         wrong.extend(found);
 

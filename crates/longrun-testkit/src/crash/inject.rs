@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
@@ -53,6 +53,8 @@ pub(crate) struct Injection {
     /// Names below the folder above the store, with an empty one for that folder itself. Only calls on these count; if
     /// there are none, all do.
     pub(crate) names: BTreeSet<String>,
+    /// The trace has all calls, as for a replay, not only those that are hit. Then calls on all files count.
+    pub(crate) all: bool,
 }
 
 /// How a run went.
@@ -82,13 +84,19 @@ impl Injection {
 
     /// Has a writer work on a ground.
     pub(crate) fn run(&self, ground: &Ground, plan: WriterPlan, within: Duration) -> anyhow::Result<Ran> {
-        let log = ground.facts.with_extension("trace");
+        let log = trace_of(ground);
         // With -D it is strace that is the grandchild: the writer itself is killed and waited for.
         let mut wrapper: Vec<OsString> = ["strace", "-D", "-f", "-o"].map(OsString::from).into();
         wrapper.push(log.clone().into());
-        wrapper.extend(["-e".into(), self.text().into(), "-e".into(), format!("trace={}", self.call).into()]);
+        if self.all {
+            wrapper = trace::wrapper(&log);
+            wrapper.insert(1, "-D".into());
+        } else {
+            wrapper.extend(["-e".into(), format!("trace={}", self.call).into()]);
+        }
+        wrapper.extend(["-e".into(), self.text().into()]);
         let above = ground.dir.parent().context("the store is nowhere")?;
-        for name in &self.names {
+        for name in self.names.iter().filter(|_| !self.all) {
             wrapper
                 .extend(["-P".into(), if name.is_empty() { above.into() } else { above.join(name).into() }]);
         }
@@ -126,6 +134,11 @@ fn refusals(ground: &Ground) -> anyhow::Result<u64> {
 
 fn injected(log: &Path) -> anyhow::Result<u64> {
     Ok(String::from_utf8_lossy(&fs::read(log)?).matches("INJECTED").count() as u64)
+}
+
+/// Where the trace of a run is.
+pub(crate) fn trace_of(ground: &Ground) -> PathBuf {
+    ground.facts.with_extension("trace")
 }
 
 /// The trace, when strace has seen the end of what it traced.

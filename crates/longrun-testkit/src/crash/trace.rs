@@ -62,6 +62,15 @@ pub(crate) fn wrapper(log: &Path) -> Vec<OsString> {
 
 /// Reads the calls of a trace, by the order of their begins.
 pub(crate) fn read(log: &Path) -> anyhow::Result<Vec<Call>> {
+    read_until(log, false)
+}
+
+/// The same of a program that may have been killed. The calls that it was in are left out.
+pub(crate) fn read_killed(log: &Path) -> anyhow::Result<Vec<Call>> {
+    read_until(log, true)
+}
+
+fn read_until(log: &Path, killed: bool) -> anyhow::Result<Vec<Call>> {
     let text = fs::read_to_string(log).with_context(|| format!("cannot read {}", log.display()))?;
     let mut begun: HashMap<&str, (usize, &str)> = HashMap::new();
     let mut calls = Vec::new();
@@ -70,7 +79,7 @@ pub(crate) fn read(log: &Path) -> anyhow::Result<Vec<Call>> {
             let (thread, rest) = line.split_once(' ').context("no thread")?;
             let rest = rest.trim_start();
             if rest.starts_with("+++") || rest.starts_with("---") {
-                ensure!(!rest.contains("killed"), "the program was killed");
+                ensure!(killed || !rest.contains("killed"), "the program was killed");
                 return Ok(None);
             }
             if let Some(head) = rest.strip_suffix(" <unfinished ...>") {

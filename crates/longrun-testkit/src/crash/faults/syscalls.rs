@@ -95,7 +95,7 @@ pub(super) fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let mut injected = 0;
     for (place, (call, fault, at, then)) in cases.into_iter().enumerate() {
         let (call, stays) = (call.to_owned(), then == Then::Stays);
-        let injection = Injection { call, fault, at, stays, names: BTreeSet::new() };
+        let injection = Injection { call, fault, at, stays, names: BTreeSet::new(), all: false };
         let (inject, result) = (injection.text(), one(bench, place, &injection, then));
         if let Ok(hits) = &result {
             injected += hits;

@@ -40,7 +40,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
@@ -51,6 +51,7 @@ use tempfile::TempDir;
 use super::child::{self, WriterPlan};
 use super::cli::ReplayCampaign;
 use super::dice::Dice;
+use super::ground::Ground;
 use super::kill::{NUMBERS, complaints};
 use super::report::{Report, say};
 use super::trace;
@@ -64,6 +65,8 @@ use state::{Builder, Kind, State};
 
 /// States of one record, at the most.
 const STATES: usize = 700;
+/// Moments after a failed sync at which the power is lost.
+const AFTER_FAILURE: usize = 6;
 const WITHIN: Duration = Duration::from_secs(60);
 
 /// A run that was recorded.
@@ -243,6 +246,43 @@ impl Replay<'_> {
             report.violation(format!("no state was {}, so that was not checked", kind.name()), 0, None);
         }
     }
+}
+
+/// What is wrong with states that a loss of power may leave after a sync has failed. A sync that failed makes nothing
+/// durable, so they lack what it was for, unless a later one has made up for it.
+pub(crate) fn after_failed_sync(
+    log: &Path,
+    ground: &Ground,
+    site: &Site,
+    seed: u64,
+    ended: bool,
+) -> anyhow::Result<Vec<String>> {
+    let calls = trace::read_killed(log)?;
+    let history = History::of(&calls, ground, Start::sound(site.tree.clone()))?;
+    if ended {
+        let above = ground.dir.parent().context("the store is nowhere")?;
+        disk::compare(&Builder::end(&history)?, &disk::read(above, &ground.dir)?)?;
+    }
+    let failed = calls.iter().filter(|call| call.result < 0 && call.name.contains("sync"));
+    let failed = failed.map(|call| call.end).min().context("no sync has failed")?;
+    let after = history.moments.partition_point(|moment| *moment < failed);
+    let after = &history.moments[after..];
+    let last = after.last().copied().unwrap_or(failed);
+    let some = (0..AFTER_FAILURE).filter_map(|number| after.get(number * after.len() / AFTER_FAILURE));
+    let mut states: Vec<State> =
+        some.chain([&last]).map(|moment| State { moment: *moment, kind: Kind::Dropped, seed }).collect();
+    states.push(State { moment: last, kind: Kind::Subset, seed });
+    let mut judge = Judge::new(ground.store, ground.durability)?;
+    let mut builder = Builder::new(&history);
+    let mut outside = Outside::new(&history, &site.world)?;
+    let mut wrong = Vec::new();
+    for state in &states {
+        outside.advance(state.moment)?;
+        let found = judge.look(&builder.build(state)?, &outside, false)?;
+        let place = format!("power lost at line {}, {}", state.moment + 1, state.kind.name());
+        wrong.extend(found.into_iter().take(1).map(|what| format!("{place}: {what}")));
+    }
+    Ok(wrong)
 }
 
 /// What was found in some states of a run.
