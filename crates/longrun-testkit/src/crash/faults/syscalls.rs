@@ -1,10 +1,10 @@
 //! System calls that fail, and kills at system calls, injected by strace.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
-use anyhow::{bail, ensure};
+use anyhow::{anyhow, ensure};
 
 use super::super::child::{self, WriterPlan};
 use super::super::cli::StoreChoice;
@@ -17,6 +17,9 @@ const OPERATIONS: u64 = 30;
 const WITHIN: Duration = Duration::from_secs(60);
 /// How long a writer is left to calls that fail for ever.
 const HOPELESS: Duration = Duration::from_millis(1500);
+
+/// How often another time is tried of a fault that did not happen.
+const TRIES: u32 = 6;
 
 /// How an injected fault goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,26 +95,39 @@ pub(super) fn run(bench: &mut Bench) -> anyhow::Result<()> {
             cases.push((call, "signal=KILL".to_owned(), bench.dice.within(1..last), Then::Dies));
         }
     }
-    let mut injected = 0;
+    let mut injected: BTreeMap<(String, String), u64> = BTreeMap::new();
     for (place, (call, fault, at, then)) in cases.into_iter().enumerate() {
-        let (call, stays) = (call.to_owned(), then == Then::Stays);
-        let injection = Injection { call, fault, at, stays, names: BTreeSet::new(), all: false };
-        let (inject, result) = (injection.text(), one(bench, place, &injection, then));
-        if let Ok(hits) = &result {
-            injected += hits;
-            note(&format!("{inject}: {hits} injected"));
-        }
-        // A fault that did not happen was not checked.
-        if !matches!(result, Ok(0)) {
+        let happened = injected.entry((call.to_owned(), fault.clone())).or_default();
+        // A run may be over before the call was made so often: then an earlier one.
+        for try_ in 0..TRIES {
+            let (call, fault, stays) = (call.to_owned(), fault.clone(), then == Then::Stays);
+            let at = (at >> try_).max(1);
+            let injection = Injection { call, fault, at, stays, names: BTreeSet::new(), all: false };
+            let (inject, result) =
+                (injection.text(), one(bench, &format!("{place}-{try_}"), &injection, then));
+            // A fault that did not happen was not checked.
+            if matches!(result, Ok(0)) {
+                continue;
+            }
+            if let Ok(hits) = &result {
+                *happened += hits;
+                note(&format!("{inject}: {hits} injected"));
+            }
             bench.check(&inject, result.map(|_| ()));
+            break;
         }
     }
-    bench.check("faults were injected", if injected > 20 { Ok(()) } else { (|| bail!("only {injected}"))() });
+    for ((call, fault), hits) in injected {
+        bench.check(
+            &format!("{fault} of {call}"),
+            if hits > 0 { Ok(()) } else { Err(anyhow!("it never happened")) },
+        );
+    }
     Ok(())
 }
 
 /// Gives the number of faults that happened.
-fn one(bench: &mut Bench, place: usize, injection: &Injection, then: Then) -> anyhow::Result<u64> {
+fn one(bench: &mut Bench, place: &str, injection: &Injection, then: Then) -> anyhow::Result<u64> {
     let ground = bench.ground(&format!("strace-{place}"))?;
     let seed = bench.dice.next();
     let plan = WriterPlan { seed, operations: Some(OPERATIONS), ..WriterPlan::default() };
