@@ -24,6 +24,7 @@
 //! | | |
 //! |---|---|
 //! | S9, S10, S11 | what was accepted, cancelled, done or shown to a reader is still so, before any engine starts |
+//! | S13 | the same if the power is lost after a sync that failed: `errors` looks at such states as `replay` does |
 //! | S12 | every index agrees with the records, by [`verify_indexes`](longrun_store::conformance::verify_indexes) |
 //! | S15 | the store opens, or says why not; it never shows less in silence |
 //! | S16 | whatever part of what was not synced is left, the store opens, with all that was acknowledged |
