@@ -138,7 +138,6 @@ impl Driver {
         if adopt {
             self.turn(vec![Happened::quiet(Command::Adopt)]).await?;
         }
-        let mut shutting_down = self.inner.shutting_down.subscribe();
         loop {
             if self.execution.is_done() {
                 return Ok(());
@@ -148,7 +147,8 @@ impl Driver {
             }
             // One look at the clock for both: what becomes due between two looks would be seen by neither.
             let now = self.inner.now();
-            if *shutting_down.borrow_and_update() {
+            let stopping = self.inner.is_shutting_down();
+            if stopping {
                 self.stop_all(Stop::ShuttingDown);
                 if self.performing.is_empty() && self.ended.is_empty() && self.delayed.is_empty() {
                     // All of it has ended, as it was told: the next start must not take it for a crash.
@@ -158,7 +158,7 @@ impl Driver {
             } else {
                 self.begin(now);
             }
-            let happened = self.gather(now, &mut shutting_down).await?;
+            let happened = self.gather(now, stopping).await?;
             self.turn(happened).await?;
         }
     }
@@ -214,11 +214,7 @@ impl Driver {
     }
 
     /// Waits until something happens, and takes everything that has happened by then.
-    async fn gather(
-        &mut self,
-        now: Timestamp,
-        shutting_down: &mut watch::Receiver<bool>,
-    ) -> Result<Vec<Happened>, Leave> {
+    async fn gather(&mut self, now: Timestamp, stopping: bool) -> Result<Vec<Happened>, Leave> {
         let mut happened = Vec::new();
         if self.delayed.is_empty() && self.ended.is_empty() {
             let next = self.execution.next(now);
@@ -235,7 +231,7 @@ impl Driver {
                 }
                 Some(message) = self.inbox.recv() => happened.extend(self.received(message)),
                 () = sleep(wait) => happened.push(Happened::quiet(Command::Resume)),
-                _ = shutting_down.changed() => return Ok(happened),
+                () = self.inner.shutting_down.wait(), if !stopping => return Ok(happened),
             }
         }
         // Whatever else is there already goes into the same commit, as far as it fits.
@@ -444,7 +440,6 @@ impl Driver {
     async fn pause(&mut self, failures: u32, away: &Away) -> Result<(), Leave> {
         let wait = STORE_BACKOFF.delay(failures, self.inner.environment.random());
         let until = tokio::time::Instant::now() + wait;
-        let mut shutting_down = self.inner.shutting_down.subscribe();
         loop {
             tokio::select! {
                 biased;
@@ -461,7 +456,7 @@ impl Driver {
                     }
                 },
                 // What was not stored is unknown to the next start, as after a crash.
-                _ = shutting_down.wait_for(|stop| *stop) => return Err(Leave::Stopping),
+                () = self.inner.shutting_down.wait() => return Err(Leave::Stopping),
                 () = tokio::time::sleep_until(until) => return Ok(()),
             }
         }

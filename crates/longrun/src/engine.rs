@@ -9,7 +9,7 @@ use std::time::Duration;
 use longrun_core::{Caller, Command, Execution, Fence, Operation, OperationId, Phase, Timestamp, Verb};
 use longrun_store::{Commit, CommitError, Conflict, PageTokens, Store, StoreError, StoreId};
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::Instrument;
 
 use crate::builder::{EngineBuilder, Settings};
@@ -19,6 +19,7 @@ use crate::error::{CommandError, ReadError, Stops};
 use crate::registry::{HoldReason, Registry};
 use crate::running::{Entry, Running, Shown, Slots};
 use crate::scheduler::{self, Left};
+use crate::signal::Signal;
 use crate::tasks::{Tasks, Token};
 use crate::turns::Turns;
 use crate::waiters::Waiters;
@@ -61,7 +62,7 @@ pub(crate) struct Inner {
     /// that was set back.
     pub(crate) newest: AtomicI64,
     pub(crate) fenced: AtomicBool,
-    pub(crate) shutting_down: watch::Sender<bool>,
+    pub(crate) shutting_down: Signal,
     pub(crate) tasks: Tasks,
     pub(crate) tokens: PageTokens,
     pub(crate) turns: Arc<Turns>,
@@ -71,7 +72,7 @@ struct StopOnDrop(Arc<Inner>);
 
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
-        self.0.shutting_down.send_replace(true);
+        self.0.shutting_down.give();
         self.0.slots.close();
         self.0.running.abort_all();
     }
@@ -122,7 +123,7 @@ impl Engine {
             unsettled: Mutex::default(),
             newest: AtomicI64::new(left.newest.unix_micros()),
             fenced: AtomicBool::new(false),
-            shutting_down: watch::Sender::new(false),
+            shutting_down: Signal::default(),
             tasks: Tasks::on(runtime),
             turns: Arc::default(),
         });
@@ -247,7 +248,7 @@ impl Engine {
     /// A step that is told to stop and ends in time, or is dropped after the grace of its own policy, is run again after the
     /// next start as if nothing had been. One that is still on when `grace` is over counts as interrupted, as in a crash.
     pub async fn shutdown(&self, grace: Duration) -> bool {
-        self.inner.shutting_down.send_replace(true);
+        self.inner.shutting_down.give();
         self.inner.slots.close();
         let ended = tokio::time::timeout(grace, self.inner.tasks.all_ended()).await.is_ok();
         self.inner.running.abort_all();
@@ -261,7 +262,7 @@ impl Inner {
     }
 
     pub(crate) fn is_shutting_down(&self) -> bool {
-        *self.shutting_down.borrow()
+        self.shutting_down.is_given()
     }
 
     /// Leave to write to the store while the token is held. It is counted before the look at whether the engine stops: of
@@ -278,7 +279,7 @@ impl Inner {
     pub(crate) fn lose(&self) {
         if !self.fenced.swap(true, Ordering::SeqCst) {
             tracing::error!(fence = %self.fence, "another engine has taken the store over, stopping");
-            self.shutting_down.send_replace(true);
+            self.shutting_down.give();
             self.slots.close();
         }
     }
@@ -304,13 +305,12 @@ impl Inner {
     }
 
     async fn find_out(self: Arc<Self>, id: OperationId) {
-        let mut shutting_down = self.shutting_down.subscribe();
         let mut tries = 0;
         while lock(&self.unsettled).contains(&id) {
             tries += 1;
             tokio::select! {
                 biased;
-                _ = shutting_down.wait_for(|stop| *stop) => return,
+                () = self.shutting_down.wait() => return,
                 () = tokio::time::sleep(STORE_BACKOFF.delay(tries, self.environment.random())) => {}
             }
             // Whoever works on it may be about to count its end.

@@ -180,6 +180,7 @@ mod references;
 mod registry;
 mod running;
 mod scheduler;
+mod signal;
 mod step;
 mod submit;
 mod tasks;

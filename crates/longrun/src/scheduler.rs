@@ -13,7 +13,6 @@ use futures_util::FutureExt;
 use longrun_core::limits::DURATION_MILLIS_MAX;
 use longrun_core::{OperationId, Timestamp};
 use longrun_store::{CommitError, Due, Purge, Purged, Store, StoreError};
-use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -38,8 +37,7 @@ pub(crate) async fn run(inner: Arc<Inner>) {
             // Nothing would be taken up any more. What it was about to do it finds by looking anew.
             tracing::error!("the scheduler panicked and begins anew");
             metrics::counter!("longrun_scheduler_panics_total").increment(1);
-            let mut shutting_down = inner.shutting_down.subscribe();
-            _ = tokio::time::timeout(STORE_WAIT, stopped(&mut shutting_down)).await;
+            _ = tokio::time::timeout(STORE_WAIT, inner.shutting_down.wait()).await;
             inner.slots.note_work();
         }
     }
@@ -53,7 +51,6 @@ fn from_now(wait: Duration) -> Instant {
 
 async fn rounds(inner: &Arc<Inner>) {
     let mut next_sweep = from_now(inner.settings.sweep_every);
-    let mut shutting_down = inner.shutting_down.subscribe();
     let mut walk = None;
     while !inner.is_shutting_down() {
         let changed = inner.slots.changed.notified();
@@ -77,7 +74,7 @@ async fn rounds(inner: &Arc<Inner>) {
         // `changed` comes last: an engine that is never quiet has to look at the clock too.
         tokio::select! {
             biased;
-            () = stopped(&mut shutting_down) => break,
+            () = inner.shutting_down.wait() => break,
             () = due => inner.slots.note_work(),
             () = tokio::time::sleep_until(next_sweep) => {
                 next_sweep = from_now(inner.settings.sweep_every);
@@ -94,11 +91,6 @@ async fn rounds(inner: &Arc<Inner>) {
             () = changed => {}
         }
     }
-}
-
-async fn stopped(shutting_down: &mut watch::Receiver<bool>) {
-    // The sender lives as long as the engine.
-    _ = shutting_down.wait_for(|stop| *stop).await;
 }
 
 /// Takes up what is due, as far as there is room.
