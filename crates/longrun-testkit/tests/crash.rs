@@ -147,7 +147,7 @@ fn s09_an_early_acknowledgement_is_caught_by_replay() {
 /// S13: a call that fails takes nothing back that was acknowledged, whichever it is and however it fails.
 #[test]
 fn s13_calls_that_fail_lose_nothing() {
-    for (store, every) in [("sled", "25"), ("fjall", "200"), ("redb", "120")] {
+    for (store, every) in [("sled", "60"), ("fjall", "600"), ("redb", "400")] {
         let (output, text) = crash(&["errors", "--store", store, "--every", every]);
         assert!(output.status.success(), "{text}");
         if !without_strace(&text) {
@@ -159,7 +159,7 @@ fn s13_calls_that_fail_lose_nothing() {
 /// S14, S15: a kill at any call of a creation or of a recovery leaves a store that opens, as one at any other.
 #[test]
 fn s14_s15_kills_at_calls_leave_a_store_that_opens() {
-    for (store, every) in [("sled", "3"), ("fjall", "60"), ("redb", "40")] {
+    for (store, every) in [("sled", "8"), ("fjall", "200"), ("redb", "120")] {
         let (output, text) = crash(&["kill", "--every-call", "--store", store, "--every", every]);
         assert!(output.status.success(), "{text}");
         if !without_strace(&text) {
