@@ -1,8 +1,8 @@
 //! Creation, which a crash may cut off: sled leaves a folder then that it does not open again.
 //!
-//! A mark is put into a folder in which sled has nothing yet, before sled, and taken away after `completeness` is there. While there is the mark
-//! and no `completeness`, nothing was ever acknowledged, and what sled has left may go. A folder without the mark is
-//! never touched.
+//! A mark is put into a folder in which sled has nothing yet, before sled, and taken away after `completeness` is there.
+//! While there is the mark and no `completeness`, nothing was ever acknowledged, and what sled has left may go. A folder
+//! without the mark is never touched.
 
 use std::fs::{self, File};
 use std::io;

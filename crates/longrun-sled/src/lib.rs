@@ -43,7 +43,7 @@
 //!   lie outside of sled. Open compares them and, with [`Verify::Full`], reads every entry. A log that was
 //!   cut, has a hole, or is of another time, is an error: [`OpenError::Truncated`] or [`OpenError::Corrupt`].
 //! - **Unfinished creation.** A crash while sled makes its first files leaves some that sled does not open. A mark is
-//!   put into the empty folder first, and taken away when all is on the medium: as long as it is there, what sled left
+//!   put into the folder first, and taken away when all is on the medium: as long as it is there, what sled left
 //!   is cleared and made anew.
 //! - **Unfinished snapshots.** A kill during open leaves a file that fails each later open. It is removed first.
 //! - **Errors.** After any error of a write or a sync nothing is read from memory that may not be on the medium:

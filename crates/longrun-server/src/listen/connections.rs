@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// All state.
+/// Those that are open, and how many may be.
 #[derive(Debug)]
 pub(super) struct Connections {
     most: usize,
     state: Mutex<State>,
-    /// A slot is free, or one who sits does nothing any more.
+    /// A slot is free, or a connection has become idle.
     changed: Notify,
 }
 

@@ -8,8 +8,8 @@
 //!
 //! After each run the writer must have ended: by itself, or with an error before its engine was up. A store may refuse for
 //! as long as it meets the fault anew, as each thread that it starts does, and must say so; not for longer. It has not
-//! panicked, but for panics of a store that are contained. Then another process opens the store: nothing that was acknowledged is lost, nothing is there that nobody asked for, and an engine brings all
-//! that is unfinished to its end.
+//! panicked, but for panics of a store that are contained. Then another process opens the store: nothing that was
+//! acknowledged is lost, nothing is there that nobody asked for, and an engine brings all that is unfinished to its end.
 //!
 //! A sync that fails leaves the bytes in the cache of the kernel, where the verifier finds them. So the whole of such a run
 //! is recorded, and states that a loss of power may leave after the failure are looked at as `crash replay` does, at

@@ -106,20 +106,19 @@ impl Injection {
         if ended.is_none() && within > ASKED_AFTER {
             let deadline = Instant::now() + (within - ASKED_AFTER);
             while ended.is_none() && refused.is_none() && Instant::now() < deadline {
-                let (refusals, hits) = (refusals(ground)?, injected(&log)?);
+                let (refusals, hits) = (refusals(ground)?, injected(&text_of(&log)?));
                 ended = writer.wait(ASKED_FOR)?;
                 if ended.is_none() && self::refusals(ground)? > refusals {
-                    refused = Some(Refusing { faults: injected(&log)? > hits });
+                    refused = Some(Refusing { faults: injected(&text_of(&log)?) > hits });
                 }
             }
         }
         writer.kill()?;
         let text = whole_trace(&log)?;
         let hits = match self.fault.starts_with("signal") {
-            // The traced process does not live to see it marked.
-            // One that had not ended was killed by this process.
+            // The traced process does not live to see it marked; one that had not ended was killed by this process.
             true => u64::from(ended.is_some() && text.contains("killed by SIGKILL")),
-            false => text.matches("INJECTED").count() as u64,
+            false => injected(&text),
         };
         Ok(Ran { ended, hits, refused })
     }
@@ -132,8 +131,13 @@ fn refusals(ground: &Ground) -> anyhow::Result<u64> {
     Ok(away.map(|(_, count)| count).sum())
 }
 
-fn injected(log: &Path) -> anyhow::Result<u64> {
-    Ok(String::from_utf8_lossy(&fs::read(log)?).matches("INJECTED").count() as u64)
+/// How many faults a trace tells of.
+fn injected(trace: &str) -> u64 {
+    trace.matches("INJECTED").count() as u64
+}
+
+fn text_of(trace: &Path) -> anyhow::Result<String> {
+    Ok(String::from_utf8_lossy(&fs::read(trace)?).into_owned())
 }
 
 /// Where the trace of a run is.
@@ -145,7 +149,7 @@ pub(crate) fn trace_of(ground: &Ground) -> PathBuf {
 fn whole_trace(path: &Path) -> anyhow::Result<String> {
     let mut text = String::new();
     for _ in 0..200 {
-        text = String::from_utf8_lossy(&fs::read(path)?).into_owned();
+        text = text_of(path)?;
         if text.lines().last().is_some_and(|line| line.ends_with("+++")) {
             break;
         }
@@ -166,7 +170,7 @@ pub(crate) struct Habits {
 impl Habits {
     /// Watches a writer work on a ground.
     pub(crate) fn watch(ground: &Ground, plan: WriterPlan, within: Duration) -> anyhow::Result<Self> {
-        let log = ground.facts.with_extension("trace");
+        let log = trace_of(ground);
         let mut writer = child::writer(ground, &WriterPlan { wrapper: trace::wrapper(&log), ..plan })?;
         match writer.wait(within)? {
             Some(status) if status.success() => {}
@@ -187,7 +191,7 @@ impl Habits {
                 let name = call.name.as_str();
                 let known = CALLS.contains(&name) || HARMLESS.contains(&name);
                 ensure!(known, "{name} of {names:?} is in no list");
-                let mapped = name == "mmap" && call.word(3)?.contains("MAP_SHARED");
+                let mapped = name == "mmap" && call.arg(3)?.contains("MAP_SHARED");
                 ensure!(!mapped, "{names:?} can be written without a call");
                 *habits.calls.entry(call.name).or_default() += 1;
                 habits.names.extend(names);

@@ -118,13 +118,9 @@ impl Call {
         Ok(Some(Self { name: name.to_owned(), args: split(args), result, begin, end }))
     }
 
-    fn arg(&self, at: usize) -> anyhow::Result<&str> {
+    /// An argument as strace writes it: a number, a flag, or what the others here take apart.
+    pub(crate) fn arg(&self, at: usize) -> anyhow::Result<&str> {
         self.args.get(at).map(String::as_str).with_context(|| format!("{} has no argument {at}", self.name))
-    }
-
-    /// An argument that is a number, or the word of a flag.
-    pub(crate) fn word(&self, at: usize) -> anyhow::Result<&str> {
-        self.arg(at)
     }
 
     pub(crate) fn number(&self, at: usize) -> anyhow::Result<u64> {
@@ -187,7 +183,7 @@ fn split(args: &str) -> Vec<String> {
     found
 }
 
-/// Of `\x2f\x61` the bytes.
+/// The bytes of a text in which strace has written each as `\xHH`.
 fn unescape(text: &str) -> anyhow::Result<Vec<u8>> {
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let bytes = text.as_bytes().chunks(4).map(|chunk| match chunk {

@@ -286,7 +286,7 @@ impl Reader<'_> {
         match call.name.as_str() {
             "openat" => {
                 let path = call.path(Some(0), 1)?;
-                let flags = call.word(2)?;
+                let flags = call.arg(2)?;
                 if let Some(effect) = self.effect(&path) {
                     ensure!(!effect.starts_with("broken/"), "a step or an undo ran that must not: {effect}");
                     if flags.contains("O_CREAT") {
@@ -336,7 +336,7 @@ impl Reader<'_> {
             }
             "mmap" => {
                 let of_store = call.descriptor(4).is_some_and(|(_, path)| self.in_store(&path));
-                ensure!(!of_store || !call.word(3)?.contains("MAP_SHARED"), "a file of the store is mapped");
+                ensure!(!of_store || !call.arg(3)?.contains("MAP_SHARED"), "a file of the store is mapped");
             }
             "io_uring_setup" => bail!("calls that are not traced"),
             "read" | "lseek" | "fsync" | "fdatasync" | "fcntl" | "dup" => {
@@ -359,14 +359,14 @@ impl Reader<'_> {
                 let path = call.path(Some(0), 1)?;
                 if self.in_store(&path) {
                     let node = self.node(&path)?.context("it is gone as it was opened")?;
-                    let append = call.word(2)?.contains("O_APPEND");
+                    let append = call.arg(2)?.contains("O_APPEND");
                     self.places.push(0);
                     let opened = Opened { node, place: self.places.len() - 1, append };
                     self.open.insert(call.result, opened);
                 }
             }
             "dup" => self.again(call)?,
-            "fcntl" if call.word(1)?.starts_with("F_DUPFD") => self.again(call)?,
+            "fcntl" if call.arg(1)?.starts_with("F_DUPFD") => self.again(call)?,
             "read" => {
                 if let Some(opened) = self.opened(call, 0)? {
                     self.places[opened.place] += u64::try_from(call.result)?;
