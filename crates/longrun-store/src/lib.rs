@@ -23,6 +23,7 @@
 //!
 //! Key layout: [`layout`]. Stored form: [`codec`].
 
+mod cluster;
 pub mod codec;
 mod committer;
 #[cfg(feature = "testing")]
@@ -40,10 +41,12 @@ mod page;
 mod prepare;
 mod read;
 mod record;
+pub mod records;
 mod store;
 mod sync;
 mod watched;
 
+pub use cluster::{Asked, Claimed, Cluster, Tidings, Wanted};
 pub use error::{CommitError, Conflict, StoreError};
 pub use items::{Dropped, Holder, Taken};
 pub use kv::{
@@ -55,6 +58,6 @@ pub use longrun_core::with_causes;
 pub use memory::MemoryKv;
 pub use page::{PageTokenError, PageTokens};
 pub use store::{
-    Capabilities, Commit, Due, LedgerClaim, LedgerEntry, OperationQuery, Position, Purge, Purged,
+    Author, Capabilities, Commit, Due, LedgerClaim, LedgerEntry, OperationQuery, Position, Purge, Purged,
     ResourceOrder, ResourceQuery, Slice, Store, StoreId,
 };

@@ -1,15 +1,13 @@
 //! From a [`Commit`] to bytes: done by the caller, so that the committer thread only checks and writes.
 
-use std::sync::Arc;
-
-use longrun_core::limits::RECORD_BYTES_MAX;
 use longrun_core::{Condition, Fence, OperationId, Revision, Row, RowWrite};
 
 use crate::codec::CodecError;
 use crate::error::{CommitError, StoreError};
 use crate::kv::{Batch, Table};
 use crate::layout;
-use crate::record::{self, Head};
+use crate::record;
+use crate::records::{self, limited};
 use crate::store::{Commit, LedgerEntry};
 
 /// A commit as bytes, with what it is conditional on.
@@ -32,6 +30,8 @@ impl Prepared {
     pub(crate) fn new(commit: Commit) -> Result<Self, CommitError> {
         let Commit {
             fence,
+            // Whoever commits, the store has one owner.
+            author: _,
             header,
             entry,
             plan,
@@ -49,15 +49,7 @@ impl Prepared {
         let unencodable =
             |error: CodecError| CommitError::from(StoreError::unreadable(format!("operation {id}"), error));
 
-        let head = match (finished.clone(), plan) {
-            (Some(finished), _) => {
-                Some(Head::Finished { header: Arc::clone(&header), revision, modified_at: at, finished })
-            }
-            (None, Some(plan)) => {
-                Some(Head::Active { header: Arc::clone(&header), plan, first: entry.clone() })
-            }
-            (None, None) => None,
-        };
+        let head = records::head(&header, &entry, plan.as_ref(), finished.as_ref());
         match head {
             Some(head) => {
                 batch.put(
@@ -136,12 +128,4 @@ fn put_row(batch: &mut Batch, write: &RowWrite) -> Result<(), CommitError> {
         None => batch.remove(Table::Resources, key),
     }
     Ok(())
-}
-
-fn limited(record: Vec<u8>) -> Result<Vec<u8>, CommitError> {
-    if record.len() <= RECORD_BYTES_MAX {
-        Ok(record)
-    } else {
-        Err(CommitError::TooLarge { bytes: record.len(), limit: RECORD_BYTES_MAX })
-    }
 }

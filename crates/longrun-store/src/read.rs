@@ -24,7 +24,7 @@ const PURGE_BYTES_MAX: usize = 1 << 20;
 /// Readings of an operation that keeps changing while it is read, before giving up.
 const LOADS_MAX: usize = 100;
 
-fn subject(id: OperationId) -> String {
+pub(crate) fn subject(id: OperationId) -> String {
     format!("operation {id}")
 }
 
@@ -34,7 +34,7 @@ fn head(kv: &dyn Kv, id: OperationId) -> Result<Option<Head>, StoreError> {
 }
 
 /// The head of an operation, from what lies under its key.
-fn checked_head(id: OperationId, record: Vec<u8>) -> Result<Head, StoreError> {
+pub(crate) fn checked_head(id: OperationId, record: Vec<u8>) -> Result<Head, StoreError> {
     let head = Head::decode(&record.into()).map_err(|error| StoreError::unreadable(subject(id), error))?;
     // A checksum does not see a record that lies under a damaged key.
     if head.header().id == id { Ok(head) } else { Err(misplaced(subject(id))) }
@@ -112,7 +112,7 @@ pub(crate) fn operation_of(
     }
 }
 
-fn restored(
+pub(crate) fn restored(
     id: OperationId,
     result: Result<Execution, longrun_core::Inconsistent>,
 ) -> Result<Execution, StoreError> {

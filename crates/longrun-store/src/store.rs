@@ -10,6 +10,7 @@ use longrun_core::{
     ResourceKey, ResourceKind, ResourceStatus, Revision, Row, RowWrite, Timestamp, Turn,
 };
 
+use crate::cluster::Cluster;
 use crate::error::{CommitError, StoreError};
 use crate::items::{Dropped, Holder, Taken};
 use crate::kv::Durability;
@@ -20,6 +21,7 @@ use crate::kv::Durability;
 #[derive(Clone, Debug)]
 pub struct Commit {
     pub(crate) fence: Fence,
+    pub(crate) author: Author,
     pub(crate) header: Arc<Header>,
     pub(crate) entry: Entry,
     /// The plan, in the first commit of an operation that is not done at once.
@@ -41,6 +43,7 @@ impl Commit {
         let is_first = entry.first == Revision::FIRST;
         Self {
             fence,
+            author: Author::Owner,
             header: Arc::clone(execution.header()),
             plan: execution.plan().filter(|_| is_first).cloned(),
             finished: execution.finished().cloned(),
@@ -52,6 +55,15 @@ impl Commit {
             ledger: None,
             conditions: Vec::new(),
         }
+    }
+
+    /// Makes it the commit of somebody who does not work on the operation: its first, and then it is left for a node to
+    /// [claim](crate::Cluster::claim); or a caller's or an operator's, and then the node that works on it is told. Without
+    /// meaning for a store that has one owner.
+    #[must_use]
+    pub const fn by_visitor(mut self) -> Self {
+        self.author = Author::Visitor;
+        self
     }
 
     /// Claims an idempotency key in the same commit. For the first commit of an operation.
@@ -77,6 +89,15 @@ impl Commit {
     pub const fn revision(&self) -> Revision {
         self.entry.revision
     }
+}
+
+/// Who commits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Author {
+    /// Who works on the operation.
+    Owner,
+    /// Somebody else.
+    Visitor,
 }
 
 /// An idempotency key that an operation is accepted under (C15).
@@ -239,14 +260,15 @@ impl Debug for StoreId {
 /// Where everything durable lives.
 ///
 /// [`KvStore`](crate::KvStore) is one, over any [`Kv`](crate::Kv): that is what to implement for another embedded database. A
-/// [`Commit`] can be made and handed on by others, but its parts are read in this crate alone.
+/// store that is made of something else, such as typed tables, gets the parts of a [`Commit`] as
+/// [`Records`](crate::records::Records).
 ///
 /// Object-safe; shared by reference among all tasks of an engine. Every method can be cancelled by dropping its
 /// future: a commit that has begun then still happens or does not, whole.
 #[async_trait]
 pub trait Store: Debug + Send + Sync + 'static {
     /// Takes the store over: gives a fence that is higher than any before, and from now on refuses every commit
-    /// with a lower one (C17).
+    /// with a lower one (C17). Where engines share it, as a [`Cluster`], it makes this one a node of them instead.
     ///
     /// Durable when it returns. Called once by each engine, before anything else.
     async fn take_over(&self) -> Result<Fence, StoreError>;
@@ -396,4 +418,10 @@ pub trait Store: Debug + Send + Sync + 'static {
 
     /// What this store promises.
     fn capabilities(&self) -> Capabilities;
+
+    /// Who works on what, if several engines can share this store at the same time. `None` when it has one owner: then
+    /// [`take_over`](Self::take_over) shuts all others out.
+    fn cluster(&self) -> Option<&dyn Cluster> {
+        None
+    }
 }

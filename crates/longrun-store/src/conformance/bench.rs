@@ -4,6 +4,7 @@ use longrun_core::{Execution, Fence, OperationId, ResourceStatus, Row, Timestamp
 
 use super::sample::{Draft, Live, assert_same, creates, parent, resource_kind, time};
 use super::{StoreFixture, wait};
+use crate::cluster::Wanted;
 use crate::error::{CommitError, Conflict};
 use crate::store::{Commit, Due, OperationQuery, Position, Purge, Purged, ResourceQuery, Slice, Store};
 
@@ -26,7 +27,22 @@ impl<'a> Bench<'a> {
     /// As an engine that starts anew.
     pub(super) fn restart(&mut self) {
         wait(self.fixture.reopen());
-        self.fence = wait(self.store().take_over()).unwrap();
+        self.fence = self.replaced();
+        if let Some(cluster) = self.store().cluster() {
+            let wanted = Wanted { until: Timestamp::MAX, limit: 10_000, kinds: None, except: Vec::new() };
+            for claimed in wait(cluster.claim(self.fence, &wanted)).unwrap() {
+                assert_eq!(claimed.fence, self.fence, "the first claim of an epoch");
+            }
+        }
+    }
+
+    /// Lets another owner take the place of the one with the fence of this bench.
+    pub(super) fn replaced(&self) -> Fence {
+        let new = wait(self.store().take_over()).unwrap();
+        if let Some(cluster) = self.store().cluster() {
+            wait(cluster.leave(self.fence)).unwrap();
+        }
+        new
     }
 
     pub(super) fn commit(&self, commit: Commit) -> Result<(), CommitError> {

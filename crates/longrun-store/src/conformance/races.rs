@@ -233,7 +233,7 @@ pub fn a_taken_over_store_takes_nothing_from_the_race(fixture: &mut dyn StoreFix
     let run = &run;
     thread::scope(|scope| {
         let threads: Vec<_> = (0..4).map(|n| scope.spawn(move || run(n))).collect();
-        wait(bench.store().take_over()).unwrap();
+        bench.replaced();
         let mut seen = bench.ids(&OperationQuery::All, 1000);
         seen.sort_unstable();
         let mut acknowledged: Vec<_> =

@@ -187,7 +187,7 @@ pub fn an_older_owner_changes_no_references(fixture: &mut dyn StoreFixture) {
     taken(&bench, &a, &[1, 2], 10);
     drop_some(&bench, &a, 1).unwrap();
     let left = orphans(&bench, None);
-    bench.fence = wait(bench.store().take_over()).unwrap();
+    bench.fence = bench.replaced();
     let fenced = |result: Result<(), CommitError>| matches!(result, Err(CommitError::Fenced { .. }));
     assert!(fenced(take(&bench, &a, &[3], 20).map(drop)));
     assert!(fenced(drop_some(&bench, &a, 9).map(drop)));
