@@ -178,3 +178,8 @@ pub fn row(key: &ResourceKey, record: Vec<u8>) -> Result<Row, StoreError> {
 pub fn sort_name(row: &Row) -> &str {
     layout::sort_name(&row.name, &row.key.id)
 }
+
+/// Whether [`sort_name`] leaves the name as it is, whatever the id beside it.
+pub fn is_whole_in_order(name: &str) -> bool {
+    layout::is_whole_in_index(name)
+}

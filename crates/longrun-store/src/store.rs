@@ -229,6 +229,13 @@ pub struct Capabilities {
     pub multi_process: bool,
 }
 
+impl Capabilities {
+    /// Of a store that is not made of a [`Kv`](crate::Kv).
+    pub const fn new(name: &'static str, durability: Durability, multi_process: bool) -> Self {
+        Self { name, durability, multi_process }
+    }
+}
+
 /// Tells one store from all others: what lies outside and belongs to a store can be marked with it. As text: 32 hex
 /// digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,0 +1,246 @@
+//! Nodes: who works on what, by the database's clock.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use deadpool_postgres::Transaction;
+use longrun_core::{Fence, OperationId, Timestamp};
+use longrun_store::records::FORMAT_VERSION;
+use longrun_store::{Asked, Claimed, Cluster, Due, StoreError, Tidings, Wanted};
+use tokio::time::Instant;
+
+use crate::batch::{Param, count, number};
+use crate::conflicts;
+use crate::error::unavailable;
+use crate::items::{Trouble, transact};
+use crate::read::id_in;
+use crate::store::{PostgresStore, Shared};
+use crate::values::At;
+
+/// Rows of committers that were not used for so long go.
+const COMMITTERS_KEPT: &str = "30 days";
+
+/// Since when the database could be reached without a break.
+///
+/// After an outage that all nodes saw, the leases of all have run out, and the first to come back must not take the others for
+/// dead: it waits until each had the time of a lease to come back too.
+#[derive(Debug, Default)]
+pub(crate) struct Contact(Mutex<Option<Instant>>);
+
+impl Contact {
+    fn lasts(&self) -> Duration {
+        let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        since.get_or_insert_with(Instant::now).elapsed()
+    }
+
+    fn broke(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+fn fence(number: i64) -> Fence {
+    Fence(number.try_into().unwrap_or(0))
+}
+
+impl Shared {
+    /// How long a lease is, in microseconds.
+    fn lease_micros(&self) -> i64 {
+        i64::try_from(self.options.lease.as_micros()).unwrap_or(i64::MAX)
+    }
+
+    /// Makes a node.
+    pub(crate) async fn join(&self) -> Result<Fence, StoreError> {
+        let text = "INSERT INTO longrun.nodes (epoch, expires_at)
+            VALUES (nextval('longrun.epochs'), clock_timestamp() + $1 * interval '1 microsecond') RETURNING epoch";
+        let row = self.one(text, &[&(self.lease_micros() as f64)]).await?;
+        Ok(fence(row.get(0)))
+    }
+
+    async fn one(&self, text: &str, params: &[Param<'_>]) -> Result<tokio_postgres::Row, StoreError> {
+        let mut found = self.query(text, params).await?;
+        found.pop().ok_or_else(|| StoreError::Unavailable("the database gave no answer".into()))
+    }
+
+    async fn renew(&self, node: Fence, asked: Asked) -> Result<Tidings, StoreError> {
+        let lasts = self.contact.lasts();
+        let renewed = transact!(self, |transaction| self.renew_in(transaction, node, &asked, lasts));
+        if renewed.is_err() {
+            self.contact.broke();
+        }
+        renewed.map_err(unavailable)
+    }
+
+    async fn renew_in(
+        &self,
+        transaction: &Transaction<'_>,
+        node: Fence,
+        asked: &Asked,
+        contact: Duration,
+    ) -> Result<Tidings, Trouble> {
+        let mut tidings = Tidings::default();
+        let epoch = number(node.0);
+        let text = "WITH found AS (SELECT expires_at < clock_timestamp() AS lapsed FROM longrun.nodes WHERE epoch = $1)
+            INSERT INTO longrun.nodes AS n (epoch, expires_at)
+            VALUES ($1, clock_timestamp() + $2 * interval '1 microsecond')
+            ON CONFLICT (epoch) DO UPDATE SET expires_at = excluded.expires_at
+            RETURNING coalesce((SELECT lapsed FROM found), true)";
+        let lapsed = transaction.query_one(&self.sql(text), &[&epoch, &(self.lease_micros() as f64)]).await?;
+        tidings.lapsed = lapsed.get(0);
+        if contact >= self.options.lease {
+            tidings.freed = self.bury(transaction).await?;
+        }
+        let others = "SELECT count(*) > 1 FROM longrun.nodes";
+        let others: bool = transaction.query_one(&self.sql(others), &[]).await?.get(0);
+        self.in_company.store(others, Ordering::Relaxed);
+
+        let ids = |rows: Vec<tokio_postgres::Row>| -> Vec<OperationId> {
+            rows.iter().filter_map(|row| id_in(row, 0).ok()).collect()
+        };
+        let text = "SELECT id FROM longrun.operations WHERE node = $1 AND visited";
+        tidings.changed = ids(transaction.query(&self.sql(text), &[&epoch]).await?);
+        if !asked.awaited.is_empty() {
+            let awaited: Vec<_> = asked.awaited.iter().map(|id| id.as_str()).collect();
+            let text = "SELECT u.id FROM unnest($1::text[]) AS u (id)
+                LEFT JOIN longrun.operations o ON o.id = u.id WHERE o.id IS NULL OR o.done_at IS NOT NULL";
+            tidings.ended = ids(transaction.query(&self.sql(text), &[&awaited]).await?);
+        }
+        if let Some(holds) = &asked.holds {
+            let held: Vec<_> = holds.iter().map(|(id, _)| id.as_str()).collect();
+            let fences: Vec<_> = holds.iter().map(|(_, fence)| number(fence.0)).collect();
+            let text = "SELECT u.id FROM unnest($1::text[], $2::bigint[]) AS u (id, fence)
+                LEFT JOIN longrun.operations o ON o.id = u.id AND o.fence = u.fence AND o.node = $3
+                WHERE o.id IS NULL";
+            tidings.lost = ids(transaction.query(&self.sql(text), &[&held, &fences, &epoch]).await?);
+            let text = "UPDATE longrun.operations SET node = NULL WHERE node = $1 AND id <> ALL ($2)";
+            transaction.execute(&self.sql(text), &[&epoch, &held]).await?;
+        }
+        Ok(tidings)
+    }
+
+    /// Takes away what nodes hold whose leases have run out. Gives how many operations that are.
+    async fn bury(&self, transaction: &Transaction<'_>) -> Result<u64, tokio_postgres::Error> {
+        // Waits for the batches of those nodes that are under way; none is taken afterwards.
+        let dead = "DELETE FROM longrun.nodes WHERE expires_at < clock_timestamp() RETURNING epoch";
+        let dead: Vec<i64> =
+            transaction.query(&self.sql(dead), &[]).await?.iter().map(|row| row.get(0)).collect();
+        if dead.is_empty() {
+            return Ok(0);
+        }
+        tracing::warn!(nodes = ?dead, "the leases of nodes have run out, what they held is free");
+        let text = format!(
+            "DELETE FROM longrun.committers WHERE used_at < clock_timestamp() - interval '{COMMITTERS_KEPT}'"
+        );
+        transaction.execute(&self.sql(&text), &[]).await?;
+        self.free(transaction, &dead).await
+    }
+
+    /// What these nodes hold belongs to nobody.
+    async fn free(&self, transaction: &Transaction<'_>, nodes: &[i64]) -> Result<u64, tokio_postgres::Error> {
+        let text = "UPDATE longrun.operations SET node = NULL WHERE node = ANY ($1)";
+        transaction.execute(&self.sql(text), &[&nodes]).await
+    }
+
+    async fn claim(&self, node: Fence, wanted: Wanted) -> Result<Vec<Claimed>, StoreError> {
+        let kinds: Option<Vec<_>> =
+            wanted.kinds.as_ref().map(|kinds| kinds.iter().map(|kind| kind.as_str()).collect());
+        let except: Vec<_> = wanted.except.iter().map(|id| id.as_str()).collect();
+        let text = "WITH mine AS (
+                SELECT o.id FROM longrun.operations o, longrun.nodes n
+                WHERE n.epoch = $1 AND o.done_at IS NULL AND o.node IS NULL AND o.due_at <= $2 AND o.format <= $6
+                    AND ($3::text[] IS NULL OR o.kind = ANY ($3)) AND o.id <> ALL ($4)
+                ORDER BY o.due_at, o.id LIMIT $5 FOR UPDATE OF o SKIP LOCKED
+            )
+            UPDATE longrun.operations o SET node = $1, fence = greatest($1, o.fence + 1), visited = false
+            FROM mine WHERE o.id = mine.id RETURNING o.due_at, o.id, o.fence";
+        let (epoch, limit) = (number(node.0), count(wanted.limit));
+        let format = i32::try_from(FORMAT_VERSION).unwrap_or(i32::MAX);
+        let params: [Param<'_>; 6] = [&epoch, &At(wanted.until), &kinds, &except, &limit, &format];
+        let found = self.query(text, &params).await?;
+        let mut claimed = Vec::with_capacity(found.len());
+        for row in &found {
+            let due = Due { at: row.get::<_, At>(0).0, id: id_in(row, 1)? };
+            claimed.push(Claimed { due, fence: fence(row.get(2)) });
+        }
+        claimed.sort_unstable_by_key(|claimed| claimed.due);
+        Ok(claimed)
+    }
+
+    async fn release(&self, held: Vec<(OperationId, Fence)>) -> Result<(), StoreError> {
+        let ids: Vec<_> = held.iter().map(|(id, _)| id.as_str()).collect();
+        let fences: Vec<_> = held.iter().map(|(_, fence)| number(fence.0)).collect();
+        let text = "UPDATE longrun.operations o SET node = NULL
+            FROM unnest($1::text[], $2::bigint[]) AS u (id, fence) WHERE o.id = u.id AND o.fence = u.fence";
+        self.query(text, &[&ids, &fences]).await?;
+        self.news.notify_one();
+        Ok(())
+    }
+
+    async fn leave(&self, node: Fence) -> Result<(), StoreError> {
+        let epoch = number(node.0);
+        transact!(self, |transaction| self.leave_in(transaction, epoch)).map_err(unavailable)?;
+        self.news.notify_one();
+        Ok(())
+    }
+
+    async fn leave_in(&self, transaction: &Transaction<'_>, epoch: i64) -> Result<u64, Trouble> {
+        // Waits for the batch of the node that is under way; none is taken afterwards.
+        let text = "DELETE FROM longrun.nodes WHERE epoch = $1";
+        transaction.execute(&self.sql(text), &[&epoch]).await?;
+        Ok(self.free(transaction, &[epoch]).await?)
+    }
+}
+
+#[async_trait]
+impl Cluster for PostgresStore {
+    fn lease(&self) -> Duration {
+        self.shared.options.lease
+    }
+
+    async fn renew(&self, node: Fence, asked: &Asked) -> Result<Tidings, StoreError> {
+        let asked = asked.clone();
+        self.ask(move |shared| async move { shared.renew(node, asked).await }).await
+    }
+
+    async fn claim(&self, node: Fence, wanted: &Wanted) -> Result<Vec<Claimed>, StoreError> {
+        let wanted = wanted.clone();
+        self.ask(move |shared| async move { shared.claim(node, wanted).await }).await
+    }
+
+    async fn next_due(&self, until: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        let text = "SELECT due_at FROM longrun.operations
+            WHERE done_at IS NULL AND node IS NULL AND due_at > $1 ORDER BY due_at, id LIMIT 1";
+        let found = self.ask(move |shared| async move { shared.query(text, &[&At(until)]).await }).await?;
+        Ok(found.first().map(|row| row.get::<_, At>(0).0))
+    }
+
+    async fn release(&self, held: &[(OperationId, Fence)]) -> Result<(), StoreError> {
+        let held = held.to_vec();
+        self.ask(move |shared| async move { shared.release(held).await }).await
+    }
+
+    async fn leave(&self, node: Fence) -> Result<(), StoreError> {
+        self.ask(move |shared| async move { shared.leave(node).await }).await
+    }
+
+    async fn changed(&self) {
+        if self.shared.options.hints {
+            self.shared.changed.notified().await;
+        } else {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn unfinished(&self) -> Result<u64, StoreError> {
+        let text = "SELECT count(*) FROM longrun.operations WHERE done_at IS NULL";
+        let row = self.ask(move |shared| async move { shared.one(text, &[]).await }).await?;
+        Ok(row.get::<_, i64>(0).try_into().unwrap_or(0))
+    }
+
+    async fn epoch(&self) -> Result<Fence, StoreError> {
+        let row = self.ask(move |shared| async move { shared.one(conflicts::EPOCH, &[]).await }).await?;
+        Ok(fence(row.get(0)))
+    }
+}

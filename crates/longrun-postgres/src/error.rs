@@ -1,0 +1,147 @@
+//! What PostgreSQL says, in the words of the store.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use longrun_store::{CommitError, StoreError};
+use tokio_postgres::error::SqlState;
+
+/// Why the store could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The address is not one of a PostgreSQL server.
+    #[error("the address of the database cannot be used: {0}")]
+    Address(String),
+    /// The name of the schema is not one that PostgreSQL takes unquoted.
+    #[error("schema: must be 1 to 48 lower-case letters, digits and '_', the first no digit, not {0:?}")]
+    Schema(String),
+    /// A limit is not one that makes sense.
+    #[error("{field}: {rule}")]
+    Limit {
+        /// Which.
+        field: &'static str,
+        /// What it must be.
+        rule: &'static str,
+    },
+    /// The certificates of the system, or those that were named, cannot be used.
+    #[error("no certificates to know the server by: {0}")]
+    Certificates(String),
+    /// The server could not be reached, or refused.
+    #[error("the database could not be reached")]
+    Unreachable(#[source] Box<dyn Error + Send + Sync>),
+    /// The tables were made by a newer program, which says that this one is too old for them.
+    #[error(
+        "the tables have version {found}, and programs that know less than {oldest} must not use them; this one knows {known}"
+    )]
+    FutureSchema {
+        /// The version they have.
+        found: i32,
+        /// The oldest version whose programs may use them.
+        oldest: i32,
+        /// The version that this program knows.
+        known: i32,
+    },
+    /// The tables are there and their first records are not.
+    #[error("the tables have lost their first records")]
+    Incomplete,
+    /// It was not opened inside a tokio runtime.
+    #[error("a tokio runtime is needed")]
+    NoRuntime,
+    /// The operating system gave no random bytes.
+    #[error("the operating system refused: {0}")]
+    System(String),
+}
+
+/// What a failed statement tells of its transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failed {
+    /// It was rolled back, because something was not as the statement expects it. Look what.
+    Unexpected,
+    /// It was rolled back, because others were at the same rows. Try again.
+    Collided,
+    /// It was rolled back.
+    NotApplied,
+    /// Nobody knows: the connection was lost.
+    Unknown,
+}
+
+impl Failed {
+    pub(crate) fn of(error: &tokio_postgres::Error) -> Self {
+        let Some(state) = error.code() else {
+            // Refused by the driver before it was sent, or lost with the connection: which of the two it does not say.
+            return Self::Unknown;
+        };
+        let is_any = |states: &[SqlState]| states.contains(state);
+        if is_any(&[SqlState::DIVISION_BY_ZERO, SqlState::UNIQUE_VIOLATION]) {
+            Self::Unexpected
+        } else if is_any(&[SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED]) {
+            Self::Collided
+        } else if is_any(&[SqlState::LOCK_NOT_AVAILABLE, SqlState::QUERY_CANCELED]) {
+            // Somebody holds a row for long: the others of the batch need not wait for it.
+            Self::Unexpected
+        } else if state.code().starts_with("08") || state.code().starts_with("57P") || state.code() == "40003"
+        {
+            // A server that shuts down may have made it durable and not said so.
+            Self::Unknown
+        } else {
+            Self::NotApplied
+        }
+    }
+}
+
+/// Statements that change nothing, or that can be repeated.
+pub(crate) fn unavailable(error: impl Into<Box<dyn Error + Send + Sync>>) -> StoreError {
+    StoreError::Unavailable(error.into())
+}
+
+/// A transaction of unknown outcome, that can be repeated.
+pub(crate) fn not_committed(error: tokio_postgres::Error) -> CommitError {
+    match Failed::of(&error) {
+        Failed::Unknown => CommitError::Unknown(with_full(error)),
+        _ => CommitError::Unavailable(with_full(error)),
+    }
+}
+
+/// A full disk of the server is told as one of ours is.
+pub(crate) fn with_full(error: tokio_postgres::Error) -> Box<dyn Error + Send + Sync> {
+    if error.code() == Some(&SqlState::DISK_FULL) {
+        return std::io::Error::new(std::io::ErrorKind::StorageFull, error).into();
+    }
+    error.into()
+}
+
+pub(crate) fn damaged(
+    subject: impl Into<String>,
+    cause: impl Into<Box<dyn Error + Send + Sync>>,
+) -> StoreError {
+    StoreError::Corrupt { subject: subject.into(), cause: cause.into() }
+}
+
+/// One cause for many callers.
+#[derive(Clone, Debug)]
+pub(crate) struct Told(Arc<dyn Error + Send + Sync>);
+
+impl Told {
+    pub(crate) fn new(cause: Box<dyn Error + Send + Sync>) -> Self {
+        Self(cause.into())
+    }
+
+    pub(crate) fn boxed(&self) -> Box<dyn Error + Send + Sync> {
+        Box::new(self.clone())
+    }
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl Error for Told {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        // The cause itself, so that its type can be asked for.
+        Some(self.0.as_ref())
+    }
+}

@@ -1,0 +1,99 @@
+//! The tables, and how they come to be: any number of nodes may open an empty database, or one of an older version, at once.
+
+use longrun_core::Timestamp;
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+
+use crate::error::OpenError;
+use crate::values::At;
+
+/// What leads from each version to the next. A migration is never changed once it is published, runs while operations are in flight, and leaves
+/// what programs of the version before it rely on, or says so in [`OLDEST`].
+const MIGRATIONS: [&str; 1] = [include_str!("../migrations/1.sql")];
+/// Programs that know a lower version must not use tables of the newest.
+const OLDEST: i32 = 1;
+
+/// Times that a transaction is tried in which another node may be before us.
+const TRIES_MAX: usize = 20;
+
+/// Statements of this crate name tables as `longrun.table`.
+pub(crate) fn in_schema(sql: &str, schema: &str) -> String {
+    if schema == "longrun" { sql.to_owned() } else { sql.replace("longrun.", &format!("{schema}.")) }
+}
+
+/// Makes the tables, or brings them to the newest version. Gives the secret of the store.
+pub(crate) async fn prepare(client: &mut Client, schema: &str) -> Result<[u8; 32], OpenError> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match migrate(client, schema).await {
+            // Of several that make it at once, one is first; the others find it made.
+            Err(OpenError::Unreachable(error)) if tries < TRIES_MAX && is_of_others(error.as_ref()) => {}
+            result => return result,
+        }
+    }
+}
+
+fn is_of_others(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    let made_meanwhile = [
+        SqlState::UNIQUE_VIOLATION,
+        SqlState::DUPLICATE_SCHEMA,
+        SqlState::DUPLICATE_TABLE,
+        SqlState::T_R_SERIALIZATION_FAILURE,
+        SqlState::T_R_DEADLOCK_DETECTED,
+    ];
+    let state = error.downcast_ref::<tokio_postgres::Error>().and_then(tokio_postgres::Error::code);
+    state.is_some_and(|state| made_meanwhile.contains(state))
+}
+
+async fn migrate(client: &mut Client, schema: &str) -> Result<[u8; 32], OpenError> {
+    let transaction = client.transaction().await.map_err(unreachable)?;
+    let known = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
+    let begin = format!(
+        "CREATE SCHEMA IF NOT EXISTS {schema};
+         CREATE TABLE IF NOT EXISTS {schema}.migrations (
+             version integer PRIMARY KEY,
+             oldest_program integer NOT NULL,
+             applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
+         );
+         LOCK TABLE {schema}.migrations IN ACCESS EXCLUSIVE MODE"
+    );
+    // A node that may use the tables and not make any need not ask for more.
+    let migrations = format!("{schema}.migrations");
+    let there = transaction.query_one("SELECT to_regclass($1::text) IS NOT NULL", &[&migrations]).await;
+    let begin = match there.map_err(unreachable)?.get(0) {
+        true => format!("LOCK TABLE {schema}.migrations IN SHARE UPDATE EXCLUSIVE MODE"),
+        false => begin,
+    };
+    transaction.batch_execute(&begin).await.map_err(unreachable)?;
+    let newest =
+        format!("SELECT version, oldest_program FROM {schema}.migrations ORDER BY version DESC LIMIT 1");
+    let newest = transaction.query_opt(&newest, &[]).await.map_err(unreachable)?;
+    let (found, oldest) = newest.map_or((0, 0), |row| (row.get(0), row.get(1)));
+    if known < oldest {
+        return Err(OpenError::FutureSchema { found, oldest, known });
+    }
+    for (version, migration) in (1..).zip(MIGRATIONS).skip_while(|(version, _)| *version <= found) {
+        transaction.batch_execute(&in_schema(migration, schema)).await.map_err(unreachable)?;
+        let note = format!("INSERT INTO {schema}.migrations (version, oldest_program) VALUES ($1, $2)");
+        transaction.execute(&note, &[&version, &OLDEST]).await.map_err(unreachable)?;
+    }
+    if found == 0 {
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret).map_err(|error| OpenError::System(error.to_string()))?;
+        let keep = format!("INSERT INTO {schema}.meta (key, value) VALUES ('page-secret', $1)");
+        transaction.execute(&keep, &[&secret.as_slice()]).await.map_err(unreachable)?;
+    }
+    let secret = format!("SELECT value FROM {schema}.meta WHERE key = 'page-secret'");
+    let secret = transaction.query_opt(&secret, &[]).await.map_err(unreachable)?;
+    let secret: Option<[u8; 32]> = secret.and_then(|row| row.get::<_, &[u8]>(0).try_into().ok());
+    transaction.commit().await.map_err(unreachable)?;
+    secret.ok_or(OpenError::Incomplete)
+}
+
+pub(crate) fn unreachable(error: tokio_postgres::Error) -> OpenError {
+    OpenError::Unreachable(error.into())
+}
+
+/// Before everything that the table can hold.
+pub(crate) const BEGINNING: At = At(Timestamp::MIN);
