@@ -52,8 +52,8 @@ fn ask(what: &[&str], name: StoreName, folder: &Path) -> Result<String> {
 
 /// Leaves that many operations on the disk that wait for a place.
 pub async fn fill(name: StoreName, folder: &Path, waiting: u64) -> Result<()> {
-    let opened = stores::open(name, folder)?;
-    let builder = Engine::builder(opened.store).running_max(1);
+    let opened = stores::open(name, folder).await?;
+    let builder = Engine::builder_shared(opened.store).running_max(1);
     let engine = kinds::register(builder, &Barrier::new(false)).start().await?;
     // It has the only place.
     engine.submit::<Held>(&0, Call::by(Caller::new("bench")?)).await?;
@@ -64,8 +64,8 @@ pub async fn fill(name: StoreName, folder: &Path, waiting: u64) -> Result<()> {
 
 /// Opens a store, lets nothing in it come to its end, and says what that takes, in MiB.
 pub async fn rest(name: StoreName, folder: &Path) -> Result<f64> {
-    let opened = stores::open(name, folder)?;
-    let builder = Engine::builder(opened.store).running_max(1);
+    let opened = stores::open(name, folder).await?;
+    let builder = Engine::builder_shared(opened.store).running_max(1);
     let _engine = kinds::register(builder, &Barrier::new(false)).start().await?;
     tokio::time::sleep(REST).await;
     memory_mib(MemoryLine::Now)

@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, anyhow};
+use longrun::postgres::tokio_postgres::{self, Client, NoTls, Statement};
 use longrun::store::{Batch, Table, Write};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::Result;
@@ -34,12 +36,13 @@ pub trait Raw: Send + Sync + 'static {
 }
 
 /// Opens the engine of that name in a folder, which must be empty.
-pub fn open(name: StoreName, folder: &Path) -> Result<Arc<dyn Raw>> {
+pub async fn open(name: StoreName, folder: &Path) -> Result<Arc<dyn Raw>> {
     Ok(match name {
         StoreName::Memory => Arc::new(Memory::default()),
         StoreName::Sled => Arc::new(Sled::open(folder)?),
         StoreName::Fjall => Arc::new(Fjall::open(folder)?),
         StoreName::Redb => Arc::new(Redb::open(folder)?),
+        StoreName::Postgres(address) => Arc::new(Postgres::open(&stores::server(address)?).await?),
     })
 }
 
@@ -290,5 +293,89 @@ impl Raw for Redb {
             entries.push((key.value().to_vec(), value.value().to_vec()));
         }
         Ok(entries)
+    }
+}
+
+/// One table with the keys and values of all, and one statement for each batch.
+struct Postgres {
+    client: Client,
+    put: Statement,
+    remove: Statement,
+    runtime: Handle,
+}
+
+impl Postgres {
+    async fn open(address: &str) -> Result<Self> {
+        let (client, connection) = tokio_postgres::connect(address, NoTls).await?;
+        tokio::spawn(connection);
+        let schema = stores::fresh_schema();
+        let tables = format!(
+            "CREATE SCHEMA {schema}; SET search_path = {schema};
+             CREATE TABLE pairs (kind smallint, key bytea, value bytea NOT NULL, PRIMARY KEY (kind, key));
+             SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off;
+             SET plan_cache_mode = force_generic_plan"
+        );
+        client.batch_execute(&tables).await?;
+        let put = "INSERT INTO pairs SELECT * FROM unnest($1::smallint[], $2::bytea[], $3::bytea[])
+            ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value";
+        let remove = "DELETE FROM pairs p USING unnest($1::smallint[], $2::bytea[]) AS u (kind, key)
+            WHERE p.kind = u.kind AND p.key = u.key";
+        // One statement, and so one round trip: the removals go with the rest.
+        let both = format!("WITH removed AS ({}) {put}", remove.replace("$1", "$4").replace("$2", "$5"));
+        let (put, remove) = (client.prepare(put).await?, client.prepare(&both).await?);
+        Ok(Self { client, put, remove, runtime: Handle::current() })
+    }
+}
+
+fn number(table: Table) -> i16 {
+    Table::ALL.iter().position(|known| *known == table).and_then(|place| place.try_into().ok()).unwrap_or(-1)
+}
+
+impl Raw for Postgres {
+    fn commit(&self, writes: &[Write]) -> Result<()> {
+        // A statement must not touch a row twice.
+        let last: BTreeMap<_, _> =
+            writes.iter().map(|write| ((number(write.table), &write.key), &write.value)).collect();
+        let (mut kinds, mut keys, mut values) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut gone_kinds, mut gone_keys) = (Vec::new(), Vec::new());
+        for ((kind, key), value) in last {
+            match value {
+                Some(value) => {
+                    kinds.push(kind);
+                    keys.push(key);
+                    values.push(value);
+                }
+                None => {
+                    gone_kinds.push(kind);
+                    gone_keys.push(key);
+                }
+            }
+        }
+        let write = async {
+            if gone_keys.is_empty() {
+                self.client.execute(&self.put, &[&kinds, &keys, &values]).await
+            } else {
+                self.client.execute(&self.remove, &[&kinds, &keys, &values, &gone_kinds, &gone_keys]).await
+            }
+        };
+        self.runtime.block_on(write)?;
+        Ok(())
+    }
+
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let text = "SELECT value FROM pairs WHERE kind = $1 AND key = $2";
+        let found = tokio::task::block_in_place(|| {
+            self.runtime.block_on(self.client.query_opt(text, &[&number(table), &key]))
+        })?;
+        Ok(found.map(|row| row.get(0)))
+    }
+
+    fn newest(&self, table: Table, before: &[u8], limit: usize) -> Result<Vec<Pair>> {
+        let text = "SELECT key, value FROM pairs WHERE kind = $1 AND key < $2 ORDER BY key DESC LIMIT $3";
+        let limit = i64::try_from(limit)?;
+        let found = tokio::task::block_in_place(|| {
+            self.runtime.block_on(self.client.query(text, &[&number(table), &before, &limit]))
+        })?;
+        Ok(found.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
 }

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -47,10 +48,10 @@ pub struct Recovery {
 /// The process that will be killed: brings so many operations into their second step, says so, and waits.
 pub async fn fill(name: StoreName, folder: &Path, unfinished: u64) -> Result<()> {
     let barrier = Barrier::new(false);
-    let opened = stores::open(name, folder)?;
+    let opened = stores::open(name, folder).await?;
     let running = usize::try_from(unfinished)?.max(1);
     let engine =
-        kinds::register(Engine::builder(opened.store).running_max(running), &barrier).start().await?;
+        kinds::register(Engine::builder_shared(opened.store).running_max(running), &barrier).start().await?;
     kinds::submit_all::<Held>(&engine, unfinished).await?;
     while barrier.arrived() < unfinished {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -82,12 +83,13 @@ pub fn fill_and_kill(name: StoreName, folder: &Path, unfinished: u64) -> Result<
 pub async fn recover(name: StoreName, folder: &Path, unfinished: u64) -> Result<Recovery> {
     let barrier = Barrier::new(true);
     let began = Instant::now();
-    let opened = stores::open(name, folder)?;
+    let opened = stores::open(name, folder).await?;
     let open = began.elapsed();
-    let engine = kinds::register(Engine::builder(opened.store), &barrier).start().await?;
+    let engine = kinds::register(Engine::builder_shared(Arc::clone(&opened.store)), &barrier).start().await?;
     engine.submit::<Happy>(&0, Call::by(Caller::new("bench")?)).await?;
     let accepts = began.elapsed();
-    let due = || opened.kv.scan(Table::Due, &KeyRange::prefix(b""), Direction::Forward, 1);
+    let kv = opened.kv()?;
+    let due = || kv.scan(Table::Due, &KeyRange::prefix(b""), Direction::Forward, 1);
     // The order of due work is asked only when little can be left of it: it begins with all that was removed, which some stores
     // pass over one by one, and that would be the harness's work.
     while barrier.arrived() < unfinished || !due()?.is_empty() {

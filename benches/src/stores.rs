@@ -2,14 +2,18 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use clap::ValueEnum;
+use anyhow::{anyhow, bail};
 use longrun::KvStore;
 use longrun::fjall::{FjallKv, FjallOptions};
+use longrun::postgres::{PostgresOptions, PostgresStore};
 use longrun::redb::{RedbKv, RedbOptions};
 use longrun::sled::{SledKv, SledOptions};
-use longrun::store::{Kv, MemoryKv};
+use longrun::store::{Kv, MemoryKv, Store};
+use longrun_postgres::testing::PrivateServer;
 
 use crate::Result;
 use crate::metered::{Meter, Metered};
@@ -26,7 +30,7 @@ pub(crate) const REDB_CACHE_BYTES: usize = 32 << 20;
 pub(crate) const SLED_CACHE_BYTES: u64 = 256 << 20;
 
 /// A store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreName {
     /// Maps in memory: what the engine itself costs.
     Memory,
@@ -36,11 +40,26 @@ pub enum StoreName {
     Fjall,
     /// redb.
     Redb,
+    /// PostgreSQL, at this address; none is a private server of this process, which syncs.
+    Postgres(Option<&'static str>),
+}
+
+impl FromStr for StoreName {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            // One for the life of the process.
+            return Ok(Self::Postgres(Some(text.to_owned().leak())));
+        }
+        let known = Self::ALL.into_iter().find(|name| name.name() == text);
+        known.ok_or_else(|| format!("must be one of {:?}, or postgres://...", Self::ALL.map(Self::name)))
+    }
 }
 
 impl StoreName {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Memory, Self::Sled, Self::Fjall, Self::Redb];
+    pub const ALL: [Self; 5] = [Self::Memory, Self::Sled, Self::Fjall, Self::Redb, Self::Postgres(None)];
 
     /// The name, as it is said on the command line.
     pub const fn name(self) -> &'static str {
@@ -49,6 +68,7 @@ impl StoreName {
             Self::Sled => "sled",
             Self::Fjall => "fjall",
             Self::Redb => "redb",
+            Self::Postgres(_) => "postgres",
         }
     }
 
@@ -69,12 +89,12 @@ impl fmt::Display for StoreName {
 
 /// An open backend with a meter on it, and the store made of it.
 pub struct Opened {
-    /// The backend, past the store.
-    pub kv: Arc<dyn Kv>,
-    /// What is asked of it.
+    /// The backend, past the store; none for a store that has none.
+    pub kv: Option<Arc<dyn Kv>>,
+    /// What is asked of the backend.
     pub meter: Meter,
     /// The store.
-    pub store: KvStore,
+    pub store: Arc<dyn Store>,
 }
 
 impl fmt::Debug for Opened {
@@ -83,8 +103,8 @@ impl fmt::Debug for Opened {
     }
 }
 
-/// Opens the store of that name in a folder.
-pub fn open(name: StoreName, folder: &Path) -> Result<Opened> {
+/// Opens the store of that name, in a folder if it is one that has files.
+pub async fn open(name: StoreName, folder: &Path) -> Result<Opened> {
     fn metered<K: Kv>(kv: K) -> (Arc<dyn Kv>, Meter) {
         let (kv, meter) = Metered::new(kv);
         (Arc::new(kv), meter)
@@ -102,11 +122,42 @@ pub fn open(name: StoreName, folder: &Path) -> Result<Opened> {
         StoreName::Redb => {
             metered(RedbKv::open(folder, RedbOptions::default().cache_bytes(REDB_CACHE_BYTES))?)
         }
+        StoreName::Postgres(address) => {
+            let options = PostgresOptions::new(server(address)?).schema(fresh_schema());
+            let store = Arc::new(PostgresStore::open(options).await?);
+            return Ok(Opened { kv: None, meter: Meter::default(), store });
+        }
     };
     let store = match name {
         // As `KvStore::memory` does: nothing is waited for, so there is no thread.
         StoreName::Memory => KvStore::open_inline(Arc::clone(&kv), [0; 32])?,
         _ => KvStore::open(Arc::clone(&kv))?,
     };
-    Ok(Opened { kv, meter, store })
+    Ok(Opened { kv: Some(kv), meter, store: Arc::new(store) })
+}
+
+impl Opened {
+    /// The backend, for what goes past the store.
+    pub fn kv(&self) -> Result<&dyn Kv> {
+        match &self.kv {
+            Some(kv) => Ok(kv.as_ref()),
+            None => bail!("this store cannot be filled past the engine"),
+        }
+    }
+}
+
+/// The address of the server to measure.
+pub(crate) fn server(address: Option<&'static str>) -> Result<String> {
+    static PRIVATE: OnceLock<std::result::Result<PrivateServer, String>> = OnceLock::new();
+    if let Some(address) = address {
+        return Ok(address.to_owned());
+    }
+    let started = PRIVATE.get_or_init(|| PrivateServer::start_with(&["fsync=on", "max_wal_size=4GB"]));
+    started.as_ref().map(PrivateServer::address).map_err(|error| anyhow!("{error}"))
+}
+
+/// The name of a schema that nobody has used.
+pub(crate) fn fresh_schema() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("bench_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }

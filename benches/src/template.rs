@@ -161,12 +161,12 @@ mod tests {
             "head and place; two entries; head, both entries and the place gone, its end"
         );
         assert!(template.byte_len() < 900, "{} bytes", template.byte_len());
-        let opened = stores::open(StoreName::Memory, std::path::Path::new("")).unwrap();
+        let opened = stores::open(StoreName::Memory, std::path::Path::new("")).await.unwrap();
         for batch in template.settled(1001) {
-            opened.kv.commit(&batch).unwrap();
+            opened.kv().unwrap().commit(&batch).unwrap();
         }
         let engine =
-            kinds::register(Engine::builder(opened.store), &Barrier::new(true)).start().await.unwrap();
+            kinds::register(Engine::builder_shared(opened.store), &Barrier::new(true)).start().await.unwrap();
         for number in [0, 500, 1000] {
             let operation = engine.get(template.id(number)).await.unwrap();
             assert_eq!(operation.response().unwrap().decode::<u64>().unwrap(), 1_000_003);

@@ -144,13 +144,13 @@ impl Longrun {
     /// Opens the store in an empty folder, fills it, and starts.
     pub async fn start(name: StoreName, folder: &Path, load: Load) -> Result<Self> {
         let template = Arc::new(Template::of(Workload::Happy).await?);
-        let opened = stores::open(name, folder)?;
+        let opened = stores::open(name, folder).await?;
         for batch in template.settled(load.stored) {
-            opened.kv.commit(&batch)?;
+            opened.kv()?.commit(&batch)?;
         }
         let barrier = Barrier::new(load.workload != Workload::Submit && load.workload != Workload::Wait);
         let running = if load.workload == Workload::Submit { 1 } else { load.concurrency.max(1024) };
-        let builder = Engine::builder(opened.store).running_max(running);
+        let builder = Engine::builder_shared(opened.store).running_max(running);
         let engine = kinds::register(builder, &barrier).start().await?;
         let caller = Caller::new("bench")?;
         if load.workload == Workload::Submit {
@@ -286,7 +286,7 @@ pub struct Bare {
 impl Bare {
     /// Opens the store in an empty folder and fills it.
     pub async fn start(name: StoreName, folder: &Path, load: Load) -> Result<Self> {
-        let raw = raw::open(name, folder)?;
+        let raw = raw::open(name, folder).await?;
         for batch in Template::of(Workload::Happy).await?.settled(load.stored) {
             raw.commit(&batch.writes)?;
         }

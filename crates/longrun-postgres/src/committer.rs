@@ -3,7 +3,7 @@
 //! While one batch is under way the next one gathers; nothing waits on a timer. What speaks against one commit never costs its
 //! neighbours more than another try.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_postgres::{Client, Statement};
 
-use crate::batch::{self, Batch, Place};
+use crate::batch::{self, Batch, Parts, Place};
 use crate::conflicts;
 use crate::error::{Failed, OpenError, Told, with_full};
 use crate::schema;
@@ -65,7 +65,19 @@ pub(crate) struct Committer {
 
 struct Session {
     client: Client,
-    statement: Statement,
+    /// Those that were needed so far.
+    statements: HashMap<Parts, Statement>,
+}
+
+impl Session {
+    async fn statement(&mut self, shared: &Shared, parts: Parts) -> Result<Statement, tokio_postgres::Error> {
+        if let Some(known) = self.statements.get(&parts) {
+            return Ok(known.clone());
+        }
+        let statement = self.client.prepare(&shared.sql(&batch::statement(parts))).await?;
+        self.statements.insert(parts, statement.clone());
+        Ok(statement)
+    }
 }
 
 /// How a group ended, if it did not go through.
@@ -128,8 +140,7 @@ impl Committer {
         let register = "INSERT INTO longrun.committers (id, batch) VALUES ($1, $2)
             ON CONFLICT (id) DO UPDATE SET used_at = clock_timestamp()";
         client.execute(&self.shared.sql(register), &[&self.id, &self.last]).await?;
-        let statement = client.prepare(&self.shared.sql(&batch::statement())).await?;
-        Ok(Session { client, statement })
+        Ok(Session { client, statements: HashMap::new() })
     }
 
     /// A session that works, as far as is known.
@@ -313,12 +324,13 @@ async fn write(
     place: Place,
 ) -> Result<(), tokio_postgres::Error> {
     let batch = Batch::of(records, Some(place));
+    let statement = session.statement(shared, batch.parts()).await?;
     if !records.iter().any(|records| conflicts::need_to_be_alone(records)) {
-        return session.client.query(&session.statement, &batch.params()).await.map(drop);
+        return session.client.query(&statement, &batch.params()).await.map(drop);
     }
     let transaction = session.client.transaction().await?;
     transaction.batch_execute(&shared.sql(conflicts::KEEP_ROWS)).await?;
-    transaction.query(&session.statement, &batch.params()).await?;
+    transaction.query(&statement, &batch.params()).await?;
     transaction.commit().await
 }
 

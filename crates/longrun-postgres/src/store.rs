@@ -122,7 +122,6 @@ impl PostgresStore {
         if first.expect.is_some() {
             return Err(CommitError::Unavailable("only the first commit of an operation goes here".into()));
         }
-        let text = self.shared.sql(&batch::statement());
         let failed = |error: tokio_postgres::Error| CommitError::Unavailable(with_full(error));
         let alone = conflicts::need_to_be_alone(first);
         let savepoint = transaction.savepoint("longrun").await.map_err(failed)?;
@@ -137,6 +136,7 @@ impl PostgresStore {
             return Err(refused);
         }
         let batch = batch::Batch::of(&records, None);
+        let text = self.shared.sql(&batch::statement(batch.parts()));
         match savepoint.query(&text, &batch.params()).await {
             Ok(_) => {
                 savepoint.commit().await.map_err(failed)?;

@@ -204,6 +204,8 @@ pub use longrun_core::{
 };
 #[cfg(feature = "fjall")]
 pub use longrun_fjall as fjall;
+#[cfg(feature = "postgres")]
+pub use longrun_postgres as postgres;
 #[cfg(feature = "redb")]
 pub use longrun_redb as redb;
 #[cfg(feature = "sled")]
