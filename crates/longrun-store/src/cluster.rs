@@ -33,13 +33,15 @@ pub trait Cluster: Send + Sync {
     /// How long a node keeps what it works on without a renewal.
     fn lease(&self) -> Duration;
 
-    /// Extends the lease of a node, takes away what nodes hold whose leases have run out, and tells what others did.
+    /// Extends the lease of a node, takes away what nodes hold whose leases have run out, and tells what others did. One that is
+    /// not known any more is a node again, and has lost everything.
     ///
     /// To be correct: after an outage of the store that all saw, a node is not taken for dead before it had a whole lease to
     /// come back.
     async fn renew(&self, node: Fence, asked: &Asked) -> Result<Tidings, StoreError>;
 
-    /// Takes unfinished operations that nobody works on, oldest first: they belong to the node from now on.
+    /// Takes unfinished operations that nobody works on, oldest first: they belong to the node from now on. A node that is not
+    /// known any more gets nothing.
     ///
     /// To be correct: of two nodes that claim, at most one gets an operation, and after its claim no commit with an earlier
     /// fence is taken. Durable when it returns.
@@ -79,7 +81,7 @@ pub struct Asked {
 pub struct Tidings {
     /// The lease had run out: what the node worked on may belong to others. It has a new one.
     pub lapsed: bool,
-    /// Operations of the node that visitors have changed. Told once.
+    /// Operations of the node that visitors have changed. Told once: after a renewal that failed the node looks at all.
     pub changed: Vec<OperationId>,
     /// Of what it [holds](Asked::holds): what does not belong to it, or is done.
     pub lost: Vec<OperationId>,

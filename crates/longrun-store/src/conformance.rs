@@ -38,6 +38,7 @@
 
 pub mod atomic;
 mod bench;
+pub mod cluster;
 pub mod conditions;
 pub mod due;
 pub mod fencing;
@@ -306,6 +307,40 @@ macro_rules! store_conformance {
             restart::the_id_of_a_store_stays_and_is_not_its_secret,
             restart::positions_outlive_a_restart,
             restart::what_it_promises_stays,
+        }
+    };
+}
+
+/// Makes a `#[test]` of each rule of the contract of [`Cluster`](crate::Cluster), for a store that engines share. Such a store
+/// keeps [those of every store](crate::store_conformance) too.
+///
+/// The argument is a function or closure without arguments that gives a fresh, empty
+/// [`ClusterFixture`](crate::conformance::cluster::ClusterFixture).
+#[macro_export]
+macro_rules! cluster_conformance {
+    ($make:expr) => {
+        $crate::__conformance_tests! { $make;
+            cluster::a_claim_takes_the_oldest_that_nobody_works_on,
+            cluster::what_its_owner_accepts_belongs_to_it,
+            cluster::a_claim_leaves_other_kinds_and_exceptions_alone,
+            cluster::what_waits_is_claimed_when_it_is_due,
+            cluster::of_racing_claims_each_operation_goes_to_one,
+            cluster::each_claim_has_a_higher_fence,
+            cluster::what_was_released_belongs_to_nobody,
+            cluster::a_node_that_leaves_gives_everything_back,
+            cluster::a_lease_that_has_run_out_frees_what_the_node_held,
+            cluster::a_node_that_lapsed_keeps_what_it_is_not_told_to_have_lost,
+            cluster::a_node_that_renews_keeps_what_it_has,
+            cluster::a_visitors_change_is_told_to_the_owner_once,
+            cluster::a_visitors_change_of_what_is_free_is_told_to_nobody,
+            cluster::a_visitor_may_end_an_operation,
+            cluster::ends_that_are_awaited_are_told,
+            cluster::what_a_node_does_not_know_to_hold_is_freed,
+            cluster::who_has_what_is_known_after_a_restart,
+            cluster::references_go_with_the_fence_of_the_operation,
+            cluster::the_unfinished_are_counted,
+            cluster::the_epoch_is_that_of_the_newest_node,
+            cluster::a_lease_has_a_length,
         }
     };
 }

@@ -42,6 +42,8 @@ mod prepare;
 mod read;
 mod record;
 pub mod records;
+#[cfg(feature = "testing")]
+pub mod shared;
 mod store;
 mod sync;
 mod watched;

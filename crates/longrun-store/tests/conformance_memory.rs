@@ -31,6 +31,48 @@ mod thread_lane {
     longrun_store::store_conformance!(fresh);
 }
 
+/// Shared by engines.
+mod shared {
+    use std::time::Duration;
+
+    use async_trait::async_trait;
+    use longrun_core::Fence;
+    use longrun_store::Store;
+    use longrun_store::conformance::StoreFixture;
+    use longrun_store::conformance::cluster::ClusterFixture;
+    use longrun_store::shared::SharedStore;
+
+    use super::*;
+
+    struct Fixture(Reopenable<SharedStore>);
+
+    #[async_trait]
+    impl StoreFixture for Fixture {
+        fn store(&self) -> &dyn Store {
+            self.0.value()
+        }
+
+        async fn reopen(&mut self) {
+            self.0.reopen();
+        }
+    }
+
+    #[async_trait]
+    impl ClusterFixture for Fixture {
+        async fn expire(&self, node: Fence) {
+            self.0.value().expire(node);
+        }
+    }
+
+    fn fresh() -> Fixture {
+        let first = SharedStore::new(Duration::from_secs(3), || Duration::from_secs(100)).unwrap();
+        Fixture(Reopenable::new(move || first.another()))
+    }
+
+    longrun_store::store_conformance!(fresh);
+    longrun_store::cluster_conformance!(fresh);
+}
+
 /// The engine below.
 mod kv {
     use super::*;
@@ -62,6 +104,7 @@ fn every_rule_is_run() {
     let suite = include_str!("../src/conformance.rs");
     let modules = [
         ("atomic", include_str!("../src/conformance/atomic.rs")),
+        ("cluster", include_str!("../src/conformance/cluster.rs")),
         ("conditions", include_str!("../src/conformance/conditions.rs")),
         ("due", include_str!("../src/conformance/due.rs")),
         ("fencing", include_str!("../src/conformance/fencing.rs")),
