@@ -168,7 +168,7 @@ struct Work {
     sets: Sets,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Rollback {
     cause: Status,
     step: Option<StepIndex>,
@@ -200,7 +200,7 @@ struct Sets {
 }
 
 /// One step of an operation.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Step {
     state: StepState,
     /// The number of the last run that was started.
@@ -234,7 +234,7 @@ enum StepState {
     Undone,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Undo {
     /// Undos that failed, in a row.
     failures: u32,
@@ -316,6 +316,25 @@ pub struct Acceptance {
 }
 
 impl Execution {
+    /// Whether both are the same operation in the same state: then the turns that made one have made the other, whoever
+    /// committed them.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let same_state = match (&self.state, &other.state) {
+            (State::Active(one), State::Active(two)) => {
+                one.steps == two.steps
+                    && one.rollback == two.rollback
+                    && one.interventions == two.interventions
+                    && one.plan == two.plan
+            }
+            (State::Done(one, _), State::Done(two, _)) => one == two,
+            _ => false,
+        };
+        self.revision == other.revision
+            && self.modified_at == other.modified_at
+            && self.header == other.header
+            && same_state
+    }
+
     /// Accepts a new operation. The turn it gives is the first one: operation, rows and first starts together.
     pub fn accept(acceptance: Acceptance) -> Result<(Self, Turn), AcceptError> {
         let Acceptance { header, plan, start } = acceptance;

@@ -42,7 +42,8 @@ mod prepare;
 mod read;
 mod record;
 pub mod records;
-#[cfg(feature = "testing")]
+// What shuttle has in place of tokio is not enough for it.
+#[cfg(all(feature = "testing", not(longrun_shuttle)))]
 pub mod shared;
 mod store;
 mod sync;

@@ -36,7 +36,7 @@ impl fmt::Display for EffectKey {
 /// the late call of a run that was given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FencingToken {
-    /// The epoch of the owner.
+    /// That of the owner: the epoch of an engine that has the store to itself, the number of the claim where engines share it.
     pub epoch: Fence,
     /// The number of the run; for undos it goes on from the last run.
     pub attempt: u32,

@@ -22,10 +22,10 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use longrun_core::limits::ENTRY_BYTES_TARGET;
 use longrun_core::{
-    Applied, Attempt, Backoff, Code, Command, Event, Execution, Inconsistent, Json, Operation, OperationId,
-    Progress, Refusal, Revision, Status, StepIndex, StepReport, Timestamp,
+    Applied, Attempt, Backoff, Code, Command, Event, Execution, Fence, Inconsistent, Json, Operation,
+    OperationId, Progress, Refusal, Revision, Status, StepIndex, StepReport, Timestamp,
 };
-use longrun_store::{Cause, Commit, CommitError};
+use longrun_store::{Cause, Commit, CommitError, Conflict};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::context::Stop;
@@ -79,6 +79,8 @@ enum Leave {
     Stopping,
     /// This build, or this engine, cannot go on with it.
     Hold(HoldReason),
+    /// It belongs to another node.
+    Lost,
     /// The operation is gone.
     Gone,
 }
@@ -129,6 +131,10 @@ impl Driver {
             Ok(()) => tracing::debug!("done"),
             Err(Leave::Parked(at)) => return Some(at),
             Err(Leave::Stopping | Leave::Gone) => {}
+            Err(Leave::Lost) => {
+                tracing::warn!("the operation belongs to another node now, leaving it");
+                metrics::counter!("longrun_operations_lost_total").increment(1);
+            }
             Err(Leave::Hold(reason)) => self.inner.hold(id, reason),
         }
         None
@@ -139,6 +145,9 @@ impl Driver {
             self.turn(vec![Happened::quiet(Command::Adopt)]).await?;
         }
         loop {
+            if self.entry.take_changed() {
+                self.look_again().await?;
+            }
             if self.execution.is_done() {
                 return Ok(());
             }
@@ -230,6 +239,7 @@ impl Driver {
                     happened.push(self.happened(ended));
                 }
                 Some(message) = self.inbox.recv() => happened.extend(self.received(message)),
+                () = self.entry.look_again.notified() => return Ok(happened),
                 () = sleep(wait) => happened.push(Happened::quiet(Command::Resume)),
                 () = self.inner.shutting_down.wait(), if !stopping => return Ok(happened),
             }
@@ -299,6 +309,9 @@ impl Driver {
         if let Ok(message) = self.inbox.try_recv() {
             return Ok(self.received(message).into_iter().collect());
         }
+        if self.entry.is_changed() {
+            return Ok(Vec::new());
+        }
         let nothing = || Leave::Hold(HoldReason::Engine("nothing is left to do".into()));
         Err(wake_at.map_or_else(nothing, Leave::Parked))
     }
@@ -329,7 +342,8 @@ impl Driver {
     /// Decides what happened and makes it durable. Returns when it is; an outage of the store is waited out.
     async fn turn(&mut self, mut happened: Vec<Happened>) -> Result<(), Leave> {
         let mut failures = 0;
-        loop {
+        let mut is_ours = false;
+        while !is_ours {
             let now = self.inner.now();
             let mut events = Vec::new();
             // A step that is started now would not be run before the next start.
@@ -345,20 +359,22 @@ impl Driver {
                 break;
             }
             let expected = self.execution.revision().next();
-            match self.commit(events, now).await? {
-                Ok(()) => break,
+            is_ours = match self.commit(events, now).await? {
+                Ok(()) => true,
                 Err(error) => {
                     failures += 1;
-                    if self.settle(error, expected, failures, &mut happened).await? {
-                        break;
-                    }
+                    self.settle(error, expected, failures, &mut happened).await?
                 }
-            }
+            };
         }
         self.entry.publish(self.execution.operation());
         self.entry.keep_progress(|step| self.runs.contains_key(&step));
         if self.execution.is_done() {
-            self.inner.ended(&self.execution);
+            if is_ours {
+                self.inner.ended(&self.execution);
+            } else {
+                self.inner.ended_elsewhere(&self.execution);
+            }
         }
         for one in happened {
             one.answer(&self.execution);
@@ -370,7 +386,7 @@ impl Driver {
     async fn commit(&mut self, events: Vec<Event>, now: Timestamp) -> Result<Result<(), CommitError>, Leave> {
         trace(&events);
         let turn = self.execution.seal(events, now).map_err(held)?;
-        let commit = Commit::new(&self.execution, turn, self.inner.fence);
+        let commit = Commit::new(&self.execution, turn, self.entry.fence.unwrap_or(self.inner.fence));
         let store = Arc::clone(&self.inner.store);
         // A list may show the turn as soon as it is durable, so what was before must not be shown any more (S11).
         self.entry.unpublish();
@@ -395,6 +411,7 @@ impl Driver {
     ) -> Result<bool, Leave> {
         let away = Away::of(&error);
         match &error {
+            CommitError::Fenced { .. } if self.inner.cluster().is_some() => return Err(Leave::Lost),
             CommitError::Fenced { .. } => {
                 self.inner.lose();
                 return Err(Leave::Stopping);
@@ -409,10 +426,30 @@ impl Driver {
                 self.pause(failures, &away).await?;
             }
         }
-        let mut tries = failures;
-        let stored = loop {
+        let stored = self.load(failures, &away).await?;
+        let is_another_revision = matches!(error, CommitError::Conflict(Conflict::Operation { .. }));
+        let is_conflict = matches!(error, CommitError::Conflict(_));
+        if is_conflict
+            && stored.revision() < expected
+            && !(is_another_revision && self.inner.cluster().is_some())
+        {
+            // It is as this turn found it, and yet the turn does not fit: deciding again would end the same way.
+            return Err(Leave::Hold(HoldReason::Unreadable(away.cause)));
+        }
+        // If an unknown commit shows its revision, it was ours that happened; where others write too, if it shows what ours was
+        // to leave. Otherwise all is decided again: what is in it already is refused then, and nothing is recorded twice (C9).
+        let happened_after_all = matches!(error, CommitError::Unknown(_))
+            && stored.revision() == expected
+            && self.inner.is_ours(&stored, &self.execution);
+        self.go_on_with(stored);
+        Ok(happened_after_all)
+    }
+
+    /// The operation as it is stored; an outage of the store is waited out.
+    async fn load(&mut self, mut tries: u32, away: &Away) -> Result<Execution, Leave> {
+        loop {
             match self.inner.load_to_run(self.execution.id()).await {
-                Ok(Some(stored)) => break stored,
+                Ok(Some(stored)) => return Ok(stored),
                 Ok(None) => return Err(Leave::Gone),
                 Err(LoadError::Hold(reason)) => return Err(Leave::Hold(reason)),
                 Err(LoadError::Unavailable(error)) => {
@@ -421,19 +458,29 @@ impl Driver {
                         "the store cannot be read, trying again"
                     );
                     tries += 1;
-                    self.pause(tries, &away).await?;
+                    self.pause(tries, away).await?;
                 }
             }
-        };
-        if matches!(error, CommitError::Conflict(_)) && stored.revision() < expected {
-            // It is as this turn found it, and yet the turn does not fit: deciding again would end the same way.
-            return Err(Leave::Hold(HoldReason::Unreadable(away.cause)));
         }
-        // Nobody else writes to it: if an unknown commit shows its revision, it was ours that happened.
-        let happened_after_all = matches!(error, CommitError::Unknown(_)) && stored.revision() == expected;
+    }
+
+    fn go_on_with(&mut self, stored: Execution) {
         self.execution = stored;
         self.entry.publish(self.execution.operation());
-        Ok(happened_after_all)
+    }
+
+    /// Somebody else has written to the operation: what runs here goes on, as far as that lets it.
+    async fn look_again(&mut self) -> Result<(), Leave> {
+        let away = Away::of(&CommitError::Unavailable("the store cannot be read".into()));
+        let stored = self.load(0, &away).await?;
+        if stored.revision() > self.execution.revision() {
+            tracing::debug!(revision = %stored.revision(), "changed by another node");
+            self.go_on_with(stored);
+            if self.execution.is_done() {
+                self.inner.ended_elsewhere(&self.execution);
+            }
+        }
+        Ok(())
     }
 
     /// Waits before the store is asked again. Steps go on meanwhile.
@@ -606,29 +653,44 @@ fn trace(events: &[Event]) {
 
 /// Gives back what a driver holds, however it ends: by itself, by a panic, or dropped in mid-flight.
 pub(crate) struct Lease {
-    pub(crate) inner: Arc<Inner>,
-    /// The operation, once it is entered among those that run.
-    pub(crate) entered: Option<OperationId>,
+    inner: Arc<Inner>,
+    is_over: bool,
+    /// The operation, once it is entered among those that run, and with what it is committed.
+    pub(crate) entered: Option<(OperationId, Fence)>,
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(id) = self.entered {
-            self.inner.running.leave(id);
-        }
-        self.inner.slots.give_back();
+        self.give_back(None);
     }
 }
 
 impl Lease {
+    /// A slot was taken for it.
+    pub(crate) const fn new(inner: Arc<Inner>, entered: Option<(OperationId, Fence)>) -> Self {
+        Self { inner, is_over: false, entered }
+    }
+
     /// Gives back what is held, and then has the scheduler come back at `due`. Not before: a look in between would pass
     /// over an operation that still runs, and forget it.
-    pub(crate) fn end(self, due: Option<Timestamp>) {
-        let inner = Arc::clone(&self.inner);
-        drop(self);
-        if let Some(due) = due {
-            inner.slots.note_due(due);
+    pub(crate) fn end(mut self, due: Option<Timestamp>) {
+        self.give_back(due);
+        if let Some(due) = due.filter(|_| self.inner.cluster().is_none()) {
+            self.inner.slots.note_due(due);
         }
+    }
+
+    fn give_back(&mut self, due: Option<Timestamp>) {
+        if std::mem::replace(&mut self.is_over, true) {
+            return;
+        }
+        if let Some((id, fence)) = self.entered {
+            self.inner.running.leave(id);
+            if self.inner.cluster().is_some() {
+                self.inner.node.give_back(id, fence, due);
+            }
+        }
+        self.inner.slots.give_back();
     }
 }
 

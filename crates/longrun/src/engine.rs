@@ -10,12 +10,14 @@ use longrun_core::{Caller, Command, Execution, Fence, Operation, OperationId, Ph
 use longrun_store::{Commit, CommitError, Conflict, PageTokens, Store, StoreError, StoreId};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::builder::{EngineBuilder, Settings};
 use crate::driver::{Message, STORE_BACKOFF};
 use crate::environment::Environment;
 use crate::error::{CommandError, ReadError, Stops};
+use crate::node::Node;
 use crate::registry::{HoldReason, Registry};
 use crate::running::{Entry, Running, Shown, Slots};
 use crate::scheduler::{self, Left};
@@ -28,6 +30,9 @@ use crate::waiters::Waiters;
 ///
 /// When the last handle is dropped, everything that runs stops where it stands, as it would in a crash, and is taken up
 /// by the next engine on the same store. [`shutdown`](Self::shutdown) is the gentle way.
+///
+/// Where several engines share a store, each is a node of it and answers for all: any of them shows, cancels and waits for what
+/// another runs. What a node leaves others take up: at once when it was shut down, and when its lease has run out otherwise.
 #[derive(Clone)]
 pub struct Engine {
     pub(crate) inner: Arc<Inner>,
@@ -66,7 +71,11 @@ pub(crate) struct Inner {
     pub(crate) tasks: Tasks,
     pub(crate) tokens: PageTokens,
     pub(crate) turns: Arc<Turns>,
+    pub(crate) node: Node,
 }
+
+/// Of the grace of a shutdown the time, at most, that a node has to tell the store that it goes.
+const PARTING: Duration = Duration::from_secs(1);
 
 struct StopOnDrop(Arc<Inner>);
 
@@ -75,6 +84,7 @@ impl Drop for StopOnDrop {
         self.0.shutting_down.give();
         self.0.slots.close();
         self.0.running.abort_all();
+        self.0.node.abort();
     }
 }
 
@@ -107,7 +117,9 @@ impl Engine {
         fence: Fence,
         left: Left,
     ) -> Self {
+        let store_is_shared = store.cluster().is_some();
         let inner = Arc::new(Inner {
+            node: Node::new(Tasks::on(runtime.clone())),
             tokens: PageTokens::new(store.page_secret()),
             store,
             environment,
@@ -116,7 +128,7 @@ impl Engine {
             settings,
             fence,
             running: Running::default(),
-            slots: Slots::new(settings.running_max, left.unfinished > 0),
+            slots: Slots::new(settings.running_max, left.unfinished > 0 || store_is_shared),
             waiters: Waiters::default(),
             held: Mutex::default(),
             unfinished: AtomicU64::new(left.unfinished),
@@ -128,6 +140,9 @@ impl Engine {
             turns: Arc::default(),
         });
         inner.tasks.token().spawn(scheduler::run(Arc::clone(&inner)));
+        if store_is_shared {
+            inner.node.start(&inner);
+        }
         let stop = Arc::new(StopOnDrop(Arc::clone(&inner)));
         Self { inner, _stop: stop }
     }
@@ -139,8 +154,20 @@ impl Engine {
 
     /// The epoch in which the engine owns the store: higher than that of every owner before it. What lies outside and belongs
     /// to the store can be marked with it, to tell a late or an older state of the store from the newest.
+    ///
+    /// Where engines share the store, it is the epoch in which this one came to it as a node: see
+    /// [`store_epoch`](Self::store_epoch) for that of the store.
     pub fn fence(&self) -> Fence {
         self.inner.fence
+    }
+
+    /// The newest epoch of the store, as it is now: that of the engine that came last. Where a store has one owner, that is
+    /// [this one](Self::fence), as far as it knows.
+    pub async fn store_epoch(&self) -> Result<Fence, StoreError> {
+        match self.inner.cluster() {
+            Some(cluster) => cluster.epoch().await,
+            None => Ok(self.inner.fence),
+        }
     }
 
     /// The operation as it is now.
@@ -156,6 +183,11 @@ impl Engine {
         let ended = self.inner.waiters.register(id);
         // Of one that a driver has nothing has to be read: it shows its end before it tells of it.
         let known = match self.inner.running.shown(id) {
+            // Another node may know more.
+            _ if self.inner.cluster().is_some() => {
+                self.inner.node.note_waiter();
+                Some(self.inner.get(id).await?)
+            }
             Shown::Operation(operation) => Some(operation),
             Shown::Committing => None,
             Shown::Nothing => Some(self.inner.get(id).await?),
@@ -250,9 +282,17 @@ impl Engine {
     pub async fn shutdown(&self, grace: Duration) -> bool {
         self.inner.shutting_down.give();
         self.inner.slots.close();
-        let ended = tokio::time::timeout(grace, self.inner.tasks.all_ended()).await.is_ok();
+        let began = Instant::now();
+        // A node has something to say at the end.
+        let is_node = self.inner.cluster().is_some();
+        let parting = if is_node { (grace / 5).min(PARTING) } else { Duration::ZERO };
+        let ended = tokio::time::timeout(grace - parting, self.inner.tasks.all_ended()).await.is_ok();
         self.inner.running.abort_all();
-        ended
+        if !is_node {
+            return ended;
+        }
+        let left = self.inner.node.leave(grace.saturating_sub(began.elapsed())).await;
+        ended && left
     }
 }
 
@@ -344,7 +384,10 @@ impl Inner {
 
     /// The operation as it is now, if there is one.
     pub(crate) async fn find(&self, id: OperationId) -> Result<Option<Operation>, StoreError> {
-        if let Some(operation) = self.running.operation(id) {
+        // Of one that runs here another node may know more.
+        if self.cluster().is_none()
+            && let Some(operation) = self.running.operation(id)
+        {
             return Ok(Some(self.with_progress(operation)));
         }
         let stored = self.store.load(id).await?;
@@ -412,20 +455,32 @@ impl Inner {
         let revision = execution.revision();
         let sealed = execution.seal(events, now);
         let turn = sealed.map_err(|error| CommandError::Held(id, HoldReason::Engine(error.to_string())))?;
-        match self.store.commit(Commit::new(&execution, turn, self.fence)).await {
+        // Who works on it is told, if that is another node.
+        let commit = Commit::new(&execution, turn, self.fence).by_visitor();
+        match self.store.commit(commit).await {
             Ok(()) => {}
             Err(CommitError::Conflict(Conflict::Operation { .. })) => return Ok(None),
             // Its rows are not as it left them: asking again would not help.
             Err(error @ CommitError::Conflict(_)) => {
                 return Err(CommandError::Held(id, HoldReason::Unreadable(error.to_string())));
             }
-            Err(CommitError::Fenced { .. }) => {
-                self.lose();
-                return Err(CommandError::Fenced);
+            Err(error @ CommitError::Fenced { .. }) => {
+                return Err(match self.unless_fenced_off(error) {
+                    CommitError::Fenced { .. } => CommandError::Fenced,
+                    error => CommandError::Store(error),
+                });
             }
             Err(CommitError::Unknown(cause)) => match self.store.load(id).await {
-                // Nobody else writes to it: it was ours that happened.
-                Ok(Some(stored)) if stored.revision() > revision => execution = stored,
+                Ok(Some(stored)) if stored.revision() > revision && self.is_ours(&stored, &execution) => {
+                    execution = stored;
+                }
+                // Others have written too: what became of ours does not show. To cancel twice is to cancel once.
+                Ok(Some(stored)) if stored.revision() > revision => {
+                    return match command {
+                        Command::Cancel { .. } => Ok(None),
+                        _ => Err(CommandError::Store(CommitError::Unknown(cause))),
+                    };
+                }
                 Ok(_) => return Err(CommandError::Store(CommitError::Unavailable(cause))),
                 Err(_) => {
                     self.unsettle(id);
@@ -438,6 +493,12 @@ impl Inner {
             self.ended(&execution);
         }
         Ok(Some(execution.operation()))
+    }
+
+    /// Whether what is stored, with the revision of a commit of unknown outcome or a later one, is what that was to leave. Where
+    /// the store has one owner, nobody else writes to it.
+    pub(crate) fn is_ours(&self, stored: &Execution, left: &Execution) -> bool {
+        self.cluster().is_none() || stored.is_same(left)
     }
 
     /// Of those that are unfinished.
@@ -456,6 +517,13 @@ impl Inner {
             "error"
         };
         metrics::counter!("longrun_operations_done_total", "outcome" => outcome).increment(1);
+        self.waiters.wake(execution.id(), || execution.operation());
+    }
+
+    /// Another node, or a caller there, has brought an operation to its end, and counted it.
+    pub(crate) fn ended_elsewhere(&self, execution: &Execution) {
+        self.settled(execution.id());
+        self.unhold(execution.id());
         self.waiters.wake(execution.id(), || execution.operation());
     }
 
@@ -497,7 +565,7 @@ struct Alone {
 
 impl Alone {
     fn with(inner: &Arc<Inner>, id: OperationId) -> Option<Self> {
-        let entered = inner.running.enter(id)?;
+        let entered = inner.running.enter(id, None)?;
         Some(Self { inner: Arc::clone(inner), id, _entered: entered })
     }
 }

@@ -174,6 +174,7 @@ mod error;
 mod intercept;
 mod kind;
 mod lists;
+mod node;
 mod perform;
 mod plan;
 mod references;

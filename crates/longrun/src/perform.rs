@@ -54,7 +54,7 @@ fn job(
         header: Arc::clone(execution.header()),
         step,
         step_name: spec.map(|spec| spec.name.clone()).unwrap_or_else(unnamed),
-        token: FencingToken { epoch: inner.fence, attempt },
+        token: FencingToken { epoch: entry.fence.unwrap_or(inner.fence), attempt },
         began_at: inner.now(),
         checkpoint: execution.checkpoint(step).cloned(),
         driver: entry.inbox.clone(),

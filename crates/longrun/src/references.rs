@@ -103,8 +103,14 @@ impl References {
     pub async fn unconfirm(&self, items: &[(ItemKey, Incarnation)]) -> Result<(), ReferenceError> {
         for items in items.chunks(TAKEN_AT_ONCE) {
             let items = items.to_vec();
-            let unconfirmed = self.ask(|inner, holder| {
-                Box::pin(async move { Ok(inner.store.unconfirm_items(holder.fence, items).await?) })
+            let unconfirmed = self.ask(|inner, _| {
+                Box::pin(async move {
+                    Ok(inner
+                        .store
+                        .unconfirm_items(inner.fence, items)
+                        .await
+                        .map_err(|error| inner.as_node(error))?)
+                })
             });
             unconfirmed.await?;
         }
@@ -165,8 +171,14 @@ impl References {
 
     /// Forgets orphans, once they are removed outside for good.
     pub async fn forget(&self, orphans: Vec<Orphan>) -> Result<(), ReferenceError> {
-        let forgotten = self.ask(|inner, holder| {
-            Box::pin(async move { Ok(inner.store.forget_orphans(holder.fence, orphans).await?) })
+        let forgotten = self.ask(|inner, _| {
+            Box::pin(async move {
+                Ok(inner
+                    .store
+                    .forget_orphans(inner.fence, orphans)
+                    .await
+                    .map_err(|error| inner.as_node(error))?)
+            })
         });
         forgotten.await
     }
@@ -177,11 +189,13 @@ impl References {
     ) -> Result<T, ReferenceError> {
         let (reply, answer) = oneshot::channel();
         let (operation, resource) = (self.shared.header.id, self.holder.clone());
+        // With what the operation is committed.
+        let fence = self.shared.token.epoch;
         let errand = Errand(Box::new(move |inner| {
             Box::pin(async move {
                 let answer = match inner {
                     Some(inner) => {
-                        let holder = Holder { fence: inner.fence, operation, resource };
+                        let holder = Holder { fence, operation, resource };
                         what(inner, holder).await
                     }
                     None => Err(ReferenceError::GivenUp),
@@ -241,7 +255,8 @@ impl Engine {
         let stopped = |_| CommitError::Unavailable("the engine has stopped".into());
         for items in items.chunks(TAKEN_AT_ONCE) {
             let _token = self.inner.begin_write().map_err(stopped)?;
-            self.inner.store.unconfirm_items(self.inner.fence, items.to_vec()).await?;
+            let unconfirmed = self.inner.store.unconfirm_items(self.inner.fence, items.to_vec()).await;
+            unconfirmed.map_err(|error| self.inner.as_node(error))?;
         }
         Ok(())
     }
@@ -262,7 +277,8 @@ impl Engine {
     pub async fn forget_orphans(&self, orphans: Vec<Orphan>) -> Result<(), CommitError> {
         let stopped = |_| CommitError::Unavailable("the engine has stopped".into());
         let _token = self.inner.begin_write().map_err(stopped)?;
-        self.inner.store.forget_orphans(self.inner.fence, orphans).await
+        let forgotten = self.inner.store.forget_orphans(self.inner.fence, orphans).await;
+        forgotten.map_err(|error| self.inner.as_node(error))
     }
 }
 
@@ -287,7 +303,7 @@ impl Inner {
                     }
                 }
                 Err(CommitError::Conflict(_)) => return Ok(references),
-                Err(error) => return Err(error),
+                Err(error) => return Err(self.as_node(error)),
             }
         }
     }

@@ -1,9 +1,10 @@
 //! What runs now, and how much may.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use longrun_core::{Operation, OperationId, Progress, StepIndex, Timestamp};
+use longrun_core::{Fence, Operation, OperationId, Progress, StepIndex, Timestamp};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 
@@ -14,6 +15,14 @@ use crate::engine::lock;
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) inbox: mpsc::Sender<Message>,
+    /// With what the operation is committed. `None` while it is only kept from being taken up.
+    pub(crate) fence: Option<Fence>,
+    /// It is in the store, and belongs to this engine there.
+    is_owned: AtomicBool,
+    /// Somebody else has changed it in the store.
+    changed: AtomicBool,
+    /// Wakes the driver to see to that.
+    pub(crate) look_again: Notify,
     shown: Mutex<Shown>,
     /// What each of its steps that run reported since.
     progress: Mutex<BTreeMap<StepIndex, Arc<Mutex<Option<Progress>>>>>,
@@ -40,8 +49,12 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Enters an operation; `None` when it is there already.
-    pub(crate) fn enter(&self, id: OperationId) -> Option<(Arc<Entry>, mpsc::Receiver<Message>)> {
+    /// Enters an operation, and with what it is committed; `None` when it is there already.
+    pub(crate) fn enter(
+        &self,
+        id: OperationId,
+        fence: Option<Fence>,
+    ) -> Option<(Arc<Entry>, mpsc::Receiver<Message>)> {
         let mut entries = lock(&self.entries);
         if entries.contains_key(&id) {
             return None;
@@ -49,6 +62,10 @@ impl Running {
         let (inbox, messages) = mpsc::channel(16);
         let entry = Arc::new(Entry {
             inbox,
+            fence,
+            is_owned: AtomicBool::new(false),
+            changed: AtomicBool::new(false),
+            look_again: Notify::new(),
             shown: Mutex::default(),
             progress: Mutex::default(),
             task: Mutex::default(),
@@ -67,6 +84,37 @@ impl Running {
 
     pub(crate) fn len(&self) -> usize {
         lock(&self.entries).len()
+    }
+
+    /// Everything that is worked on, with what it is committed.
+    pub(crate) fn holds(&self) -> Vec<(OperationId, Fence)> {
+        let entries = lock(&self.entries);
+        let mut holds: Vec<_> =
+            entries.iter().filter_map(|(id, entry)| entry.fence.map(|fence| (*id, fence))).collect();
+        holds.sort_unstable();
+        holds
+    }
+
+    /// The operations among these that no driver works on.
+    pub(crate) fn without(&self, ids: BTreeSet<OperationId>) -> Vec<OperationId> {
+        let entries = lock(&self.entries);
+        let runs = |id: &OperationId| entries.get(id).is_some_and(|entry| entry.fence.is_some());
+        ids.into_iter().filter(|id| !runs(id)).collect()
+    }
+
+    /// Has the driver of an operation look at the store again.
+    pub(crate) fn look_again(&self, id: OperationId) {
+        if let Some(entry) = self.entry(id) {
+            entry.changed.store(true, Ordering::SeqCst);
+            entry.look_again.notify_one();
+        }
+    }
+
+    /// Drops the driver of an operation where it stands, if that is committed with this fence and was in the store.
+    pub(crate) fn abort(&self, id: OperationId, fence: Fence) -> bool {
+        let entry = self.entry(id).filter(|entry| entry.fence == Some(fence) && entry.is_owned());
+        let task = entry.and_then(|entry| lock(&entry.task).take());
+        task.as_ref().inspect(|task| task.abort()).is_some()
     }
 
     pub(crate) fn inbox(&self, id: OperationId) -> Option<mpsc::Sender<Message>> {
@@ -107,6 +155,24 @@ impl Running {
 }
 
 impl Entry {
+    /// The operation is in the store, and belongs to this engine there.
+    pub(crate) fn own(&self) {
+        self.is_owned.store(true, Ordering::SeqCst);
+    }
+
+    fn is_owned(&self) -> bool {
+        self.is_owned.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn is_changed(&self) -> bool {
+        self.changed.load(Ordering::SeqCst)
+    }
+
+    /// It is looked at now.
+    pub(crate) fn take_changed(&self) -> bool {
+        self.changed.swap(false, Ordering::SeqCst)
+    }
+
     pub(crate) fn set_task(&self, task: AbortHandle) {
         *lock(&self.task) = Some(task);
     }
@@ -175,6 +241,19 @@ impl Slots {
         let granted = state.free > 0 && !state.closed;
         state.free -= usize::from(granted);
         granted
+    }
+
+    /// As many slots as are free, and at most `most`, for the scheduler.
+    pub(crate) fn take_some(&self, most: usize) -> usize {
+        let mut state = lock(&self.state);
+        let granted = if state.closed { 0 } else { state.free.min(most) };
+        state.free -= granted;
+        granted
+    }
+
+    /// Those of them that it had no use for. It knows that itself.
+    pub(crate) fn put_back(&self, slots: usize) {
+        lock(&self.state).free += slots;
     }
 
     pub(crate) fn give_back(&self) {

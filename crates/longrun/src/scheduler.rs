@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use longrun_core::limits::DURATION_MILLIS_MAX;
-use longrun_core::{OperationId, Timestamp};
-use longrun_store::{CommitError, Due, Purge, Purged, Store, StoreError};
+use longrun_core::{Fence, OperationId, Timestamp};
+use longrun_store::{Claimed, Cluster, CommitError, Due, Purge, Purged, Store, StoreError, Wanted};
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -27,6 +27,8 @@ const SWEEP: usize = 500;
 /// How long a pass over what is due goes on where it rested, before another begins with what has come to the front meanwhile: a
 /// backlog may have no end.
 const WALK_TIME: Duration = Duration::from_secs(1);
+/// How often to look for what other nodes have left, unless there is a hint before.
+const POLL: Duration = Duration::from_secs(1);
 /// Wait after the store could not be asked.
 const STORE_WAIT: Duration = Duration::from_secs(1);
 
@@ -62,6 +64,8 @@ async fn rounds(inner: &Arc<Inner>) {
             _ if looked.is_err() => Some(STORE_WAIT),
             // A backlog waits for a slot, not for the time.
             _ if inner.slots.has_backlog() => None,
+            // Another node may leave something at any time.
+            at if inner.cluster().is_some() => Some(at.map_or(POLL, |at| at.since(inner.now()).min(POLL))),
             // Look at the clock again every minute: it may have been set.
             at => at.map(|at| at.since(inner.now()).min(Duration::from_secs(60))),
         };
@@ -81,7 +85,12 @@ async fn rounds(inner: &Arc<Inner>) {
                 match sweep_some(inner).await {
                     // The rest has its turn when the backlog has had its own.
                     Ok((_, true)) => next_sweep = Instant::now(),
-                    Ok(_) => {}
+                    Ok(_) => {
+                        if let Err(error) = count_anew(inner).await {
+                            let error = longrun_core::with_causes(&error);
+                            tracing::warn!(error, "unfinished operations could not be counted");
+                        }
+                    }
                     Err(error) => {
                         let error = longrun_core::with_causes(&error);
                         tracing::warn!(error, "old operations could not be removed");
@@ -95,6 +104,10 @@ async fn rounds(inner: &Arc<Inner>) {
 
 /// Takes up what is due, as far as there is room.
 async fn look(inner: &Arc<Inner>, walk: &mut Option<Walk>) -> Result<(), StoreError> {
+    if let Some(cluster) = inner.cluster() {
+        while inner.slots.has_backlog() && claim(inner, cluster).await? {}
+        return Ok(());
+    }
     while inner.slots.has_backlog() && inner.slots.free() > 0 && !inner.is_shutting_down() {
         let mut current = match walk.take() {
             Some(current) if current.began.elapsed() < WALK_TIME => current,
@@ -106,6 +119,58 @@ async fn look(inner: &Arc<Inner>, walk: &mut Option<Walk>) -> Result<(), StoreEr
         }
     }
     Ok(())
+}
+
+/// Takes up what no node works on, as far as there is room. True when there may be more, and room for it.
+async fn claim(inner: &Arc<Inner>, cluster: &dyn Cluster) -> Result<bool, StoreError> {
+    let room = Room { inner, slots: inner.slots.take_some(LOOK) };
+    if room.slots == 0 || inner.is_shutting_down() {
+        return Ok(false);
+    }
+    inner.slots.begin_look();
+    let until = inner.now();
+    let wanted = Wanted {
+        until,
+        limit: room.slots,
+        kinds: Some(inner.registry.kinds.keys().cloned().collect()),
+        except: lock(&inner.held).keys().copied().collect(),
+    };
+    let limit = room.slots;
+    {
+        let _census = inner.node.census().await;
+        // Who does not get the answer may have got the operations.
+        let claimed = cluster.claim(inner.fence, &wanted).await.inspect_err(|_| inner.node.doubt())?;
+        let more = claimed.len() >= limit;
+        claimed.into_iter().fold(room, |room, claimed| room.fill(claimed));
+        if more {
+            return Ok(true);
+        }
+    }
+    inner.slots.end_look(cluster.next_due(until).await?);
+    Ok(false)
+}
+
+/// Slots that the scheduler has taken and not yet filled.
+struct Room<'a> {
+    inner: &'a Arc<Inner>,
+    slots: usize,
+}
+
+impl Room<'_> {
+    fn fill(mut self, claimed: Claimed) -> Self {
+        let Claimed { due: Due { at, id }, fence } = claimed;
+        // A command is at it, or a driver that has lost it and is about to go.
+        if !take_up(self.inner, id, fence, &mut self.slots) {
+            self.inner.node.give_back(id, fence, Some(at));
+        }
+        self
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        self.inner.slots.put_back(self.slots);
+    }
 }
 
 /// One pass over what is due, oldest first. It rests where the room was used up.
@@ -180,7 +245,9 @@ impl Walk {
                 if due.at > now && !can_begin(due) {
                     self.waits = self.waits.or(Some(due.at));
                 } else if inner.slots.take() {
-                    take_up(inner, due.id);
+                    if !take_up(inner, due.id, inner.fence, &mut 1) {
+                        inner.slots.give_back();
+                    }
                 } else {
                     return false;
                 }
@@ -203,12 +270,12 @@ async fn first_after(inner: &Arc<Inner>, until: Timestamp) -> Result<Option<Time
     Ok(next.first().map(|due| due.at))
 }
 
-/// Starts a driver for an operation that is in the store. A slot was taken for it.
-fn take_up(inner: &Arc<Inner>, id: OperationId) {
-    let Some((entry, inbox)) = inner.running.enter(id) else {
-        return inner.slots.give_back();
-    };
-    let lease = Lease { inner: Arc::clone(inner), entered: Some(id) };
+/// Starts a driver for an operation that is in the store, in one of these slots. False when something else is at it.
+fn take_up(inner: &Arc<Inner>, id: OperationId, fence: Fence, slots: &mut usize) -> bool {
+    let Some((entry, inbox)) = inner.running.enter(id, Some(fence)) else { return false };
+    entry.own();
+    *slots -= 1;
+    let lease = Lease::new(Arc::clone(inner), Some((id, fence)));
     let span = tracing::info_span!("operation", %id);
     let task = {
         let (inner, entry) = (Arc::clone(inner), Arc::clone(&entry));
@@ -218,6 +285,7 @@ fn take_up(inner: &Arc<Inner>, id: OperationId) {
         }
     };
     entry.set_task(inner.tasks.token().spawn(task.instrument(span)));
+    true
 }
 
 /// What a former engine left.
@@ -229,6 +297,9 @@ pub(crate) struct Left {
 }
 
 pub(crate) async fn look_at_what_is_left(store: &dyn Store) -> Result<Left, StoreError> {
+    if let Some(cluster) = store.cluster() {
+        return Ok(Left { unfinished: cluster.unfinished().await?, newest: Timestamp::MIN });
+    }
     let (mut left, mut after) = (Left { unfinished: 0, newest: Timestamp::MIN }, None);
     loop {
         let found = store.due(Timestamp::MAX, after, 1000).await?;
@@ -293,9 +364,22 @@ pub(crate) async fn purge(
     let now = inner.now();
     let keys_expire_at = now.saturating_add(inner.settings.key_retention);
     let purge = Purge { only, done_until, keys_expire_at, now, limit: SWEEP };
-    inner.store.purge(inner.fence, purge).await.inspect_err(|error| {
-        if let CommitError::Fenced { .. } = error {
-            inner.lose();
+    inner.store.purge(inner.fence, purge).await.map_err(|error| inner.unless_fenced_off(error))
+}
+
+/// Counts what is unfinished, where others add to it, and forgets what is held of which others have seen the end.
+async fn count_anew(inner: &Arc<Inner>) -> Result<(), StoreError> {
+    let Some(cluster) = inner.cluster() else { return Ok(()) };
+    inner.unfinished.store(cluster.unfinished().await?, Ordering::SeqCst);
+    let held: Vec<_> = lock(&inner.held).keys().copied().collect();
+    for id in held {
+        match inner.store.load(id).await {
+            Ok(Some(execution)) if !execution.is_done() => {}
+            Ok(_) => _ = inner.unhold(id),
+            // What is damaged stays.
+            Err(StoreError::Unavailable(cause)) => return Err(StoreError::Unavailable(cause)),
+            Err(_) => {}
         }
-    })
+    }
+    Ok(())
 }

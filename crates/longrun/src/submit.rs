@@ -242,10 +242,13 @@ impl Inner {
         // Without a slot the operation waits on disk; without steps it needs none, and is done when it is accepted.
         let slot = !plan.steps().is_empty() && self.slots.take_if_nothing_waits();
         let start = slot || plan.steps().is_empty();
-        let lease = slot.then(|| Lease { inner: Arc::clone(self), entered: None });
+        let lease = slot.then(|| Lease::new(Arc::clone(self), None));
         let (execution, turn) =
             Execution::accept(Acceptance { header, plan, start }).map_err(not_acceptable)?;
         let mut commit = Commit::new(&execution, turn, self.fence).with_conditions(draft.conditions);
+        if lease.is_none() {
+            commit = commit.by_visitor();
+        }
         if let Some(claim) = &submission.ledger {
             commit = commit.with_ledger_claim(claim.clone());
         }
@@ -312,15 +315,18 @@ impl Inner {
         let (inner, id) = (Arc::clone(self), execution.id());
         let mut entered = None;
         if let Some(lease) = &mut lease {
-            entered = self.running.enter(id);
+            entered = self.running.enter(id, Some(self.fence));
             // An id that is taken is found out by the commit.
-            lease.entered = entered.as_ref().map(|_| id);
+            lease.entered = entered.as_ref().map(|_| (id, self.fence));
         }
         let entry = entered.as_ref().map(|(entry, _)| Arc::clone(entry));
         let span = tracing::info_span!("operation", %id);
         let task = async move {
             let stored = inner.store.commit(commit).await;
             let stored = inner.settle_first(id, stored).await;
+            if let (Ok(()), Some((entry, _))) = (&stored, &entered) {
+                entry.own();
+            }
             // Whoever looks from now on sees what this operation has made.
             drop(turn);
             if let Err(error) = stored {
@@ -329,6 +335,8 @@ impl Inner {
                     // If it is there after all, it has to be found when the store is back. Until then it counts.
                     admission.accept();
                     inner.unsettle(id);
+                    // And if it is this node's, it is to be given back.
+                    inner.node.doubt();
                 }
                 _ = reply.send(Err(error));
                 return;
@@ -405,10 +413,10 @@ impl Inner {
             }
             // The id is taken: draw another.
             (error @ CommitError::Conflict(_), _) => NotAccepted::Again(SubmitError::Store(error)),
-            (CommitError::Fenced { .. }, _) => {
-                self.lose();
-                SubmitError::Fenced.into()
-            }
+            (error @ CommitError::Fenced { .. }, _) => match self.unless_fenced_off(error) {
+                CommitError::Fenced { .. } => SubmitError::Fenced.into(),
+                error => SubmitError::Store(error).into(),
+            },
             (CommitError::Unknown(cause), _) => {
                 SubmitError::Unknown { operation: id, cause: StoreError::Unavailable(cause) }.into()
             }

@@ -1,6 +1,6 @@
 //! Those who wait for the end of an operation.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
@@ -58,6 +58,25 @@ impl<T> Waiters<T> {
         let awaited = lock(&self.ends).remove(&id).and_then(|end| end.upgrade());
         if let Some(awaited) = awaited {
             awaited.operation.get_or_init(operation);
+            awaited.notify.notify_waiters();
+        }
+    }
+}
+
+impl<T> Waiters<T> {
+    /// Those whose ends are awaited.
+    pub(crate) fn awaited(&self) -> BTreeSet<OperationId> {
+        lock(&self.ends).keys().copied().collect()
+    }
+
+    pub(crate) fn are_none(&self) -> bool {
+        lock(&self.ends).is_empty()
+    }
+
+    /// Has those who wait look for themselves.
+    pub(crate) fn look(&self, id: OperationId) {
+        let awaited = lock(&self.ends).remove(&id).and_then(|end| end.upgrade());
+        if let Some(awaited) = awaited {
             awaited.notify.notify_waiters();
         }
     }

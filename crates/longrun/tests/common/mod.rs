@@ -1,6 +1,7 @@
 //! A test rig: a disk, a world, a clock, and engines that come and go on them.
 
 pub(crate) mod disk;
+pub(crate) mod nodes;
 pub(crate) mod script;
 pub(crate) mod time;
 pub(crate) mod world;

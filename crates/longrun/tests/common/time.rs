@@ -34,6 +34,16 @@ impl VirtualTime {
         self.tick_micros.store(micros, Ordering::SeqCst);
     }
 
+    /// The clock of another machine, which shows the same and draws other numbers.
+    pub(crate) fn another(&self, seed: u64) -> Self {
+        Self {
+            start: self.start,
+            skew_micros: Arc::default(),
+            tick_micros: Arc::default(),
+            seed: Arc::new(AtomicU64::new(seed << 32)),
+        }
+    }
+
     /// From now on every id of one millisecond is the same.
     pub(crate) fn no_more_chance(&self) {
         self.seed.store(0, Ordering::SeqCst);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
-use longrun::{EffectKey, FencingToken, KvStore, Operation, OperationId, Phase, Store};
+use longrun::{EffectKey, FencingToken, Operation, OperationId, Phase, Store};
 use tokio::time::Instant;
 
 use super::script::Script;
@@ -32,15 +32,20 @@ pub(crate) struct Call {
 #[derive(Debug)]
 pub(crate) struct World {
     /// Reads the disk itself, faults or not.
-    witness: KvStore,
+    witness: Box<dyn Store>,
     calls: Mutex<Vec<Call>>,
     effects: Mutex<BTreeSet<(OperationId, String)>>,
     crimes: Mutex<Vec<String>>,
 }
 
 impl World {
-    pub(crate) fn new(witness: KvStore) -> Self {
-        Self { witness, calls: Mutex::default(), effects: Mutex::default(), crimes: Mutex::default() }
+    pub(crate) fn new(witness: impl Store) -> Self {
+        Self {
+            witness: Box::new(witness),
+            calls: Mutex::default(),
+            effects: Mutex::default(),
+            crimes: Mutex::default(),
+        }
     }
 
     /// At the begin of a call: is what must be durable before it on the disk?

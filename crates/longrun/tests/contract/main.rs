@@ -5,6 +5,7 @@
 mod common;
 
 mod children;
+mod cluster;
 mod crashes;
 mod held;
 mod lists;
