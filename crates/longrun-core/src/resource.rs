@@ -119,6 +119,7 @@ impl Row {
 /// What an operation demands of a resource that it does not hold. It is checked in the commit that accepts the operation,
 /// so nothing can come in between; afterwards it may change.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Condition {
     /// The resource is there and READY.
     Ready(ResourceKey),
@@ -129,6 +130,16 @@ pub enum Condition {
         /// The parent.
         parent: ResourceId,
     },
+    /// The resources of the kind that belong to the parent are exactly these, those included that are being made or removed, and
+    /// each is as it was. What the operation itself makes does not count: it is looked at before that is written.
+    Children {
+        /// The kind of the children.
+        kind: ResourceKind,
+        /// The parent.
+        parent: ResourceId,
+        /// The ids, in their order, and the revisions of their rows.
+        children: Vec<(ResourceId, Revision)>,
+    },
 }
 
 impl fmt::Display for Condition {
@@ -136,6 +147,9 @@ impl fmt::Display for Condition {
         match self {
             Self::Ready(key) => write!(f, "{key} must be READY"),
             Self::Childless { kind, parent } => write!(f, "no {kind} may belong to {parent}"),
+            Self::Children { kind, parent, .. } => {
+                write!(f, "every {kind} that belongs to {parent} must be as it was")
+            }
         }
     }
 }

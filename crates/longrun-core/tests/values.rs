@@ -402,6 +402,8 @@ fn what_people_read_says_what_it_is_about() {
     assert_eq!((status.code(), status.message()), (Code::InvalidArgument, "field: must be there"));
     assert_eq!(Condition::Ready(key("a")).to_string(), "test.thing a must be READY");
     let (kind, parent) = (ResourceKind::new("test.thing").unwrap(), ResourceId::new("net").unwrap());
-    let childless = Condition::Childless { kind, parent };
+    let childless = Condition::Childless { kind: kind.clone(), parent: parent.clone() };
     assert_eq!(childless.to_string(), "no test.thing may belong to net");
+    let children = Condition::Children { kind, parent, children: Vec::new() };
+    assert_eq!(children.to_string(), "every test.thing that belongs to net must be as it was");
 }

@@ -3,7 +3,7 @@
 //! Only one runs for a store, so nothing changes between its checks and its write. Group commit comes from the
 //! disk itself: while one batch is synced the next one gathers. Nothing waits on a timer.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
@@ -346,32 +346,65 @@ impl Committer {
             Condition::Ready(key) => {
                 self.row(key, overlay)?.is_some_and(|row| row.status == ResourceStatus::Ready)
             }
-            Condition::Childless { kind, parent } => !self.has_children(kind, parent, overlay)?,
+            Condition::Childless { kind, parent } => self.children(kind, parent, 1, overlay)?.is_empty(),
+            Condition::Children { kind, parent, children } => {
+                let found = self.children(kind, parent, children.len().saturating_add(1), overlay)?;
+                found.len() == children.len() && self.are_as_they_were(kind, children, &found, overlay)?
+            }
+            other => {
+                let unknown = format!("this store cannot see whether it is so: {other}");
+                return Err(CommitError::Unavailable(unknown.into()));
+            }
         };
         if holds { Ok(()) } else { Err(Conflict::Condition(condition.clone()).into()) }
     }
 
-    fn has_children(
+    /// The ids of the children, in their order: the first so many, or a few more.
+    fn children(
         &self,
         kind: &ResourceKind,
         parent: &ResourceId,
+        most: usize,
+        overlay: &Overlay,
+    ) -> Result<BTreeSet<Vec<u8>>, StoreError> {
+        let prefix = layout::by_parent_prefix(kind, parent);
+        let written = || {
+            let of_parent = overlay.values.iter();
+            of_parent.filter(|((table, key), _)| *table == Table::ByParent && key.starts_with(&prefix))
+        };
+        let gone = written().filter(|(_, value)| value.is_none()).count();
+        let limit = most.saturating_add(gone);
+        let stored = self.kv.scan(Table::ByParent, &KeyRange::prefix(&prefix), Direction::Forward, limit)?;
+        let id = |key: &[u8]| key.get(prefix.len()..).unwrap_or_default().to_vec();
+        let mut children: BTreeSet<_> = stored.iter().map(|(key, _)| id(key)).collect();
+        for ((_, key), value) in written() {
+            if value.is_some() {
+                children.insert(id(key))
+            } else {
+                children.remove(&id(key))
+            };
+        }
+        Ok(children)
+    }
+
+    /// Whether those that were found are the ones that are meant, each with the revision that it had.
+    fn are_as_they_were(
+        &self,
+        kind: &ResourceKind,
+        children: &[(ResourceId, Revision)],
+        found: &BTreeSet<Vec<u8>>,
         overlay: &Overlay,
     ) -> Result<bool, StoreError> {
-        let prefix = layout::by_parent_prefix(kind, parent);
-        let mut written: Vec<_> = overlay
-            .values
-            .iter()
-            .filter(|((table, key), _)| *table == Table::ByParent && key.starts_with(&prefix))
-            .collect();
-        written.retain(|(_, value)| value.is_none());
-        let gone = written.len();
-        let stored =
-            self.kv.scan(Table::ByParent, &KeyRange::prefix(&prefix), Direction::Forward, gone + 1)?;
-        let is_gone = |key: &Vec<u8>| written.iter().any(|((_, gone), _)| gone == key);
-        let added = |((table, key), value): (&(Table, Vec<u8>), &Option<Vec<u8>>)| {
-            *table == Table::ByParent && value.is_some() && key.starts_with(&prefix)
-        };
-        Ok(overlay.values.iter().any(added) || stored.iter().any(|(key, _)| !is_gone(key)))
+        for ((id, revision), found) in children.iter().zip(found) {
+            if id.as_str().as_bytes() != found {
+                return Ok(false);
+            }
+            let row = self.row(&ResourceKey { kind: kind.clone(), id: id.clone() }, overlay)?;
+            if row.is_none_or(|row| row.revision != *revision) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// References go with a resource that the operation holds: it is unfinished then, and alone.

@@ -210,6 +210,8 @@ macro_rules! store_conformance {
             conditions::a_resource_that_must_be_ready_is_looked_at_in_the_commit,
             conditions::a_parent_that_must_be_childless_is_looked_at_in_the_commit,
             conditions::of_a_child_and_the_end_of_its_parent_one_is_refused,
+            conditions::children_that_must_be_as_they_were_are_looked_at_in_the_commit,
+            conditions::of_racing_children_that_rely_on_there_being_no_other_one_is_accepted,
             fencing::each_owner_gets_a_higher_fence,
             fencing::fences_go_on_rising_after_a_restart,
             fencing::an_older_owner_commits_nothing_more,

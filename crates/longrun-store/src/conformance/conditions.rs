@@ -1,6 +1,6 @@
 //! A commit happens only if everything is as it expects (C17).
 
-use longrun_core::{Condition, Revision};
+use longrun_core::{Condition, Revision, Row};
 
 use super::StoreFixture;
 use super::bench::Bench;
@@ -246,5 +246,74 @@ pub fn of_a_child_and_the_end_of_its_parent_one_is_refused(fixture: &mut dyn Sto
         };
         assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1, "{results:?}");
         assert_eq!(results.iter().filter(|result| refused(result)).count(), 1, "{results:?}");
+    }
+}
+
+fn children(of: &str, rows: &[Row]) -> Condition {
+    let children = rows.iter().map(|row| (row.key.id.clone(), row.revision)).collect();
+    Condition::Children { kind: resource_kind(), parent: parent(of), children }
+}
+
+/// The children of a parent, and no others, each as it was: one more, one less, one of another parent, and one that has changed
+/// are refused. What the operation makes itself does not count.
+pub fn children_that_must_be_as_they_were_are_looked_at_in_the_commit(fixture: &mut dyn StoreFixture) {
+    let bench = Bench::new(fixture);
+    let rows = [bench.resource(1, "a", "p"), bench.resource(2, "b", "p")];
+    let other = bench.resource(3, "a-of-another", "q");
+    let changed = Row { revision: rows[1].revision.next(), ..rows[1].clone() };
+    let wrong: [&[Row]; 6] = [
+        &[],
+        &rows[..1],
+        &rows[1..],
+        &[rows[0].clone(), changed],
+        &[rows[0].clone(), rows[1].clone(), other.clone()],
+        &[rows[0].clone(), other.clone()],
+    ];
+    for (n, wrong) in (10..).zip(wrong) {
+        let (_, commit) = Draft::chain(n, 1).accept(bench.fence);
+        let condition = children("p", wrong);
+        assert_eq!(
+            bench.conflict(commit.with_conditions(vec![children("q", &[other.clone()]), condition.clone()])),
+            Conflict::Condition(condition)
+        );
+        assert!(!bench.is_there(operation_id(n)));
+    }
+    // One that is being made is one, as soon as it shows, and one that is being removed is not what it was.
+    let (live, commit) = Draft::chain(20, 1).with(creates("c", "p")).accept(bench.fence);
+    bench.stored(&live, commit.with_conditions(vec![children("p", &rows), children("none", &[])]));
+    let (_, commit) = Draft::chain(21, 1).accept(bench.fence);
+    bench.conflict(commit.with_conditions(vec![children("p", &rows)]));
+    bench.accept(Draft::chain(22, 1).with(deletes(rows[0].clone())));
+    let made = bench.row("c").unwrap();
+    let (_, commit) = Draft::chain(23, 1).accept(bench.fence);
+    bench.conflict(
+        commit.with_conditions(vec![children("p", &[rows[0].clone(), rows[1].clone(), made.clone()])]),
+    );
+    let now = [bench.row("a").unwrap(), rows[1].clone(), made];
+    let (live, commit) = Draft::chain(24, 1).accept(bench.fence);
+    bench.stored(&live, commit.with_conditions(vec![children("p", &now)]));
+}
+
+/// Of many that rely on the same children and add one, at the same time, one is accepted.
+pub fn of_racing_children_that_rely_on_there_being_no_other_one_is_accepted(fixture: &mut dyn StoreFixture) {
+    let bench = Bench::new(fixture);
+    for round in 0..8 {
+        let of = format!("p{round}");
+        let commits = (0..4).map(|n| {
+            let draft = Draft::chain(round * 10 + n + 1, 1).with(creates(&format!("c{round}-{n}"), &of));
+            draft.accept(bench.fence).1.with_conditions(vec![children(&of, &[])])
+        });
+        let commits: Vec<_> = commits.collect();
+        let results: Vec<_> = std::thread::scope(|scope| {
+            let bench = &bench;
+            let threads: Vec<_> =
+                commits.into_iter().map(|commit| scope.spawn(move || bench.commit(commit))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let refused = |result: &Result<(), CommitError>| {
+            matches!(result, Err(CommitError::Conflict(Conflict::Condition(_))))
+        };
+        assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1, "{results:?}");
+        assert_eq!(results.iter().filter(|result| refused(result)).count(), 3, "{results:?}");
     }
 }
