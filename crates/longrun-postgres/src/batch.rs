@@ -35,7 +35,7 @@ impl Parts {
     const ROWS_REMOVED: Self = Self(1 << 9);
     const KEYED: Self = Self(1 << 10);
     const READY: Self = Self(1 << 11);
-    const CHILDLESS: Self = Self(1 << 12);
+    const CHILDREN: Self = Self(1 << 12);
 
     const fn has(self, part: Self) -> bool {
         self.0 & part.0 != 0
@@ -108,6 +108,23 @@ const ROW_TYPES: [&str; 12] = [
     "bytea",
 ];
 
+/// The children of a family and their revisions, as [`family`] writes them.
+pub(crate) const CHILDREN: &str =
+    "SELECT coalesce(string_agg(r.id || ':' || r.revision, ',' ORDER BY r.id), '')
+    FROM longrun.resources r WHERE r.kind = u.kind AND r.parent = u.parent";
+
+/// What a condition says of the children of a parent: the family, and who they are.
+pub(crate) fn family(condition: &Condition) -> Option<(&str, &str, String)> {
+    match condition {
+        Condition::Childless { kind, parent } => Some((kind.as_str(), parent.as_str(), String::new())),
+        Condition::Children { kind, parent, children } => {
+            let each: Vec<_> = children.iter().map(|(id, revision)| format!("{id}:{revision}")).collect();
+            Some((kind.as_str(), parent.as_str(), each.join(",")))
+        }
+        _ => None,
+    }
+}
+
 /// The statement with these parts. Its parameters are in the order of [`Batch::params`].
 ///
 /// That an operation is not done is asked as `due_at IS NOT NULL`: by `done_at IS NULL` the planner would take the index of those
@@ -149,8 +166,8 @@ pub(crate) fn statement(parts: Parts) -> String {
             SET revision = u.revision, modified_at = u.at, phase = coalesce(u.phase, o.phase),
                 error_code = coalesce(u.error_code, o.error_code),
                 error_message = coalesce(u.error_message, o.error_message), due_at = u.due_at, done_at = u.done_at,
-                node = CASE WHEN u.done_at IS NULL THEN o.node END,
-                visited = u.fence IS NULL AND u.done_at IS NULL AND o.node IS NOT NULL
+                node = CASE WHEN u.done_at IS NULL OR u.fence IS NULL THEN o.node END,
+                visited = u.fence IS NULL AND o.node IS NOT NULL
             FROM {moved} AS u (id, expect, revision, fence, at, phase, error_code, error_message, due_at, done_at)
             WHERE o.id = u.id AND o.revision = u.expect AND o.due_at IS NOT NULL
                 AND (u.fence IS NULL OR (o.fence = u.fence AND o.node IS NOT NULL))
@@ -202,14 +219,11 @@ pub(crate) fn statement(parts: Parts) -> String {
         ),
         );
     }
-    if parts.has(Parts::CHILDLESS) {
-        let childless = text.table(&["text", "text"]);
+    if parts.has(Parts::CHILDREN) {
+        let families = text.table(&["text", "text", "text"]);
         text.counted(
-            "childless",
-            format!(
-                "SELECT 1 FROM {childless} AS u (kind, parent)
-            WHERE NOT EXISTS (SELECT FROM longrun.resources r WHERE r.kind = u.kind AND r.parent = u.parent)"
-            ),
+            "families",
+            format!("SELECT 1 FROM {families} AS u (kind, parent, children) WHERE ({CHILDREN}) = u.children"),
         );
     }
     text.finish()
@@ -305,7 +319,7 @@ pub(crate) struct Batch<'a> {
     rows_removed: Removed<'a>,
     keys: (Vec<&'a [u8]>, Vec<&'a str>, Vec<&'a [u8]>),
     ready: (Vec<&'a str>, Vec<&'a str>),
-    childless: (Vec<&'a str>, Vec<&'a str>),
+    families: (Vec<&'a str>, Vec<&'a str>, Vec<String>),
     total: i64,
 }
 
@@ -523,16 +537,22 @@ impl<'a> Batch<'a> {
                 }
             }
         }
-        let (mut ready, mut childless) = (BTreeSet::new(), BTreeSet::new());
+        let mut ready = BTreeSet::new();
         for condition in group.iter().flat_map(|records| &records.conditions) {
-            match condition {
-                Condition::Ready(key) => ready.insert(order(key)),
-                Condition::Childless { kind, parent } => childless.insert((kind.as_str(), parent.as_str())),
-            };
+            if let Condition::Ready(key) = condition {
+                ready.insert(order(key));
+            } else if let Some((kind, parent, children)) = family(condition) {
+                self.families.0.push(kind);
+                self.families.1.push(parent);
+                self.families.2.push(children);
+                self.total += 1;
+            } else {
+                // One that this program does not know is never true.
+                self.total += 1;
+            }
         }
-        self.total += count(ready.len() + childless.len());
+        self.total += count(ready.len());
         self.ready = ready.into_iter().unzip();
-        self.childless = childless.into_iter().unzip();
     }
 
     /// What of the statement it needs.
@@ -551,7 +571,7 @@ impl<'a> Batch<'a> {
             (Parts::ROWS_REMOVED, !self.rows_removed.id.is_empty()),
             (Parts::KEYED, !self.keys.0.is_empty()),
             (Parts::READY, !self.ready.0.is_empty()),
-            (Parts::CHILDLESS, !self.childless.0.is_empty()),
+            (Parts::CHILDREN, !self.families.0.is_empty()),
         ] {
             parts.add(part, needed);
         }
@@ -560,7 +580,7 @@ impl<'a> Batch<'a> {
 
     /// In the order of the statement.
     pub(crate) fn params(&self) -> Vec<Param<'_>> {
-        let Self { made, heads, moved, ended, journal, links, rows_removed, keys, ready, childless, .. } =
+        let Self { made, heads, moved, ended, journal, links, rows_removed, keys, ready, families, .. } =
             self;
         let parts = self.parts();
         let mut params: Vec<Param<'_>> = Vec::new();
@@ -647,8 +667,8 @@ impl<'a> Batch<'a> {
         if parts.has(Parts::READY) {
             params.extend::<[Param<'_>; 2]>([&ready.0, &ready.1]);
         }
-        if parts.has(Parts::CHILDLESS) {
-            params.extend::<[Param<'_>; 2]>([&childless.0, &childless.1]);
+        if parts.has(Parts::CHILDREN) {
+            params.extend::<[Param<'_>; 3]>([&families.0, &families.1, &families.2]);
         }
         params.push(&self.total);
         params

@@ -36,6 +36,12 @@ impl Contact {
         since.get_or_insert_with(Instant::now).elapsed()
     }
 
+    /// As if it had lasted for so long.
+    #[cfg(feature = "testing")]
+    pub(crate) fn has_lasted(&self, time: Duration) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now().checked_sub(time);
+    }
+
     fn broke(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -99,7 +105,10 @@ impl Shared {
         let ids = |rows: Vec<tokio_postgres::Row>| -> Vec<OperationId> {
             rows.iter().filter_map(|row| id_in(row, 0).ok()).collect()
         };
-        let text = "SELECT id FROM longrun.operations WHERE node = $1 AND visited";
+        // Told once: a node that does not hear the answer looks at all that it works on.
+        let text = "UPDATE longrun.operations
+            SET visited = false, node = CASE WHEN done_at IS NULL THEN node END
+            WHERE node = $1 AND visited RETURNING id";
         tidings.changed = ids(transaction.query(&self.sql(text), &[&epoch]).await?);
         if !asked.awaited.is_empty() {
             let awaited: Vec<_> = asked.awaited.iter().map(|id| id.as_str()).collect();
@@ -111,7 +120,8 @@ impl Shared {
             let held: Vec<_> = holds.iter().map(|(id, _)| id.as_str()).collect();
             let fences: Vec<_> = holds.iter().map(|(_, fence)| number(fence.0)).collect();
             let text = "SELECT u.id FROM unnest($1::text[], $2::bigint[]) AS u (id, fence)
-                LEFT JOIN longrun.operations o ON o.id = u.id AND o.fence = u.fence AND o.node = $3
+                LEFT JOIN longrun.operations o
+                    ON o.id = u.id AND o.fence = u.fence AND o.node = $3 AND o.done_at IS NULL
                 WHERE o.id IS NULL";
             tidings.lost = ids(transaction.query(&self.sql(text), &[&held, &fences, &epoch]).await?);
             let text = "UPDATE longrun.operations SET node = NULL WHERE node = $1 AND id <> ALL ($2)";
@@ -172,7 +182,8 @@ impl Shared {
         let ids: Vec<_> = held.iter().map(|(id, _)| id.as_str()).collect();
         let fences: Vec<_> = held.iter().map(|(_, fence)| number(fence.0)).collect();
         let text = "UPDATE longrun.operations o SET node = NULL
-            FROM unnest($1::text[], $2::bigint[]) AS u (id, fence) WHERE o.id = u.id AND o.fence = u.fence";
+            FROM unnest($1::text[], $2::bigint[]) AS u (id, fence)
+            WHERE o.id = u.id AND o.fence = u.fence AND o.node IS NOT NULL";
         self.query(text, &[&ids, &fences]).await?;
         self.news.notify_one();
         Ok(())

@@ -7,7 +7,7 @@ use longrun_store::records::Records;
 use longrun_store::{Author, CommitError, Conflict, LedgerEntry};
 use tokio_postgres::GenericClient;
 
-use crate::batch::Param;
+use crate::batch::{self, Param};
 use crate::read;
 use crate::store::Shared;
 
@@ -169,12 +169,12 @@ async fn holds<C: GenericClient>(
     stored: &Stored,
     condition: &Condition,
 ) -> Result<bool, tokio_postgres::Error> {
-    match condition {
-        Condition::Ready(key) => Ok(stored.rows.get(key).is_some_and(|found| found.ready)),
-        Condition::Childless { kind, parent } => {
-            let text = "SELECT NOT EXISTS (SELECT FROM longrun.resources WHERE kind = $1 AND parent = $2)";
-            let params: [Param<'_>; 2] = [&kind.as_str(), &parent.as_str()];
-            Ok(client.query_one(&shared.sql(text), &params).await?.get(0))
-        }
+    if let Condition::Ready(key) = condition {
+        return Ok(stored.rows.get(key).is_some_and(|found| found.ready));
     }
+    let Some((kind, parent, children)) = batch::family(condition) else { return Ok(false) };
+    let text =
+        format!("SELECT ({}) = $3 FROM (SELECT $1::text AS kind, $2::text AS parent) AS u", batch::CHILDREN);
+    let params: [Param<'_>; 3] = [&kind, &parent, &children];
+    Ok(client.query_one(&shared.sql(&text), &params).await?.get(0))
 }

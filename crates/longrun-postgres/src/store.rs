@@ -156,6 +156,12 @@ impl PostgresStore {
         }
     }
 
+    /// Takes the database for one that was there all the time, so that leases that have run out count at once.
+    #[cfg(feature = "testing")]
+    pub fn assume_long_contact(&self) {
+        self.shared.contact.has_lasted(self.shared.options.lease * 2);
+    }
+
     /// Does it in the runtime of the store. A caller that goes away leaves it happen.
     async fn on<T: Send + 'static>(
         &self,

@@ -1,9 +1,15 @@
-//! The store keeps every rule of the contract.
+//! The store keeps every rule of the contract, and those of stores that engines share.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 
-use common::fresh;
+/// With one owner at a time.
+mod store {
+    longrun_store::store_conformance!(super::common::fresh);
+}
 
-longrun_store::store_conformance!(fresh);
+/// With several.
+mod cluster {
+    longrun_store::cluster_conformance!(super::common::fresh);
+}

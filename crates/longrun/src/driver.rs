@@ -685,8 +685,10 @@ impl Lease {
             return;
         }
         if let Some((id, fence)) = self.entered {
+            // What is done belongs to nobody already.
+            let is_done = self.inner.running.operation(id).is_some_and(|operation| operation.done());
             self.inner.running.leave(id);
-            if self.inner.cluster().is_some() {
+            if self.inner.cluster().is_some() && !is_done {
                 self.inner.node.give_back(id, fence, due);
             }
         }

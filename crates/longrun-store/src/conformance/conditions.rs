@@ -273,7 +273,9 @@ pub fn children_that_must_be_as_they_were_are_looked_at_in_the_commit(fixture: &
         let (_, commit) = Draft::chain(n, 1).accept(bench.fence);
         let condition = children("p", wrong);
         assert_eq!(
-            bench.conflict(commit.with_conditions(vec![children("q", &[other.clone()]), condition.clone()])),
+            bench.conflict(
+                commit.with_conditions(vec![children("q", std::slice::from_ref(&other)), condition.clone()])
+            ),
             Conflict::Condition(condition)
         );
         assert!(!bench.is_there(operation_id(n)));
