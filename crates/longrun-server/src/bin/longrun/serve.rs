@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 
 pub(crate) use options::Options;
 
-use crate::stores::StoreChoice;
+use crate::stores::{StoreChoice, StorePlace};
 
 /// How often what nobody refers to is removed from the chunk folder.
 const COLLECT_EVERY: Duration = Duration::from_secs(60 * 60);
@@ -54,9 +54,9 @@ async fn open(options: &Options) -> Result<(SnapshotService, Option<TempDir>)> {
     let data = &options.data;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data);
     made.with_context(|| format!("cannot make {}", data.display()))?;
-    let store = options.store.open(&options.data.join("store"))?;
+    let store = options.store.open(&data.join("store"), options.sharing()).await?;
     // A store in memory is another one each time, and chunks belong to one store.
-    let is_volatile = options.store == StoreChoice::Memory;
+    let is_volatile = options.store == StorePlace::Own(StoreChoice::Memory);
     let temporary =
         is_volatile.then(|| tempfile::Builder::new().prefix("chunks-").tempdir_in(data)).transpose()?;
     let chunks = temporary.as_ref().map_or_else(|| data.join("chunks"), |folder| folder.path().to_owned());

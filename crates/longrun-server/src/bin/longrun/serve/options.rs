@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::Args;
 
-use crate::stores::StoreChoice;
+use crate::stores::{Sharing, StorePlace};
 
 /// Serves snapshots of disks over gRPC and REST.
 ///
@@ -27,9 +27,21 @@ pub(crate) struct Options {
     /// Folder of the disks
     #[arg(long, env = "LONGRUN_DISKS", value_name = "DIR")]
     pub(super) disks: PathBuf,
-    /// Where operations and snapshots are recorded
-    #[arg(long, env = "LONGRUN_STORE", value_enum, default_value = "sled")]
-    pub(super) store: StoreChoice,
+    /// Where operations and snapshots are recorded: sled, fjall or redb, under the data folder; memory; or
+    /// postgres://USER:PASSWORD@HOST/DATABASE, which any number of services can share, with one data folder and one folder of
+    /// disks for all of them
+    #[arg(long, env = "LONGRUN_STORE", hide_env_values = true, value_name = "STORE", default_value = "sled")]
+    pub(super) store: StorePlace,
+    /// Schema of the tables in PostgreSQL
+    #[arg(long, env = "LONGRUN_SCHEMA", value_name = "NAME", default_value = "longrun")]
+    pub(super) schema: String,
+    /// Seconds after which what a service that shares a PostgreSQL worked on is taken up by another, unless it is heard
+    /// of; the same for all of them
+    #[arg(long, env = "LONGRUN_LEASE", value_name = "SECONDS", default_value = "15")]
+    pub(super) lease: NonZeroU32,
+    /// Certificates to know PostgreSQL by, as PEM, instead of those of the system
+    #[arg(long, env = "LONGRUN_STORE_CA", value_name = "FILE")]
+    pub(super) store_ca: Option<PathBuf>,
     /// Address for gRPC; port 0 picks a free one
     #[arg(long, env = "LONGRUN_GRPC", value_name = "ADDR", default_value = "127.0.0.1:50051")]
     pub(super) grpc: SocketAddr,
@@ -80,6 +92,7 @@ pub(crate) struct Options {
 const EXAMPLES: &str = "\
 Examples:
   longrun serve --data /var/lib/longrun --disks /srv/disks
+  longrun serve --data /shared/data --disks /shared/disks --store postgres://longrun@db.example.org/longrun
   longrun serve --data data --disks disks --grpc 0.0.0.0:443 --http 0.0.0.0:8443 \\
       --tls-cert chain.pem --tls-key key.pem --auth-token-file tokens --advertise api.example.org:443";
 
@@ -106,6 +119,11 @@ impl Options {
         }
         ensure!(self.disks.is_dir(), "there is no folder {}", self.disks.display());
         Ok(())
+    }
+
+    pub(super) fn sharing(&self) -> Sharing<'_> {
+        let lease = Duration::from_secs(self.lease.get().into());
+        Sharing { schema: &self.schema, lease, roots: self.store_ca.as_deref() }
     }
 
     pub(super) fn grace(&self) -> Duration {
