@@ -218,4 +218,4 @@ pub use plan::{Found, IntoInput, Out, PlanBuilder};
 pub use references::{DroppedOfGone, ReferenceError, References};
 pub use registry::HoldReason;
 pub use step::{Step, StepError, StepResult, UndoError, UndoResult, Undoable, Value};
-pub use submit::Call;
+pub use submit::{Call, Draft};

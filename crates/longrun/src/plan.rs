@@ -267,7 +267,8 @@ impl PlanBuilder {
     /// of them together, such as names that differ, a quota, or ranges that do not overlap.
     ///
     /// Requests that ask for the same children take turns: none of them is planned between this look and the moment in which
-    /// the operation is accepted or refused. So the rule holds if every kind that could break it asks. The children of one
+    /// the operation is accepted or refused. So the rule holds if every kind that could break it asks. Where engines share the
+    /// store, a request is planned anew if any of the children has changed in that moment. The children of one
     /// parent only can be asked for, and 10,000 at most.
     pub async fn children<R: Resource>(&mut self, parent: &ResourceId) -> Result<Vec<Found<R>>, Status> {
         let family = Family { kind: ResourceKind::new(R::KIND)?, parent: parent.clone() };
@@ -290,6 +291,7 @@ impl PlanBuilder {
             }
             after = page.next;
             if after.is_none() {
+                self.rely_on(&query, &children);
                 return Ok(children);
             }
             if children.len() >= CHILDREN_MAX {
@@ -297,6 +299,17 @@ impl PlanBuilder {
                 return Err(Status::new(Code::ResourceExhausted, message));
             }
         }
+    }
+
+    /// Turns are taken among the requests of this engine. Where others plan too, the commit looks whether it is still so.
+    fn rely_on<R>(&mut self, query: &ResourceQuery, children: &[Found<R>]) {
+        let is_condition = |condition: &Condition| matches!(condition, Condition::Children { .. });
+        if self.store.cluster().is_none() || self.conditions.iter().any(is_condition) {
+            return;
+        }
+        let children = children.iter().map(|found| (found.row.key.id.clone(), found.row.revision)).collect();
+        let (kind, parent) = (query.kind.clone(), query.parent.clone());
+        self.conditions.push(Condition::Children { kind, parent, children });
     }
 
     /// Whether no resource of type `R` belongs to a parent, not even one that is being made or removed. If so, that has to be

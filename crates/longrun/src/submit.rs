@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use longrun_core::execution::AcceptError;
 use longrun_core::{
-    Acceptance, Caller, Claim, Execution, Header, IdPrefix, IdempotencyKey, Intent, Invalid, Json, KindName,
-    Operation, OperationId, Payload, Plan, ResourceKey, Timestamp,
+    Acceptance, Caller, Claim, Condition, Execution, Header, IdPrefix, IdempotencyKey, Intent, Invalid, Json,
+    KindName, Operation, OperationId, Payload, Plan, ResourceKey, Timestamp,
 };
 use longrun_store::{Commit, CommitError, Conflict, LedgerClaim, LedgerEntry, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -20,12 +20,22 @@ use crate::engine::{Engine, Inner};
 use crate::error::SubmitError;
 use crate::kind::{Kind, STRUCT_TYPE};
 use crate::plan::PlanBuilder;
-use crate::registry::{AnyKind, Draft, fingerprint, key_digest};
+use crate::registry::{AnyKind, Draft as Sketch, fingerprint, key_digest};
 use crate::tasks::Token;
 use crate::turns::Turn;
 
 /// How often a request is planned anew when its ids or its resources were taken by others in between.
 const PLANS_MAX: usize = 5;
+
+/// The same when children were added or changed by other nodes, with which it takes no turns.
+const PLANS_BESIDE_OTHERS_MAX: usize = 20;
+
+const fn plans_max(error: &SubmitError) -> usize {
+    match error {
+        SubmitError::Condition(Condition::Children { .. }) => PLANS_BESIDE_OTHERS_MAX,
+        _ => PLANS_MAX,
+    }
+}
 
 /// Who calls, and how the call is to be taken.
 #[derive(Clone, Debug)]
@@ -82,6 +92,36 @@ impl Call {
 }
 
 impl Engine {
+    /// Plans an operation without storing it, for who stores it together with something else: in a transaction of his own, by
+    /// what the store has for that. Once that is durable a node takes the operation up, as it does whatever nobody works on.
+    ///
+    /// Nothing is promised by a draft: whether its resources are free, what its kind demanded of others is so, and its
+    /// idempotency key is still new, all that is looked at by the commit, as it is for [`submit`](Self::submit). If it is
+    /// refused, [`Draft::refused`] says why; another draft may fit, and gives the earlier operation if the key was taken
+    /// meanwhile. For stores that several engines share: where a store has one owner, what is stored so is found at the next
+    /// look at what is due, which may be long after.
+    pub async fn draft<K: Kind>(&self, request: &K::Request, call: Call) -> Result<Draft, SubmitError> {
+        let request = Json::encode("request", request)?;
+        let inner = &self.inner;
+        let submission = match inner.submission(K::NAME, request, call).await? {
+            Submitted::New(submission) => submission,
+            Submitted::Before(operation) => {
+                let (commit, claim, created) = (None, None, Vec::new());
+                return Ok(Draft { operation, commit, claim, created, _turn: None });
+            }
+        };
+        let prepared = inner.prepare(&submission, false).await?;
+        // In a store that is shared, what was looked at is a condition of the commit.
+        let turn = prepared.turn.filter(|_| inner.cluster().is_none());
+        Ok(Draft {
+            operation: prepared.execution.operation(),
+            commit: Some(prepared.commit),
+            claim: submission.ledger,
+            created: prepared.created,
+            _turn: turn,
+        })
+    }
+
     /// Accepts an operation: it is durable, and its resources show, when this returns (C1, C6). It runs in the background.
     pub async fn submit<K: Kind>(&self, request: &K::Request, call: Call) -> Result<Operation, SubmitError> {
         let request = Json::encode("request", request)?;
@@ -111,17 +151,10 @@ impl Engine {
     /// The same as [`submit`](Self::submit) with a request that is still JSON, for services that take requests by the name of their kind.
     pub async fn submit_json(&self, kind: &str, request: Json, call: Call) -> Result<Operation, SubmitError> {
         let inner = &self.inner;
-        let known = KindName::new(kind).ok().and_then(|name| inner.registry.kinds.get_key_value(&name));
-        let (name, code) = known.ok_or_else(|| SubmitError::UnknownKind(printable(kind)))?;
-        let ledger = call.ledger_claim(name.as_str(), &request)?;
-        if let Some(claim) = &ledger {
-            // A repeat is answered even when nothing new is taken.
-            if let Some(entry) = inner.store.ledger(&claim.digest).await? {
-                return inner.repeated(&entry, claim).await;
-            }
-        }
-        let admission = Admission::to(inner)?;
-        let submission = Submission { kind: name, code, request, call, ledger, admission };
+        let submission = match inner.submission(kind, request, call).await? {
+            Submitted::New(submission) => submission,
+            Submitted::Before(operation) => return Ok(operation),
+        };
         let mut plans = 0;
         loop {
             plans += 1;
@@ -133,9 +166,50 @@ impl Engine {
                 return answer;
             }
             match refused {
-                NotAccepted::Again(_) if plans < PLANS_MAX => {}
+                NotAccepted::Again(error) if plans < plans_max(&error) => {}
                 NotAccepted::Again(error) | NotAccepted::Finally(error) => return Err(error),
             }
+        }
+    }
+}
+
+/// An operation that is planned and not stored: see [`Engine::draft`].
+#[derive(Debug)]
+pub struct Draft {
+    operation: Operation,
+    commit: Option<Commit>,
+    claim: Option<LedgerClaim>,
+    created: Vec<ResourceKey>,
+    /// Where only this engine takes turns, the turn is over when this is dropped.
+    _turn: Option<Turn>,
+}
+
+impl Draft {
+    /// The operation as it will be once it is stored; or as it is, if the call was accepted before.
+    pub const fn operation(&self) -> &Operation {
+        &self.operation
+    }
+
+    /// What is to be stored, as it is and whole. `None` if the call was accepted before, under its idempotency key.
+    pub const fn commit(&self) -> Option<&Commit> {
+        self.commit.as_ref()
+    }
+
+    /// Why the commit was refused, in the words of [`Engine::submit`].
+    pub fn refused(&self, error: CommitError) -> SubmitError {
+        match (error, &self.claim) {
+            (CommitError::Conflict(Conflict::Idempotency(entry)), Some(claim))
+                if entry.fingerprint != claim.fingerprint =>
+            {
+                SubmitError::KeyReused(entry.operation)
+            }
+            (CommitError::Conflict(conflict), _) => match conflicting(conflict, &self.created) {
+                NotAccepted::Again(error) | NotAccepted::Finally(error) => error,
+            },
+            (CommitError::Unknown(cause), _) => {
+                SubmitError::Unknown { operation: self.operation.id(), cause: StoreError::Unavailable(cause) }
+            }
+            (error, _) => SubmitError::Store(error),
         }
     }
 }
@@ -143,6 +217,23 @@ impl Engine {
 /// A name from outside, fit for a message.
 fn printable(name: &str) -> String {
     name.chars().take(64).map(|c| if c.is_ascii_graphic() { c } else { '?' }).collect()
+}
+
+/// A request that is planned, and what is to be stored of it.
+struct Prepared {
+    token: Token,
+    execution: Execution,
+    commit: Commit,
+    lease: Option<Lease>,
+    turn: Option<Turn>,
+    created: Vec<ResourceKey>,
+}
+
+/// A request as it comes in.
+enum Submitted<'a> {
+    New(Submission<'a>),
+    /// The operation that it was accepted as before.
+    Before(Operation),
 }
 
 struct Submission<'a> {
@@ -196,6 +287,26 @@ impl Drop for Admission {
 }
 
 impl Inner {
+    /// Takes a request, unless its key is known.
+    async fn submission(
+        self: &Arc<Self>,
+        kind: &str,
+        request: Json,
+        call: Call,
+    ) -> Result<Submitted<'_>, SubmitError> {
+        let known = KindName::new(kind).ok().and_then(|name| self.registry.kinds.get_key_value(&name));
+        let (name, code) = known.ok_or_else(|| SubmitError::UnknownKind(printable(kind)))?;
+        let ledger = call.ledger_claim(name.as_str(), &request)?;
+        if let Some(claim) = &ledger {
+            // A repeat is answered even when nothing new is taken.
+            if let Some(entry) = self.store.ledger(&claim.digest).await? {
+                return self.repeated(&entry, claim).await.map(Submitted::Before);
+            }
+        }
+        let admission = Admission::to(self)?;
+        Ok(Submitted::New(Submission { kind: name, code, request, call, ledger, admission }))
+    }
+
     /// Answers a request whose key was used before.
     async fn repeated(&self, entry: &LedgerEntry, claim: &LedgerClaim) -> Result<Operation, SubmitError> {
         if entry.fingerprint != claim.fingerprint {
@@ -222,40 +333,13 @@ impl Inner {
 
     /// Plans the request and stores what comes of it.
     async fn accept(self: &Arc<Self>, submission: &Submission<'_>) -> Result<Operation, NotAccepted> {
-        // In whole milliseconds, as its id says it: whoever sees both knows that it waits for nothing.
-        let now = self.now();
-        let now = Timestamp::from_unix_millis(now.unix_millis()).unwrap_or(now);
-        let draft = self.plan(submission, now).await?;
-        // Planning takes its time: the engine may have stopped since, and with it the task whose turn it was before.
-        let token = self.begin_write().map_err(SubmitError::from)?;
-        self.registry.check_steps(&draft.parts.steps).map_err(SubmitError::Unrunnable)?;
-        let busy = |claim: &Claim| claim.before().and_then(|row| Some((row.key.clone(), row.operation?)));
-        if let Some((key, holder)) = draft.parts.claims.iter().find_map(busy) {
-            return Err(SubmitError::Busy { key, holder }.into());
-        }
-        let header = self.header(submission, &draft, now)?;
-        let creates = |claim: &&Claim| matches!(claim.intent, Intent::Create { .. });
-        let created: Vec<_> =
-            draft.parts.claims.iter().filter(creates).map(|claim| claim.key.clone()).collect();
-        let plan = Plan::new(draft.parts).map_err(SubmitError::Plan)?;
-        let id = header.id;
-        // Without a slot the operation waits on disk; without steps it needs none, and is done when it is accepted.
-        let slot = !plan.steps().is_empty() && self.slots.take_if_nothing_waits();
-        let start = slot || plan.steps().is_empty();
-        let lease = slot.then(|| Lease::new(Arc::clone(self), None));
-        let (execution, turn) =
-            Execution::accept(Acceptance { header, plan, start }).map_err(not_acceptable)?;
-        let mut commit = Commit::new(&execution, turn, self.fence).with_conditions(draft.conditions);
-        if lease.is_none() {
-            commit = commit.by_visitor();
-        }
-        if let Some(claim) = &submission.ledger {
-            commit = commit.with_ledger_claim(claim.clone());
-        }
+        let prepared = self.prepare(submission, true).await?;
+        let (id, created) = (prepared.execution.id(), prepared.created);
         let (reply, answer) = oneshot::channel();
         // In a task of its own: a caller that goes away must not leave an operation on disk that nobody has in mind.
-        let kept = (lease, draft.turn);
-        self.spawn_first(token, commit, execution, kept, Arc::clone(&submission.admission), reply);
+        let kept = (prepared.lease, prepared.turn);
+        let admission = Arc::clone(&submission.admission);
+        self.spawn_first(prepared.token, prepared.commit, prepared.execution, kept, admission, reply);
         match answer.await {
             Ok(Ok(operation)) => Ok(operation),
             Ok(Err(error)) => self.not_stored(id, error, submission, &created).await,
@@ -266,12 +350,51 @@ impl Inner {
         }
     }
 
+    /// Plans the request. With `here`, in a slot of this engine if one is free and nothing older waits.
+    async fn prepare(
+        self: &Arc<Self>,
+        submission: &Submission<'_>,
+        here: bool,
+    ) -> Result<Prepared, SubmitError> {
+        // In whole milliseconds, as its id says it: whoever sees both knows that it waits for nothing.
+        let now = self.now();
+        let now = Timestamp::from_unix_millis(now.unix_millis()).unwrap_or(now);
+        let draft = self.plan(submission, now).await?;
+        // Planning takes its time: the engine may have stopped since, and with it the task whose turn it was before.
+        let token = self.begin_write().map_err(SubmitError::from)?;
+        self.registry.check_steps(&draft.parts.steps).map_err(SubmitError::Unrunnable)?;
+        let busy = |claim: &Claim| claim.before().and_then(|row| Some((row.key.clone(), row.operation?)));
+        if let Some((key, holder)) = draft.parts.claims.iter().find_map(busy) {
+            return Err(SubmitError::Busy { key, holder });
+        }
+        let header = self.header(submission, &draft, now)?;
+        let creates = |claim: &&Claim| matches!(claim.intent, Intent::Create { .. });
+        let created: Vec<_> =
+            draft.parts.claims.iter().filter(creates).map(|claim| claim.key.clone()).collect();
+        let plan = Plan::new(draft.parts).map_err(SubmitError::Plan)?;
+        // Without a slot the operation waits on disk; without steps it needs none, and is done when it is accepted.
+        let slot = here && !plan.steps().is_empty() && self.slots.take_if_nothing_waits();
+        let start = slot || plan.steps().is_empty();
+        let lease = slot.then(|| Lease::new(Arc::clone(self), None));
+        let (execution, turn) =
+            Execution::accept(Acceptance { header, plan, start }).map_err(not_acceptable)?;
+        let mut commit = Commit::new(&execution, turn, self.fence).with_conditions(draft.conditions);
+        if lease.is_none() {
+            // It belongs to whoever takes it up.
+            commit = commit.by_visitor();
+        }
+        if let Some(claim) = &submission.ledger {
+            commit = commit.with_ledger_claim(claim.clone());
+        }
+        Ok(Prepared { token, execution, commit, lease, turn: draft.turn, created })
+    }
+
     /// Asks the kind, and keeps its panics from everybody else.
     async fn plan(
         self: &Arc<Self>,
         submission: &Submission<'_>,
         now: Timestamp,
-    ) -> Result<Draft, SubmitError> {
+    ) -> Result<Sketch, SubmitError> {
         let builder = PlanBuilder::new(self, now, submission.call.caller.clone());
         let planned = AssertUnwindSafe(async { submission.code.plan(&submission.request, builder).await });
         let panicked = |_| SubmitError::PlanPanicked(submission.kind.to_string());
@@ -281,7 +404,7 @@ impl Inner {
     fn header(
         &self,
         submission: &Submission<'_>,
-        draft: &Draft,
+        draft: &Sketch,
         now: Timestamp,
     ) -> Result<Header, SubmitError> {
         let call = &submission.call;
@@ -402,17 +525,7 @@ impl Inner {
             (CommitError::Conflict(Conflict::Idempotency(entry)), Some(claim)) => {
                 return Ok(self.repeated(&entry, claim).await?);
             }
-            (CommitError::Conflict(Conflict::Resource { key, holder, exists }), _) => match holder {
-                Some(holder) => SubmitError::Busy { key, holder }.into(),
-                // It was looked up when the plan was made, and has changed since: plan anew, and see.
-                None if exists && created.contains(&key) => NotAccepted::Again(SubmitError::Exists(key)),
-                None => NotAccepted::Again(SubmitError::Changed(key)),
-            },
-            (CommitError::Conflict(Conflict::Condition(condition)), _) => {
-                NotAccepted::Again(SubmitError::Condition(condition))
-            }
-            // The id is taken: draw another.
-            (error @ CommitError::Conflict(_), _) => NotAccepted::Again(SubmitError::Store(error)),
+            (CommitError::Conflict(conflict), _) => conflicting(conflict, created),
             (error @ CommitError::Fenced { .. }, _) => match self.unless_fenced_off(error) {
                 CommitError::Fenced { .. } => SubmitError::Fenced.into(),
                 error => SubmitError::Store(error).into(),
@@ -422,6 +535,21 @@ impl Inner {
             }
             (error, _) => SubmitError::Store(error).into(),
         })
+    }
+}
+
+/// What a conflict of a first commit means.
+fn conflicting(conflict: Conflict, created: &[ResourceKey]) -> NotAccepted {
+    match conflict {
+        Conflict::Resource { key, holder: Some(holder), .. } => SubmitError::Busy { key, holder }.into(),
+        // It was looked up when the plan was made, and has changed since: plan anew, and see.
+        Conflict::Resource { key, exists, .. } if exists && created.contains(&key) => {
+            NotAccepted::Again(SubmitError::Exists(key))
+        }
+        Conflict::Resource { key, .. } => NotAccepted::Again(SubmitError::Changed(key)),
+        Conflict::Condition(condition) => NotAccepted::Again(SubmitError::Condition(condition)),
+        // The id is taken: draw another.
+        conflict => NotAccepted::Again(SubmitError::Store(conflict.into())),
     }
 }
 

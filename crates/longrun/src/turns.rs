@@ -18,8 +18,9 @@ pub(crate) struct Family {
 
 /// One request at a time plans on a family, from its look at it until its operation is stored or refused.
 ///
-/// A store has one owner, whose commits are fenced when another takes over, so turns in memory are enough. Nobody takes
-/// two of them, so nobody waits in a circle.
+/// Where a store has one owner, its commits are fenced when another takes over, so turns in memory are enough. Where engines
+/// share it, they spare the requests of one engine from being in each other's way, and a
+/// [condition](longrun_core::Condition::Children) keeps those of others out. Nobody takes two of them, so nobody waits in a circle.
 #[derive(Debug)]
 pub(crate) struct Turns(Vec<Arc<Mutex<()>>>);
 

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use futures_util::future::join_all;
 use longrun::{
     Code, EMPTY_TYPE, Engine, IdPrefix, Kind, OperationQuery, PageRequest, PlanBuilder, Planned, Resource,
-    ResourceId, ResourceList, ResourceStatus, Status, SubmitError, async_trait,
+    ResourceId, ResourceList, ResourceStatus, Status, Store, SubmitError, async_trait,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::common::disk::Knobs;
+use crate::common::nodes::Nodes;
 use crate::common::{Rig, call, millis};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -119,6 +120,39 @@ async fn of_those_that_break_a_rule_about_children_together_one_is_accepted() {
         assert_eq!(codes, BTreeMap::from([(None, 5), (Some(Code::AlreadyExists), 25)]));
         assert_eq!(names(rig.engine(), &class).await, ["n0", "n1", "n2", "n3", "n4"]);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_those_that_break_a_rule_about_children_at_several_nodes_one_is_accepted() {
+    let nodes = Nodes::with(3, |builder| builder.kind(Enrol)).await;
+    for round in 0..5 {
+        let class = format!("class-{round}");
+        let all = join_all((0..30).map(|n| {
+            let (engine, class) = (nodes.engine(n % 3), &class);
+            async move { enrol(engine, class, &format!("n{}", n % 5), Manner::Plain).await }
+        }))
+        .await;
+        let mut codes = BTreeMap::<_, usize>::new();
+        all.into_iter().for_each(|result| *codes.entry(result.err()).or_default() += 1);
+        assert_eq!(codes, BTreeMap::from([(None, 5), (Some(Code::AlreadyExists), 25)]));
+        assert_eq!(names(nodes.engine(round % 3), &class).await, ["n0", "n1", "n2", "n3", "n4"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_draft_that_relies_on_children_is_refused_when_they_have_changed() {
+    let nodes = Nodes::with(2, |builder| builder.kind(Enrol)).await;
+    let draft = async |name: &str| {
+        let request = (id("class"), name.to_owned(), Manner::Plain);
+        nodes.engine(0).draft::<Enrol>(&request, call()).await.unwrap()
+    };
+    let (one, other) = (draft("ann").await, draft("ann").await);
+    nodes.store.commit(one.commit().unwrap().clone()).await.unwrap();
+    let refused = nodes.store.commit(other.commit().unwrap().clone()).await.unwrap_err();
+    let refused = other.refused(refused);
+    assert!(matches!(refused, SubmitError::Condition(_)) && refused.code() == Code::Aborted, "{refused:?}");
+    assert_eq!(names(nodes.engine(1), "class").await, ["ann"]);
+    assert_eq!(enrol(nodes.engine(1), "class", "ann", Manner::Plain).await, Err(Code::AlreadyExists));
 }
 
 #[tokio::test(start_paused = true)]

@@ -468,3 +468,40 @@ async fn c20_every_node_removes_what_is_old() {
     }
     assert_eq!(nodes.engine(1).sweep().await.unwrap(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn c01_c15_a_draft_becomes_an_operation_when_somebody_stores_it() {
+    let nodes = Nodes::new(2).await;
+    let script = long(1000).touch(Touch::Create("t".into()));
+    let draft = nodes.engine(0).draft::<Scripted>(&script, keyed("k")).await.unwrap();
+    let id = draft.operation().id();
+    assert!(!draft.operation().done());
+    pass(5000).await;
+    assert!(matches!(nodes.engine(0).get(id).await, Err(ReadError::NotFound(_))), "nothing is stored");
+    let late = nodes.engine(1).draft::<Scripted>(&script, keyed("k")).await.unwrap();
+    nodes.store.commit(draft.commit().unwrap().clone()).await.unwrap();
+    assert_eq!(nodes.engine(1).get(id).await.unwrap().id(), id);
+    // The same call again is the same operation, however it comes.
+    let refused = nodes.store.commit(late.commit().unwrap().clone()).await.unwrap_err();
+    assert!(matches!(late.refused(refused), SubmitError::Store(_)));
+    let again = nodes.engine(1).draft::<Scripted>(&script, keyed("k")).await.unwrap();
+    assert!(again.commit().is_none() && again.operation().id() == id);
+    assert_eq!(nodes.engine(0).submit::<Scripted>(&script, keyed("k")).await.unwrap().id(), id);
+    let other = nodes.engine(1).draft::<Scripted>(&long(1), keyed("k")).await;
+    assert!(matches!(other, Err(SubmitError::KeyReused(reused)) if reused == id));
+    let busy = nodes.engine(1).draft::<Scripted>(&script, call()).await.unwrap();
+    let refused = nodes.store.commit(busy.commit().unwrap().clone()).await.unwrap_err();
+    assert!(matches!(busy.refused(refused), SubmitError::Busy { holder, .. } if holder == id));
+    nodes.checked(1, id, &script).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn c01_a_draft_that_is_never_stored_leaves_nothing() {
+    let nodes = Nodes::with(1, |builder| builder.unfinished_max(1).running_max(1)).await;
+    for _ in 0..5 {
+        nodes.engine(0).draft::<Scripted>(&long(1), keyed("k")).await.unwrap();
+    }
+    let id = nodes.submit(0, &long(1)).await;
+    nodes.checked(0, id, &long(1)).await;
+    assert!(nodes.engine(0).shutdown(millis(1000)).await);
+}
