@@ -72,6 +72,8 @@ CREATE TABLE longrun.operation_journal (
     first bigint,
     revision bigint NOT NULL,
     at timestamptz NOT NULL,
+    -- That of the owner who wrote it; NULL when it was somebody else.
+    fence bigint,
     record bytea NOT NULL,
     events jsonb NOT NULL,
     PRIMARY KEY (operation, first)

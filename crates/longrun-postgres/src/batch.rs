@@ -190,12 +190,13 @@ pub(crate) fn statement(parts: Parts) -> String {
         );
     }
     if parts.has(Parts::WRITTEN) {
-        let journal = text.table(&["text", "bigint", "bigint", "timestamptz", "bytea", "jsonb"]);
+        let journal = text.table(&["text", "bigint", "bigint", "timestamptz", "bigint", "bytea", "jsonb"]);
         text.part("written", format!(
-            "INSERT INTO longrun.operation_journal AS j (operation, first, revision, at, record, events)
+            "INSERT INTO longrun.operation_journal AS j (operation, first, revision, at, fence, record, events)
             SELECT * FROM {journal}
             ON CONFLICT (operation, first) DO UPDATE
-            SET revision = excluded.revision, at = excluded.at, record = excluded.record, events = excluded.events"
+            SET revision = excluded.revision, at = excluded.at, fence = excluded.fence, record = excluded.record,
+                events = excluded.events"
         ));
     }
     if parts.has(Parts::LINKED) {
@@ -377,6 +378,7 @@ struct Journal<'a> {
     first: Vec<i64>,
     revision: Vec<i64>,
     at: Vec<At>,
+    fence: Vec<Option<i64>>,
     record: Vec<&'a [u8]>,
     events: Vec<Shown>,
 }
@@ -502,6 +504,7 @@ impl<'a> Batch<'a> {
             journal.first.push(number(records.entry.first.0));
             journal.revision.push(revision);
             journal.at.push(at);
+            journal.fence.push(is_owner.then_some(fence));
             journal.record.push(record);
             journal.events.push(Shown::events(&records.entry.events));
         }
@@ -634,11 +637,12 @@ impl<'a> Batch<'a> {
             params.extend::<[Param<'_>; 3]>([&ended.0, &ended.1, &ended.2]);
         }
         if parts.has(Parts::WRITTEN) {
-            params.extend::<[Param<'_>; 6]>([
+            params.extend::<[Param<'_>; 7]>([
                 &journal.operation,
                 &journal.first,
                 &journal.revision,
                 &journal.at,
+                &journal.fence,
                 &journal.record,
                 &journal.events,
             ]);

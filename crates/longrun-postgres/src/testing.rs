@@ -95,7 +95,7 @@ impl PrivateServer {
         }
         // The server is told to stop at once when nobody holds the other end of this shell's input any more, and its folder goes
         // unless somebody has said that it stays.
-        let script = r#"folder=$1; shift; "$@" >>"$folder/log" 2>&1 & server=$!; read -r word; kill -QUIT $server
+        let script = r#"folder=$1; shift; "$@" >>"$folder/log" 2>&1 & server=$!; read -r word; kill -QUIT $server 2>/dev/null
             wait $server; [ "$word" = stay ] || rm -rf "$folder""#;
         keeper.args(["-c", script, "keeper"]).arg(self.folder.path());
         keeper.arg(self.binaries.join("postgres")).arg("-D").arg(self.data());

@@ -5,6 +5,8 @@
 //! - [`torture`](mod@torture): for users: every fault at every step and undo of an operation kind of theirs.
 //! - `strategies`, with the feature `proptest`: plans, calls and sequences of acts for property tests, for users too.
 //! - `crash`, with the feature of that name: real processes on real stores, killed and cut off from power. The program `crash` runs it.
+//! - `chaos`, with the feature of that name: engines in processes of their own on one PostgreSQL, while everything around them
+//!   fails. The program `chaos` runs it.
 //!
 //! Who wants to prove operations of their own takes it without the default features, and builds no database:
 //!
@@ -13,6 +15,8 @@
 //! longrun-testkit = { version = "0.1", default-features = false, features = ["proptest"] }
 //! ```
 
+#[cfg(feature = "chaos")]
+pub mod chaos;
 #[cfg(feature = "crash")]
 pub mod crash;
 pub mod sim;

@@ -43,7 +43,7 @@
 mod census;
 mod child;
 mod cli;
-mod dice;
+pub(crate) mod dice;
 mod disk;
 mod each;
 mod early;
