@@ -49,29 +49,30 @@ impl Faults {
         }
         let place = usize::try_from(dice.within(0..self.nodes.len() as u64)).unwrap_or_default();
         let node = Arc::clone(&self.nodes[place]);
-        let fault = match dice.within(0..10) {
-            0..3 => {
+        // Each once, and then as it comes.
+        let first = FAULTS.iter().find(|fault| !self.struck.contains_key(*fault));
+        let drawn = match dice.within(0..10) {
+            0..3 => KILLED,
+            3..6 => PAUSED,
+            6 => CRASHED,
+            _ => CUT,
+        };
+        let fault = first.copied().unwrap_or(drawn);
+        match fault {
+            KILLED => {
                 node.kill().await;
                 tokio::time::sleep(Duration::from_millis(dice.within(0..3000))).await;
                 node.start().await?;
-                KILLED
             }
-            3..6 => {
+            PAUSED => {
                 node.pause(true).await;
                 let beyond = self.lease.mul_f64(2.5) + Duration::from_millis(dice.within(0..1000));
                 tokio::time::sleep(beyond).await;
                 node.pause(false).await;
-                PAUSED
             }
-            6 => {
-                self.crash_database(Duration::from_millis(dice.within(0..3000))).await?;
-                CRASHED
-            }
-            _ => {
-                self.proxies[place].cut(dice.within(1..6));
-                CUT
-            }
-        };
+            CRASHED => self.crash_database(Duration::from_millis(dice.within(0..3000))).await?,
+            _ => self.proxies[place].cut(dice.within(1..6)),
+        }
         *self.struck.entry(fault).or_default() += 1;
         Ok(())
     }
