@@ -31,6 +31,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::context::Stop;
 use crate::engine::{Inner, LoadError};
 use crate::error::CommandError;
+use crate::node::Again;
 use crate::perform::{self, Ended};
 use crate::references::Errand;
 use crate::registry::HoldReason;
@@ -689,7 +690,7 @@ impl Lease {
             let is_done = self.inner.running.operation(id).is_some_and(|operation| operation.done());
             self.inner.running.leave(id);
             if self.inner.cluster().is_some() && !is_done {
-                self.inner.node.give_back(id, fence, due);
+                self.inner.node.give_back(id, fence, due.map_or(Again::Now, Again::At));
             }
         }
         self.inner.slots.give_back();

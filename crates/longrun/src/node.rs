@@ -34,11 +34,22 @@ const WAITING: Duration = Duration::from_millis(150);
 /// Between two renewals at least, however many hints there are.
 const QUIET: Duration = Duration::from_millis(20);
 
+/// When the scheduler is to come back to an operation that is given back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Again {
+    /// At once, if it is due.
+    Now,
+    /// When it is due.
+    At(Timestamp),
+    /// When something else says so.
+    Unsaid,
+}
+
 /// What an engine has to see to as a node. Of no use where the store has one owner.
 #[derive(Debug)]
 pub(crate) struct Node {
     /// Operations to give back, and when the scheduler is to come back to them.
-    back: Mutex<VecDeque<(OperationId, Fence, Option<Timestamp>)>>,
+    back: Mutex<VecDeque<(OperationId, Fence, Again)>>,
     /// It may hold what it does not know, or not hold what it believes.
     doubt: AtomicBool,
     /// Wakes the task.
@@ -70,9 +81,9 @@ impl Node {
         *lock(&self.task) = Some(self.tasks.token().spawn(run(Arc::clone(inner))));
     }
 
-    /// The operation is not worked on any more. The scheduler comes back to it when others can, or at `due`.
-    pub(crate) fn give_back(&self, id: OperationId, fence: Fence, due: Option<Timestamp>) {
-        lock(&self.back).push_back((id, fence, due));
+    /// The operation is not worked on any more.
+    pub(crate) fn give_back(&self, id: OperationId, fence: Fence, again: Again) {
+        lock(&self.back).push_back((id, fence, again));
         self.changed.notify_one();
     }
 
@@ -310,10 +321,11 @@ impl<'a> Lease<'a> {
             self.back_at = Some(Instant::now() + STORE_BACKOFF.longest.min(self.length / 3));
             return;
         }
-        for (_, _, due) in back {
-            match due {
-                Some(due) => self.inner.slots.note_due(due),
-                None => self.inner.slots.note_work(),
+        for (_, _, again) in back {
+            match again {
+                Again::Now => self.inner.slots.note_work(),
+                Again::At(due) => self.inner.slots.note_due(due),
+                Again::Unsaid => {}
             }
         }
     }

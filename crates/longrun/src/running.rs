@@ -112,7 +112,16 @@ impl Running {
 
     /// Drops the driver of an operation where it stands, if that is committed with this fence and was in the store.
     pub(crate) fn abort(&self, id: OperationId, fence: Fence) -> bool {
-        let entry = self.entry(id).filter(|entry| entry.fence == Some(fence) && entry.is_owned());
+        self.abort_if(id, |entry| entry.fence == Some(fence) && entry.is_owned())
+    }
+
+    /// The same, if it is committed with an earlier fence than this one, which the operation has now.
+    pub(crate) fn abort_before(&self, id: OperationId, fence: Fence) -> bool {
+        self.abort_if(id, |entry| entry.fence.is_some_and(|earlier| earlier < fence))
+    }
+
+    fn abort_if(&self, id: OperationId, is_lost: impl FnOnce(&Entry) -> bool) -> bool {
+        let entry = self.entry(id).filter(|entry| is_lost(entry));
         let task = entry.and_then(|entry| lock(&entry.task).take());
         task.as_ref().inspect(|task| task.abort()).is_some()
     }

@@ -18,6 +18,7 @@ use tracing::Instrument;
 
 use crate::driver::{self, Lease};
 use crate::engine::{Held, Inner, LoadError, load_to_run, lock};
+use crate::node::Again;
 use crate::registry::Registry;
 
 /// Operations taken from the order of due work at once.
@@ -158,10 +159,11 @@ struct Room<'a> {
 
 impl Room<'_> {
     fn fill(mut self, claimed: Claimed) -> Self {
-        let Claimed { due: Due { at, id }, fence } = claimed;
-        // A command is at it, or a driver that has lost it and is about to go.
+        let Claimed { due: Due { id, .. }, fence } = claimed;
         if !take_up(self.inner, id, fence, &mut self.slots) {
-            self.inner.node.give_back(id, fence, Some(at));
+            // A command is at it, or a driver that has lost it and does not know. When that is gone, it will be said.
+            self.inner.running.abort_before(id, fence);
+            self.inner.node.give_back(id, fence, Again::Unsaid);
         }
         self
     }

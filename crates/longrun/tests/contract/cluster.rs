@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use longrun::store::Store;
 use longrun::store::shared::Line;
+use longrun::store::{Cluster, Store};
 use longrun::{
     Code, CommandError, Fence, HoldReason, Operation, OperationId, OperationQuery, PageRequest, Phase,
     ReadError, ResourceList, SubmitError, Verb,
@@ -504,4 +504,22 @@ async fn c01_a_draft_that_is_never_stored_leaves_nothing() {
     let id = nodes.submit(0, &long(1)).await;
     nodes.checked(0, id, &long(1)).await;
     assert!(nodes.engine(0).shutdown(millis(1000)).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn c17_what_a_node_claims_while_its_own_overtaken_driver_runs_goes_on_with_a_new_one() {
+    let nodes = Nodes::new(1).await;
+    let script = Script::new([Act::new("a")
+        .runs([vec![Do::Sleep(60_000), Do::Apply], vec![Do::Sleep(1000), Do::Apply]])
+        .limits(3_600_000, 1000)]);
+    let id = nodes.submit(0, &script).await;
+    pass(100).await;
+    let (_, fence) = nodes.store.owner(id).unwrap();
+    nodes.store.release(&[(id, fence)]).await.unwrap();
+    let began = Instant::now();
+    nodes.checked(0, id, &script).await;
+    assert!(began.elapsed() < millis(4000), "{:?}", began.elapsed());
+    pass(60_000).await;
+    let runs = nodes.world.calls_of(id, What::Run, "a");
+    assert!(runs.len() == 2 && runs[0].ended.is_none(), "{runs:?}");
 }
