@@ -6,7 +6,9 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use longrun::{Code, Fence, ItemId, ItemKey, Status, StepError, StoreId};
+use longrun::{
+    Code, Engine, Fence, ItemId, ItemKey, Status, StepContext, StepError, StoreId, UndoContext, Value,
+};
 use tokio::sync::{
     OnceCell, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, OwnedSemaphorePermit, RwLock, Semaphore,
 };
@@ -104,15 +106,28 @@ impl DataPlane {
 
     /// Makes sure that the chunks are those of this service's store. To be asked before chunks are looked at or changed: by the
     /// references of another store, or of an older state of this one, all of them would be garbage, or missing.
-    pub(crate) async fn claim(&self, epoch: Fence) -> Result<(), StepError> {
-        self.claimed.get_or_try_init(|| self.claim_again(epoch)).await.copied()
+    pub(crate) async fn claim(&self, epochs: &impl Epochs) -> Result<(), StepError> {
+        self.claimed.get_or_try_init(|| self.claim_again(epochs)).await.copied()
     }
 
     /// The same before anything is removed. It is asked each time: folders may have been exchanged under a service that runs.
-    pub(crate) async fn claim_again(&self, epoch: Fence) -> Result<(), StepError> {
+    pub(crate) async fn claim_again(&self, epochs: &impl Epochs) -> Result<(), StepError> {
         let Some(owner) = self.owner else { return Ok(()) };
-        let (chunks, owner): (_, Owner) = (Arc::clone(&self.chunks), owner.to_string().parse()?);
-        blocking(move || chunks.claim(&owner, epoch.0)).await?.map_err(|error| chunk_error(&error))
+        let owner: Owner = owner.to_string().parse()?;
+        let mut epoch = epochs.newest().await?;
+        loop {
+            let (chunks, owner) = (Arc::clone(&self.chunks), owner.clone());
+            let claimed = blocking(move || chunks.claim(&owner, epoch.0)).await?;
+            let Err(error) = claimed else { return Ok(()) };
+            // Another engine may have come to the store in between, and claimed the chunks.
+            let before = match error {
+                ChunkError::Outdated { .. } => std::mem::replace(&mut epoch, epochs.newest().await?),
+                _ => epoch,
+            };
+            if epoch == before {
+                return Err(chunk_error(&error));
+            }
+        }
     }
 
     /// What is known of a disk. It must be there and readable before anything is accepted.
@@ -149,7 +164,33 @@ impl DataPlane {
     }
 }
 
-/// Who works on which snapshot, in this process.
+/// Tells the newest epoch of the store whose chunks they are, as it is now: of engines that share it, none may take the chunks
+/// from another, and all may take them from an older state of the store.
+pub(crate) trait Epochs: Sync {
+    /// Asks the store, where engines share it.
+    fn newest(&self) -> impl Future<Output = Result<Fence, StepError>> + Send;
+}
+
+impl Epochs for Engine {
+    async fn newest(&self) -> Result<Fence, StepError> {
+        Ok(self.store_epoch().await?)
+    }
+}
+
+impl<C: Value> Epochs for StepContext<C> {
+    async fn newest(&self) -> Result<Fence, StepError> {
+        Ok(self.store_epoch().await?)
+    }
+}
+
+impl Epochs for UndoContext {
+    async fn newest(&self) -> Result<Fence, StepError> {
+        Ok(self.store_epoch().await?)
+    }
+}
+
+/// Who works on which snapshot, in this process. Of what another does there, that lost it, the store of the chunks takes nothing
+/// that would last: see [`ChunkStore::discard`].
 #[derive(Debug, Default)]
 struct AtWork(Mutex<BTreeMap<SnapshotId, Arc<RwLock<()>>>>);
 

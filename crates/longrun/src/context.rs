@@ -8,6 +8,7 @@ use longrun_core::{
     Attempt, Caller, Code, Fence, Header, Invalid, Json, KindName, OperationId, Payload, Progress,
     ProgressUnit, ResourceId, StepIndex, StepName, Timestamp,
 };
+use longrun_store::{Store, StoreError};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::driver::Message;
@@ -61,6 +62,7 @@ pub(crate) struct Shared {
     pub(crate) step: StepIndex,
     pub(crate) step_name: StepName,
     pub(crate) token: FencingToken,
+    pub(crate) store: Arc<dyn Store>,
     pub(crate) began_at: Timestamp,
     pub(crate) checkpoint: Option<Json>,
     pub(crate) driver: mpsc::Sender<Message>,
@@ -69,6 +71,14 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    pub(crate) async fn store_epoch(&self) -> Result<Fence, StoreError> {
+        match self.store.cluster() {
+            Some(cluster) => cluster.epoch().await,
+            // It is that of the store's only owner.
+            None => Ok(self.token.epoch),
+        }
+    }
+
     pub(crate) async fn stopped(&self) -> Stop {
         let mut stop = self.stop.subscribe();
         match stop.wait_for(Option::is_some).await.map(|stop| *stop) {
@@ -115,6 +125,12 @@ macro_rules! shared_methods {
         /// Tells this run from earlier ones.
         pub fn fencing_token(&self) -> FencingToken {
             self.shared.token
+        }
+
+        /// The newest epoch of the store, as it is now: see [`Engine::store_epoch`](crate::Engine::store_epoch). What belongs to the
+        /// store as a whole is marked with it, where the [token](Self::fencing_token) tells who works on one operation.
+        pub async fn store_epoch(&self) -> Result<longrun_core::Fence, longrun_store::StoreError> {
+            self.shared.store_epoch().await
         }
 
         /// References to items, for a resource that the operation creates, changes or deletes.

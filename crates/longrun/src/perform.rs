@@ -55,6 +55,7 @@ fn job(
         step,
         step_name: spec.map(|spec| spec.name.clone()).unwrap_or_else(unnamed),
         token: FencingToken { epoch: entry.fence.unwrap_or(inner.fence), attempt },
+        store: Arc::clone(&inner.store),
         began_at: inner.now(),
         checkpoint: execution.checkpoint(step).cloned(),
         driver: entry.inbox.clone(),

@@ -454,7 +454,7 @@ impl SnapshotService {
     ///
     /// Everything that touches chunks asks for this by itself; called at a start it tells at once that folders were mixed up.
     pub async fn claim_chunks(&self) -> Result<(), ServiceError> {
-        Ok(self.plane.claim(self.engine.fence()).await?)
+        Ok(self.plane.claim(&self.engine).await?)
     }
 
     fn permit(&self, caller: &Caller, folder: &ResourceId, action: Action) -> Result<(), ServiceError> {

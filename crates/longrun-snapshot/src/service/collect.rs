@@ -43,7 +43,7 @@ impl SnapshotService {
     /// cannot be asked, or the chunk store is [not its own](Self::claim_chunks). Dropping the future stops it after the chunks,
     /// some thousand at most, or the snapshot that it is at.
     pub async fn collect(&self) -> Result<Collected, ServiceError> {
-        self.plane.claim_again(self.engine.fence()).await?;
+        self.plane.claim_again(&self.engine).await?;
         let mut collected = Collected::default();
         // First, for what is dropped here leaves orphans.
         let dropped = self.engine.drop_references_of_gone().await?;

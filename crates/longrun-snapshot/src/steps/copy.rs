@@ -76,7 +76,7 @@ impl Step for CopyDisk {
         let stop = Arc::new(AtomicBool::new(false));
         let _stop_on_drop = StopOnDrop(Arc::clone(&stop));
         // Before anything is done: a chunk store of another is no reason to undo, which would have to remove from it.
-        let claimed = self.0.claim(token.epoch).await;
+        let claimed = self.0.claim(cx).await;
         claimed.map_err(|error| StepError::not_applied(error.status().code(), error.status().message()))?;
         let _turn = tokio::select! {
             turn = self.0.turn() => turn,
@@ -112,7 +112,7 @@ impl Step for CopyDisk {
     ) -> UndoResult {
         // Whatever a run left, in whole or in part.
         let references = cx.references::<Snapshot>(&ResourceId::new(input.snapshot_id.as_str())?)?;
-        Ok(remove::remove(&self.0, cx.fencing_token().epoch, &references, &input.snapshot_id).await?)
+        Ok(remove::remove(&self.0, cx, &references, &input.snapshot_id).await?)
     }
 }
 
@@ -281,7 +281,7 @@ impl Copy<'_> {
             before = Some(used);
         }
         // Although nothing was dropped: an earlier run may have dropped them and come no further.
-        self.plane.claim_again(self.cx.fencing_token().epoch).await?;
+        self.plane.claim_again(self.cx).await?;
         remove_orphans(self.plane, &self.references).await
     }
 

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use longrun::{
-    Fence, References, ResourceId, Step, StepContext, StepError, StepResult, UndoContext, UndoResult,
-    Undoable, async_trait,
+    References, ResourceId, Step, StepContext, StepError, StepResult, UndoContext, UndoResult, Undoable,
+    async_trait,
 };
 
 use crate::data::{ChunkName, SnapshotId};
-use crate::plane::{DataPlane, blocking, chunk_error, chunk_name};
+use crate::plane::{DataPlane, Epochs, blocking, chunk_error, chunk_name};
 use crate::snapshot::Snapshot;
 
 /// Chunks that are removed between two looks at the store.
@@ -26,7 +26,7 @@ impl Step for RemoveSnapshot {
 
     async fn run(&self, cx: &StepContext<()>, snapshot: SnapshotId) -> StepResult<()> {
         let references = cx.references::<Snapshot>(&ResourceId::new(snapshot.as_str())?)?;
-        remove(&self.0, cx.fencing_token().epoch, &references, &snapshot).await
+        remove(&self.0, cx, &references, &snapshot).await
     }
 
     async fn undo(&self, _: &UndoContext, _: SnapshotId, _: Undoable<(), ()>) -> UndoResult {
@@ -41,11 +41,11 @@ impl Step for RemoveSnapshot {
 /// forgotten.
 pub(super) async fn remove(
     plane: &DataPlane,
-    epoch: Fence,
+    epochs: &impl Epochs,
     references: &References,
     snapshot: &SnapshotId,
 ) -> Result<(), StepError> {
-    plane.claim_again(epoch).await?;
+    plane.claim_again(epochs).await?;
     // A run that was given up may still write: what it writes must not come after this.
     let _alone = plane.remove(snapshot).await;
     let (chunks, id) = (Arc::clone(&plane.chunks), snapshot.clone());

@@ -31,7 +31,7 @@ impl Step for VerifyCopy {
 
     async fn run(&self, cx: &StepContext<()>, (copied, draft): (Copied, Snapshot)) -> StepResult<Snapshot> {
         let references = cx.references::<Snapshot>(&draft.id)?;
-        self.0.claim(cx.fencing_token().epoch).await?;
+        self.0.claim(cx).await?;
         let _turn = tokio::select! {
             turn = self.0.turn() => turn,
             reason = cx.stopped() => return Err(stopped(reason)),
