@@ -1026,6 +1026,30 @@ fn s04_a_journal_in_which_a_step_starts_after_the_decision_is_held() {
     is_held(&bench, |entries| entries.last_mut().unwrap().events.push(started));
 }
 
+/// Pending, rolling back, done: whatever is said meanwhile, and whatever crashes.
+#[test]
+fn s04_the_phase_never_goes_back() {
+    let mut bench = Draft::of(&[&[], &[], &[0, 1]]).accept();
+    bench.done(0).fails(1, Applied::Unknown, FINAL).undo_fails(0).undo_fails(1);
+    for command in [
+        verb(Verb::RetryNow),
+        Command::Adopt,
+        Command::Resume,
+        Command::Leave,
+        cancel(),
+        verb(Verb::RetryNow),
+    ] {
+        bench.later(60).tell(command).crash();
+        let operation = bench.live.operation();
+        assert_eq!((operation.phase(), operation.error()), (Phase::RollingBack, Some(&error("boom"))));
+    }
+    bench.drive();
+    for command in [Command::Adopt, Command::Resume, Command::Leave, cancel()] {
+        bench.later(60).tell(command).crash();
+        assert_eq!(bench.live.phase(), Phase::Done);
+    }
+}
+
 /// 1,000 steps: the turns are counted, and the test would take minutes if a turn cost what the plan is long
 /// squared.
 fn thousand() -> Execution {
