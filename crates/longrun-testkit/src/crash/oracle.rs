@@ -173,7 +173,119 @@ fn row_differs(row: Option<&Row>, holder: Option<&Entry>, body: Option<u64>) -> 
 
 #[cfg(test)]
 mod tests {
+    use longrun::core::{
+        Acceptance, Execution, Header, Input, KindName, Payload, Plan, PlanParts, ResourceKey, ResourceKind,
+        Revision, Source, StepName, StepSpec, Timestamp,
+    };
+    use longrun::{Caller, IdPrefix, Kind, Resource};
+
+    use super::super::script::{CALLER, PARENT, Script};
     use super::*;
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_unix_millis(millis).unwrap()
+    }
+
+    /// An operation on the thing, accepted at that time: done, or with a step that runs.
+    fn entry(number: u64, act: Act, accepted_at: i64, done: bool) -> Entry {
+        let value = Payload::encode("thing", Thing::TYPE_URL, &Thing { by: number, steps: STEPS }).unwrap();
+        let step = |name| StepSpec {
+            name: StepName::new(name).unwrap(),
+            version: 1,
+            input: Input::One(Source::Literal(value.json().clone())),
+            after: Vec::new(),
+            policy: None,
+        };
+        let plan = Plan::new(PlanParts {
+            steps: if done { Vec::new() } else { vec![step("touch")] },
+            output: Source::Literal(value.json().clone()),
+            point_of_no_return: None,
+            parallel: 1,
+            claims: Vec::new(),
+        });
+        let request = Request { number, act, end: End::Well, micros: 0, hiccup: false };
+        let header = Header {
+            id: OperationId::generate(IdPrefix::new("opr").unwrap(), at(accepted_at), number),
+            kind: KindName::new(Script::NAME).unwrap(),
+            kind_version: 1,
+            description: String::new(),
+            created_at: at(accepted_at),
+            created_by: Caller::new(CALLER).unwrap(),
+            request: value.clone(),
+            metadata: value.clone(),
+            response_type: Thing::TYPE_URL.into(),
+            resources: Vec::new(),
+            deadline: None,
+            idempotency: None,
+        };
+        let acceptance = Acceptance { header, plan: plan.unwrap(), start: true };
+        let (execution, _) = Execution::accept(acceptance).unwrap();
+        assert_eq!(execution.is_done(), done);
+        Entry { operation: execution.operation(), request, thing: thing() }
+    }
+
+    fn thing() -> ResourceId {
+        ResourceId::new("thing").unwrap()
+    }
+
+    fn row(by: u64, operation: Option<OperationId>) -> Row {
+        Row {
+            key: ResourceKey { kind: ResourceKind::new(Thing::KIND).unwrap(), id: thing() },
+            parent: ResourceId::new(PARENT).unwrap(),
+            name: String::new(),
+            status: ResourceStatus::Ready,
+            revision: Revision(1),
+            created_at: at(0),
+            modified_at: at(0),
+            operation,
+            body: Payload::encode("thing", Thing::TYPE_URL, &Thing { by, steps: STEPS }).unwrap(),
+        }
+    }
+
+    fn disagree(entries: &[Entry], row: Option<Row>) -> Vec<String> {
+        let by_id = entries.iter().map(|entry| (entry.operation.id(), entry.clone()));
+        let rows = row.into_iter().map(|row| (thing(), row));
+        let mut wrong = Vec::new();
+        rows_agree(&Census { operations: by_id.collect(), rows: rows.collect() }, &mut wrong);
+        wrong
+    }
+
+    /// Numbers are given out before operations are accepted, and ids are drawn: neither says which of one millisecond
+    /// was first. What they do to the thing does.
+    #[test]
+    fn of_one_millisecond_a_thing_is_made_first_and_deleted_last() {
+        let made = entry(9, Act::Make, 5, true);
+        let changed = entry(7, Act::Change(thing()), 5, true);
+        let deleted = entry(3, Act::Delete(thing()), 5, true);
+        for entries in [[&made, &changed], [&changed, &made]].map(|pair| pair.map(Clone::clone)) {
+            assert_eq!(disagree(&entries, Some(row(7, None))), [""; 0]);
+            assert!(disagree(&entries, Some(row(9, None)))[0].starts_with("S42"), "the change was the last");
+        }
+        let all = [deleted, changed, made];
+        assert_eq!(disagree(&all, None), [""; 0]);
+        assert!(disagree(&all, Some(row(7, None)))[0].starts_with("S42"), "it was deleted");
+    }
+
+    #[test]
+    fn of_one_millisecond_what_is_unfinished_is_last() {
+        let made = entry(9, Act::Make, 5, true);
+        let on = entry(1, Act::Change(thing()), 5, false);
+        let holder = Some(on.operation.id());
+        assert_eq!(disagree(&[made.clone(), on.clone()], Some(row(9, holder))), [""; 0]);
+        // And what is done after it began was let in beside it.
+        let beside = entry(2, Act::Change(thing()), 6, true);
+        let wrong = disagree(&[made, on, beside], Some(row(2, holder)));
+        assert!(wrong.iter().any(|text| text.starts_with("S41")), "{wrong:?}");
+    }
+
+    #[test]
+    fn changes_of_one_millisecond_are_in_the_order_of_their_numbers_and_time_goes_first() {
+        let made = entry(1, Act::Make, 4, true);
+        let [fourth, fifth] = [4, 5].map(|number| entry(number, Act::Change(thing()), 5, true));
+        assert_eq!(disagree(&[made.clone(), fifth.clone(), fourth.clone()], Some(row(5, None))), [""; 0]);
+        let later = entry(2, Act::Change(thing()), 6, true);
+        assert_eq!(disagree(&[made, fifth, fourth, later], Some(row(2, None))), [""; 0]);
+    }
 
     #[test]
     fn a_lost_operation_is_found() {
