@@ -611,3 +611,34 @@ impl Error for SharedCause {
         Some(self.0.as_ref())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use longrun_core::{IdPrefix, Timestamp};
+
+    use super::*;
+    use crate::memory::MemoryKv;
+
+    #[test]
+    #[cfg_attr(miri, ignore = "65,536 entries take it minutes")]
+    fn l07_the_memory_of_revisions_is_bounded_and_what_is_done_leaves_it() {
+        let committer =
+            || Committer::new(Arc::new(MemoryKv::new()), Arc::new(Gate::new()), Fence(0), REOPEN_WAIT);
+        let prefix = IdPrefix::new("opr").unwrap();
+        let id = |n: usize| OperationId::generate(prefix, Timestamp::UNIX_EPOCH, n as u64);
+        let tips = |numbers: std::ops::Range<usize>, tip: Tip| numbers.map(|n| (id(n), tip)).collect();
+        let at = Tip::At(Revision(1));
+
+        let mut all = committer();
+        all.remember(tips(0..TIPS_MAX, at));
+        assert_eq!(all.tips.len(), TIPS_MAX, "as many as there may be");
+        all.remember(tips(TIPS_MAX..TIPS_MAX + 1, at));
+        assert_eq!(all.tips.len(), 1, "emptied, and filled again with what is newest");
+
+        let mut some = committer();
+        some.remember(tips(0..3, at));
+        some.remember(tips(1..2, Tip::Done));
+        assert_eq!(some.tips.get(&id(1)), None);
+        assert_eq!((some.tips.len(), some.tips.get(&id(2))), (2, Some(&at)));
+    }
+}

@@ -2,7 +2,8 @@
 //!
 //! A run is watched first: which calls it makes on the files of its store. Then for each of them, and each fault, a
 //! thread meets the fault at its first such call, in the next run at its second, and so on until runs get through
-//! untouched. Calls are counted in each thread by itself: the n-th call of every thread is hit. Only calls on files of the
+//! untouched. Or it is tried at some of its calls only: at every so many-th, or at so many that are spread over those of the
+//! watched run. Calls are counted in each thread by itself: the n-th call of every thread is hit. Only calls on files of the
 //! store count, but for those whose names are drawn at random, as fjall's temporary ones are. A call that no list knows is
 //! an error. Runs that were over before their fault happened are looked at, but not counted.
 //!
@@ -21,7 +22,7 @@
 //! `EIO`, `ENOSPC`, `EDQUOT` and `EINTR`: the call is not made and fails. `short`: a write is not made and says that it
 //! wrote nothing, which is the one short count that strace can give without a lie. A kill comes before the call is made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -73,6 +74,17 @@ struct Cell {
     phase: usize,
     call: String,
     fault: &'static str,
+    /// The place of the fault among those of its call, and how many these are.
+    place: (u64, u64),
+}
+
+/// At which of its calls a thread meets a fault.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Positions {
+    /// The first, the one so many after it, and so on, until runs get through untouched.
+    Every(u64),
+    /// So many, from the first to the last that a thread made in the watched run.
+    Spread(u64),
 }
 
 /// What came of a cell.
@@ -85,7 +97,7 @@ struct Count {
 
 struct Each {
     store: StoreChoice,
-    every: u64,
+    positions: Positions,
     seed: u64,
     violations_max: usize,
     phases: Vec<Phase>,
@@ -111,24 +123,24 @@ struct Shared {
 /// Runs `crash errors`.
 pub(crate) fn errors(campaign: &ErrorCampaign) -> anyhow::Result<ExitCode> {
     let report = Report::new("errors", campaign.seed);
-    let ErrorCampaign { store, every, seed, violations_max } = *campaign;
-    each(report, store, every, seed, violations_max, &["creation", "recovery"], &|call| {
+    let ErrorCampaign { store, sample, seed, violations_max } = *campaign;
+    each(report, store, sample.into(), seed, violations_max, &["creation", "recovery"], &|call| {
         let short = WRITES.contains(&call).then_some(SHORT);
         ERRORS.into_iter().chain(short).collect()
     })
 }
 
 /// Runs `crash kill --every-call`.
-pub(crate) fn kill(campaign: &Campaign, every: u64, seed: u64) -> anyhow::Result<ExitCode> {
+pub(crate) fn kill(campaign: &Campaign, positions: Positions, seed: u64) -> anyhow::Result<ExitCode> {
     let report = Report::new("kill at every call", seed);
     let phases = ["creation", "work", "recovery"];
-    each(report, campaign.store, every, seed, campaign.violations_max, &phases, &|_| vec![KILL])
+    each(report, campaign.store, positions, seed, campaign.violations_max, &phases, &|_| vec![KILL])
 }
 
 fn each(
     mut report: Report,
     store: StoreChoice,
-    every: u64,
+    positions: Positions,
     seed: u64,
     violations_max: usize,
     phases: &[&'static str],
@@ -144,7 +156,15 @@ fn each(
     let mut cells = Vec::new();
     for (phase, Phase { habits, .. }) in phases.iter().enumerate() {
         for call in CALLS.into_iter().filter(|call| habits.calls.contains_key(*call)) {
-            cells.extend(faults(call).into_iter().map(|fault| Cell { phase, call: call.to_owned(), fault }));
+            let faults = faults(call);
+            let of = faults.len() as u64;
+            let numbered = (0..).zip(faults);
+            cells.extend(numbered.map(|(place, fault)| Cell {
+                phase,
+                call: call.to_owned(),
+                fault,
+                place: (place, of),
+            }));
         }
     }
     cells.reverse();
@@ -158,7 +178,7 @@ fn each(
         untouched: 0,
         stuck: Vec::new(),
     };
-    let mut each = Each { store, every, seed, violations_max, phases, root, shared: Mutex::new(shared) };
+    let mut each = Each { store, positions, seed, violations_max, phases, root, shared: Mutex::new(shared) };
     let threads = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
         let each = &each;
@@ -215,7 +235,7 @@ impl Each {
     fn cell(&self, cell: &Cell) -> anyhow::Result<()> {
         let mut count = Count::default();
         let mut untouched = 0;
-        for at in (1..).step_by(usize::try_from(self.every)?) {
+        for at in self.positions(cell)? {
             let hits = self.one(cell, at)?;
             count.runs += 1;
             count.fired += u64::from(hits > 0);
@@ -225,8 +245,27 @@ impl Each {
                 break;
             }
         }
+        if count.fired == 0 && matches!(self.positions, Positions::Spread(_)) && untouched > 0 {
+            // Threads share the work otherwise each time. There is a first call in every run.
+            count.runs += 1;
+            count.fired += u64::from(self.one(cell, 1)? > 0);
+        }
         self.shared().counts.insert((cell.phase, cell.call.clone(), cell.fault), count);
         Ok(())
+    }
+
+    fn positions(&self, cell: &Cell) -> anyhow::Result<Box<dyn Iterator<Item = u64>>> {
+        let count = match self.positions {
+            Positions::Every(every) => return Ok(Box::new((1..).step_by(usize::try_from(every)?))),
+            Positions::Spread(count) => count,
+        };
+        let threads = self.phases[cell.phase].habits.calls.get(&cell.call);
+        let made = threads.and_then(|threads| threads.values().max()).context("a call that nobody made")?;
+        // Each fault takes others, so that together they are spread more densely.
+        let (place, of) = cell.place;
+        let found: BTreeSet<u64> =
+            (0..count).map(|number| 1 + (number * of + place) * made / (count * of)).collect();
+        Ok(Box::new(found.into_iter()))
     }
 
     /// One run, and the look at what it left. Gives the number of faults that happened.
@@ -305,6 +344,7 @@ impl Each {
                 let row = shared.counts.iter().filter(|((of, name, _), _)| *of == number && name == call);
                 let row: Vec<_> = row.map(|((.., fault), count)| (*fault, *count)).collect();
                 let Some(made) = phase.habits.calls.get(call).filter(|_| !row.is_empty()) else { continue };
+                let made: u64 = made.values().sum();
                 let cells: Vec<_> = row
                     .iter()
                     .map(|(fault, Count { runs, fired })| format!("{fault} {fired}/{runs}"))

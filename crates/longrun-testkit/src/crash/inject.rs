@@ -161,8 +161,8 @@ fn whole_trace(path: &Path) -> anyhow::Result<String> {
 /// What a writer does to the files of its store.
 #[derive(Debug, Default)]
 pub(crate) struct Habits {
-    /// How often it makes each call.
-    pub(crate) calls: BTreeMap<String, u64>,
+    /// How often it makes each call, by thread.
+    pub(crate) calls: BTreeMap<String, BTreeMap<u32, u64>>,
     /// On what: names below the folder above the store.
     pub(crate) names: BTreeSet<String>,
 }
@@ -193,7 +193,7 @@ impl Habits {
                 ensure!(known, "{name} of {names:?} is in no list");
                 let mapped = name == "mmap" && call.arg(3)?.contains("MAP_SHARED");
                 ensure!(!mapped, "{names:?} can be written without a call");
-                *habits.calls.entry(call.name).or_default() += 1;
+                *habits.calls.entry(call.name).or_default().entry(call.thread).or_default() += 1;
                 habits.names.extend(names);
             }
         }

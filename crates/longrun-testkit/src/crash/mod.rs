@@ -98,7 +98,9 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Kill(KillCampaign { campaign, every_call: false, .. }) => {
             kill::run(campaign, seed(campaign))
         }
-        Command::Kill(KillCampaign { campaign, every, .. }) => each::kill(campaign, *every, seed(campaign)),
+        Command::Kill(KillCampaign { campaign, sample, .. }) => {
+            each::kill(campaign, (*sample).into(), seed(campaign))
+        }
         Command::Errors(campaign) => each::errors(campaign),
         Command::Power(campaign) => power::run(campaign, seed(campaign)),
         Command::Faults(campaign) => faults::run(campaign, seed(campaign)),

@@ -42,6 +42,7 @@ pub(crate) const HARMLESS: [&str; 23] = [
 /// One system call that has returned.
 #[derive(Debug)]
 pub(crate) struct Call {
+    pub(crate) thread: u32,
     pub(crate) name: String,
     args: Vec<String>,
     /// What it returned; below zero is an error. An address is a zero.
@@ -77,7 +78,7 @@ fn read_until(log: &Path, killed: bool) -> anyhow::Result<Vec<Call>> {
     for (number, line) in text.lines().enumerate() {
         let parsed = (|| {
             let (thread, rest) = line.split_once(' ').context("no thread")?;
-            let rest = rest.trim_start();
+            let (of, rest) = (thread.parse()?, rest.trim_start());
             if rest.starts_with("+++") || rest.starts_with("---") {
                 ensure!(killed || !rest.contains("killed"), "the program was killed");
                 return Ok(None);
@@ -89,9 +90,9 @@ fn read_until(log: &Path, killed: bool) -> anyhow::Result<Vec<Call>> {
             if let Some(tail) = rest.strip_prefix("<... ") {
                 let (_, tail) = tail.split_once(" resumed>").context("no resumed call")?;
                 let (begin, head) = begun.remove(thread).context("a call that did not begin")?;
-                return Call::parse(&format!("{head}{tail}"), begin, number);
+                return Call::parse(of, &format!("{head}{tail}"), begin, number);
             }
-            Call::parse(rest, number, number)
+            Call::parse(of, rest, number, number)
         })();
         let parsed = parsed.with_context(|| {
             let shown: String = line.chars().take(200).collect();
@@ -104,7 +105,7 @@ fn read_until(log: &Path, killed: bool) -> anyhow::Result<Vec<Call>> {
 }
 
 impl Call {
-    fn parse(text: &str, begin: usize, end: usize) -> anyhow::Result<Option<Self>> {
+    fn parse(thread: u32, text: &str, begin: usize, end: usize) -> anyhow::Result<Option<Self>> {
         let (call, result) = text.rsplit_once(" = ").context("no result")?;
         let call = call.trim_end().strip_suffix(')').context("no end of the arguments")?;
         let (name, args) = call.split_once('(').context("no arguments")?;
@@ -115,7 +116,7 @@ impl Call {
         }
         let digits = result.split([' ', '<']).next().unwrap_or_default();
         let result = if digits.starts_with("0x") { 0 } else { digits.parse().context("no number")? };
-        Ok(Some(Self { name: name.to_owned(), args: split(args), result, begin, end }))
+        Ok(Some(Self { thread, name: name.to_owned(), args: split(args), result, begin, end }))
     }
 
     /// An argument as strace writes it: a number, a flag, or what the others here take apart.
