@@ -165,5 +165,5 @@ fn s13_calls_that_fail_lose_nothing() {
 /// S14, S15: a kill at any call of a creation or of a recovery leaves a store that opens, as one at any other.
 #[test]
 fn s14_s15_kills_at_calls_leave_a_store_that_opens() {
-    assert_clean(&["kill", "--every-call"], "3");
+    assert_clean(&["kill", "--every-call"], "2");
 }

@@ -54,6 +54,8 @@ const OPERATIONS: u64 = 6;
 /// What is acknowledged before a writer is killed whose store has to recover.
 const FACTS_MIN: u64 = 24;
 const WITHIN: Duration = Duration::from_secs(60);
+/// Moments after a failed sync at which the power is lost, beside the last.
+const AFTER_FAILURE: usize = 6;
 /// A run that takes longer hangs.
 const RUN_WITHIN: Duration = Duration::from_secs(60);
 
@@ -303,7 +305,10 @@ impl Each {
         if failed_sync && ran.hits > 0 {
             // The verifier reads what is in the cache of the kernel. This is what may be on the disk.
             let ended = ran.ended.is_some();
-            let found = replay::after_failed_sync(&trace_of(&ground), &ground, &phase.site, self.seed, ended)
+            // Where few faults are tried, few losses of power are.
+            let moments = if let Positions::Spread(_) = self.positions { 1 } else { AFTER_FAILURE };
+            let trace = trace_of(&ground);
+            let found = replay::after_failed_sync(&trace, &ground, &phase.site, self.seed, ended, moments)
                 .with_context(|| name.clone())?;
             wrong.extend(found);
         }

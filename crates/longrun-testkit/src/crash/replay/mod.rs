@@ -65,8 +65,6 @@ use state::{Builder, Kind, State};
 
 /// States of one record, at the most.
 const STATES: usize = 700;
-/// Moments after a failed sync at which the power is lost.
-const AFTER_FAILURE: usize = 6;
 const WITHIN: Duration = Duration::from_secs(60);
 
 /// A run that was recorded.
@@ -249,13 +247,15 @@ impl Replay<'_> {
 }
 
 /// What is wrong with states that a loss of power may leave after a sync has failed. A sync that failed makes nothing
-/// durable, so they lack what it was for, unless a later one has made up for it.
+/// durable, so they lack what it was for, unless a later one has made up for it. The power is lost at so many moments, and at
+/// the last.
 pub(crate) fn after_failed_sync(
     log: &Path,
     ground: &Ground,
     site: &Site,
     seed: u64,
     ended: bool,
+    moments: usize,
 ) -> anyhow::Result<Vec<String>> {
     let calls = trace::read_killed(log)?;
     let history = History::of(&calls, ground, Start::sound(site.tree.clone()))?;
@@ -268,7 +268,7 @@ pub(crate) fn after_failed_sync(
     let after = history.moments.partition_point(|moment| *moment < failed);
     let after = &history.moments[after..];
     let last = after.last().copied().unwrap_or(failed);
-    let some = (0..AFTER_FAILURE).filter_map(|number| after.get(number * after.len() / AFTER_FAILURE));
+    let some = (0..moments).filter_map(|number| after.get(number * after.len() / moments));
     let mut states: Vec<State> =
         some.chain([&last]).map(|moment| State { moment: *moment, kind: Kind::Dropped, seed }).collect();
     states.push(State { moment: last, kind: Kind::Subset, seed });
