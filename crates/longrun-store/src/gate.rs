@@ -234,6 +234,42 @@ mod tests {
         assert!(gate.read(|_| Ok(())).await.unwrap().is_ok());
     }
 
+    #[tokio::test]
+    async fn s11_a_reading_is_still_only_if_nothing_was_being_written_from_its_begin_on() {
+        let gate = Gate::new();
+        let still = |write: fn(&Gate)| {
+            gate.read(move |reading| {
+                write(reading.gate);
+                let still = reading.is_still();
+                reading.gate.settle();
+                Ok(still)
+            })
+        };
+        assert!(still(|_| {}).await.unwrap().unwrap());
+        assert!(!still(Gate::begin).await.unwrap().unwrap(), "one has begun");
+        let meanwhile = |gate: &Gate| {
+            gate.begin();
+            gate.settle();
+        };
+        assert!(!still(meanwhile).await.unwrap().unwrap(), "one has begun and is settled");
+        gate.begin();
+        assert!(!still(Gate::settle).await.unwrap().unwrap(), "one was under way");
+        assert!(still(|_| {}).await.unwrap().unwrap());
+    }
+
+    #[tokio::test]
+    async fn s13_a_reading_that_waits_is_told_that_the_batch_has_failed() {
+        let gate = Gate::new();
+        gate.begin();
+        let read = gate.read(|_| Ok(()));
+        tokio::pin!(read);
+        assert!(futures_poll(read.as_mut()).await.is_none());
+        assert_eq!(gate.waiting.load(Ordering::SeqCst), 1);
+        gate.fail();
+        assert_eq!(read.await.unwrap_err(), Broken);
+        assert_eq!(gate.waiting.load(Ordering::SeqCst), 0, "nobody is left who waits");
+    }
+
     /// The result, if it is there at the first look.
     async fn futures_poll<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
         std::future::poll_fn(|cx| {

@@ -180,6 +180,47 @@ mod tests {
     }
 
     #[test]
+    fn c19_the_longest_positions_fill_a_token_and_longer_ones_do_not_fit() {
+        // 75 bytes in 100 characters, 17 of them for version, question and tag; two bytes for each three symbols.
+        assert!(fits(&[b'A'; 58]) && !fits(&[b'A'; 59]));
+        assert!(fits(&[b'a'; 87]) && !fits(&[b'a'; 88]));
+        for position in [vec![b'A'; 58], vec![b'a'; 58], vec![b'a'; 87]].map(Position) {
+            let token = tokens().seal(b"folder", &position);
+            assert_eq!(token.len(), PAGE_TOKEN_CHARS_MAX);
+            assert_eq!(tokens().open(b"folder", &token), Ok(position));
+        }
+    }
+
+    #[test]
+    fn only_what_does_not_fit_as_it_stands_is_packed() {
+        let version = |position: &[u8]| {
+            let token = tokens().seal(b"folder", &Position(position.to_vec()));
+            URL_SAFE_NO_PAD.decode(token).unwrap()[0]
+        };
+        assert_eq!((version(b"a"), version(&[b'a'; 58]), version(&[b'a'; 59])), (PLAIN, PLAIN, PACKED));
+    }
+
+    #[test]
+    fn the_secret_is_not_shown() {
+        assert_eq!(format!("{:?}", tokens()), "PageTokens");
+    }
+
+    #[test]
+    fn tags_that_differ_in_any_bytes_differ() {
+        let tag = [3; TAG_BYTES];
+        assert!(equal_in_constant_time(&tag, &tag));
+        for (one, other) in [(0, 0), (0, 9), (4, 5)] {
+            let mut changed = tag;
+            changed[one] ^= 1;
+            if other != one {
+                // The same change twice, which must not cancel out.
+                changed[other] ^= 1;
+            }
+            assert!(!equal_in_constant_time(&tag, &changed), "{one} and {other}");
+        }
+    }
+
+    #[test]
     fn packing_is_reversed_by_unpacking() {
         for text in ["", "a", "ab", "abc", "a\0b", "\0\0x", "zzz9-_.\0fd8"] {
             assert_eq!(unpack(&pack(text.as_bytes()).unwrap()), text.as_bytes(), "{text:?}");
