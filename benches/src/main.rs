@@ -5,6 +5,7 @@
 //! cargo run --release -p longrun-bench -- limit   --workload happy --store fjall --concurrency 256 --seconds 5
 //! cargo run --release -p longrun-bench -- compare --workload happy --store fjall --concurrency 256 --rounds 5
 //! cargo run --release -p longrun-bench -- growth  --workload happy --store fjall --concurrency 256 --stored 1000000
+//! cargo run --release -p longrun-bench -- nodes   --workload happy --store postgres --concurrency 256
 //! cargo run --release -p longrun-bench -- run     --workload recovery --store fjall --unfinished 100000
 //! cargo run --release -p longrun-bench -- memory  --store fjall --unfinished 1000000
 //! ```
@@ -41,6 +42,8 @@ enum Command {
     Compare(Options),
     /// The engine over a store with few done operations, and over one with many, in turn.
     Growth(Options),
+    /// One engine, and three that share the same PostgreSQL, in turn.
+    Nodes(Options),
     /// What a process takes whose store has many operations that wait, beside one whose store has none.
     Memory(MemoryOptions),
     /// Leave that many unfinished operations, say so, and wait for the end.
@@ -128,6 +131,7 @@ async fn main() -> Result<()> {
         }
         Command::Compare(options) => compare(&options).await,
         Command::Growth(options) => growth(options).await,
+        Command::Nodes(options) => nodes(&options).await,
         Command::Memory(options) => {
             ensure!(options.store != StoreName::Memory, "it waits in memory");
             let folder = temporary(options.folder.as_deref())?;
@@ -253,6 +257,33 @@ async fn growth(options: Options) -> Result<()> {
     let InTurn { ratio, ratios, reports: [few, many] } = in_turn([first, second], &many).await?;
     let (workload, store, concurrency) = (few.workload, few.store, few.concurrency);
     print(&Growth { workload, store, concurrency, stored, ratio, ratios, few, many })
+}
+
+/// One and several in one line.
+#[derive(Debug, Serialize)]
+struct Nodes {
+    workload: &'static str,
+    store: &'static str,
+    concurrency: usize,
+    nodes: usize,
+    /// The median over the rounds of operations a second of several by those of one.
+    ratio: f64,
+    /// The ratio of each round.
+    ratios: Vec<f64>,
+    /// Each with the median of its operations a second.
+    one: Report,
+    several: Report,
+}
+
+/// Engines that share a database, of [`nodes`].
+const NODES: usize = 3;
+
+async fn nodes(options: &Options) -> Result<()> {
+    let start = async |nodes| Longrun::start_nodes(options.store, options.load()?, nodes).await;
+    let sessions = [Session::Longrun(start(1).await?), Session::Longrun(start(NODES).await?)];
+    let InTurn { ratio, ratios, reports: [one, several] } = in_turn(sessions, options).await?;
+    let (workload, store, concurrency) = (options.workload.name(), options.store.name(), options.concurrency);
+    print(&Nodes { workload, store, concurrency, nodes: NODES, ratio, ratios, one, several })
 }
 
 /// What rounds of two sessions in turn came to.

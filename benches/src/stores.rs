@@ -123,9 +123,7 @@ pub async fn open(name: StoreName, folder: &Path) -> Result<Opened> {
             metered(RedbKv::open(folder, RedbOptions::default().cache_bytes(REDB_CACHE_BYTES))?)
         }
         StoreName::Postgres(address) => {
-            let options = PostgresOptions::new(server(address)?).schema(fresh_schema());
-            let store = Arc::new(PostgresStore::open(options).await?);
-            return Ok(Opened { kv: None, meter: Meter::default(), store });
+            return Ok(Opened::shared(postgres(address, &fresh_schema()).await?));
         }
     };
     let store = match name {
@@ -136,7 +134,16 @@ pub async fn open(name: StoreName, folder: &Path) -> Result<Opened> {
     Ok(Opened { kv: Some(kv), meter, store: Arc::new(store) })
 }
 
+/// PostgreSQL, in a schema that others may be in.
+pub(crate) async fn postgres(address: Option<&'static str>, schema: &str) -> Result<PostgresStore> {
+    Ok(PostgresStore::open(PostgresOptions::new(server(address)?).schema(schema)).await?)
+}
+
 impl Opened {
+    pub(crate) fn shared(store: PostgresStore) -> Self {
+        Self { kv: None, meter: Meter::default(), store: Arc::new(store) }
+    }
+
     /// The backend, for what goes past the store.
     pub fn kv(&self) -> Result<&dyn Kv> {
         match &self.kv {

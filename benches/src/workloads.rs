@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
 use longrun::store::Table;
 use longrun::{Call, Caller, Engine, OperationQuery, PageRequest};
@@ -130,6 +130,8 @@ impl Session {
 #[derive(Clone)]
 pub struct Longrun {
     engine: Engine,
+    /// All engines that share the store, this one first.
+    nodes: Arc<Vec<Engine>>,
     meter: Meter,
     barrier: Barrier,
     template: Arc<Template>,
@@ -143,8 +145,11 @@ pub struct Longrun {
 impl Longrun {
     /// Opens the store in an empty folder, fills it, and starts.
     pub async fn start(name: StoreName, folder: &Path, load: Load) -> Result<Self> {
+        Self::over(stores::open(name, folder).await?, load).await
+    }
+
+    async fn over(opened: stores::Opened, load: Load) -> Result<Self> {
         let template = Arc::new(Template::of(Workload::Happy).await?);
-        let opened = stores::open(name, folder).await?;
         for batch in template.settled(load.stored) {
             opened.kv()?.commit(&batch)?;
         }
@@ -160,6 +165,7 @@ impl Longrun {
         let lists = matches!(load.workload, Workload::List | Workload::Scan);
         let tokens = Arc::new(if lists { tokens(&engine, load).await? } else { Vec::new() });
         Ok(Self {
+            nodes: Arc::new(vec![engine.clone()]),
             engine,
             meter: opened.meter,
             barrier,
@@ -169,6 +175,22 @@ impl Longrun {
             tokens,
             next: Arc::default(),
         })
+    }
+
+    /// The same, with so many engines on one PostgreSQL, each with its own connections, that take the operations in turn.
+    pub async fn start_nodes(name: StoreName, load: Load, nodes: usize) -> Result<Self> {
+        let StoreName::Postgres(address) = name else { bail!("only PostgreSQL is shared") };
+        let schema = stores::fresh_schema();
+        let mut first = None::<Self>;
+        let mut engines = Vec::new();
+        for _ in 0..nodes {
+            let store = stores::postgres(address, &schema).await?;
+            let started = Self::over(stores::Opened::shared(store), load).await?;
+            engines.push(started.engine.clone());
+            first = first.or(Some(started));
+        }
+        let first = first.context("there must be a node")?;
+        Ok(Self { nodes: Arc::new(engines), ..first })
     }
 
     async fn round(&self, time: Duration) -> Result<Round> {
@@ -207,7 +229,8 @@ impl Longrun {
     }
 
     fn one(&self, number: u64) -> impl Future<Output = Result<()>> + Send + use<> {
-        let (engine, load) = (self.engine.clone(), self.load);
+        let node = usize::try_from(number).unwrap_or_default() % self.nodes.len();
+        let (engine, load) = (self.nodes[node].clone(), self.load);
         let call = Call::by(self.caller.clone());
         let id = self.template.id(scattered(number, load.stored));
         let tokens = Arc::clone(&self.tokens);
