@@ -61,14 +61,17 @@ impl<'a> FromSql<'a> for Uuid {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Shown(String);
 
-/// The longest exponent that `numeric`, and with it `jsonb`, is sure to take.
+/// The longest exponent, and the most digits of a fraction, that `numeric`, and with it `jsonb`, is sure to take beside each other.
 const EXPONENT_DIGITS_MAX: usize = 3;
+const FRACTION_DIGITS_MAX: usize = 10_000;
+/// The deepest nesting: what the server takes depends on its stack.
+const DEPTH_MAX: usize = 256;
 
 impl Shown {
     /// What `jsonb` does not take is shown as a string of its text: nobody's payload may fail a commit.
     pub(crate) fn of(json: &Json) -> Self {
         let text = String::from_utf8_lossy(json.bytes());
-        if fits(&text) { Self(text.into_owned()) } else { Self::text(&text.replace("\\u0000", "\u{fffd}")) }
+        if fits(&text) { Self(text.into_owned()) } else { Self::text(&shown_text(&text)) }
     }
 
     /// What happened, in short.
@@ -111,22 +114,71 @@ fn in_short(event: &Event) -> (&'static str, Option<longrun_core::StepIndex>) {
     }
 }
 
-/// Whether `jsonb` is sure to take it: no character 0, and no number beyond `numeric`.
+/// Whether `jsonb` is sure to take it: JSON that is not nested too deeply, with no character 0, no half of a surrogate pair, and no
+/// number beyond `numeric`.
 fn fits(text: &str) -> bool {
-    if text.contains("\\u0000") {
-        return false;
-    }
-    let mut digits = None;
-    for byte in text.bytes() {
-        digits = match (byte, digits) {
-            (b'e' | b'E', _) => Some(0),
-            (b'+' | b'-', Some(0)) => Some(0),
-            (b'0'..=b'9', Some(count)) if count >= EXPONENT_DIGITS_MAX => return false,
-            (b'0'..=b'9', Some(count)) => Some(count + 1),
-            _ => None,
+    serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() && parts_fit(text.as_bytes())
+}
+
+fn parts_fit(mut rest: &[u8]) -> bool {
+    let mut depth = 0_usize;
+    while let Some((first, after)) = rest.split_first() {
+        match first {
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > DEPTH_MAX {
+            return false;
+        }
+        let end = match first {
+            b'"' => string_end(after),
+            b'-' | b'0'..=b'9' => number_end(after),
+            _ => Some(after),
         };
+        let Some(end) = end else { return false };
+        rest = end;
     }
     true
+}
+
+/// What follows a string, if that fits.
+fn string_end(mut rest: &[u8]) -> Option<&[u8]> {
+    loop {
+        rest = match rest {
+            [b'"', after @ ..] => return Some(after),
+            [b'\\', b'u', after @ ..] => {
+                let (unit, after) = code_unit(after)?;
+                match unit {
+                    0 | 0xDC00..=0xDFFF => return None,
+                    0xD800..=0xDBFF => {
+                        let (low, after) = code_unit(after.strip_prefix(b"\\u")?)?;
+                        (0xDC00..=0xDFFF).contains(&low).then_some(after)?
+                    }
+                    _ => after,
+                }
+            }
+            [b'\\', _, after @ ..] | [_, after @ ..] => after,
+            [] => return None,
+        };
+    }
+}
+
+fn code_unit(text: &[u8]) -> Option<(u16, &[u8])> {
+    let (digits, after) = text.split_at_checked(4)?;
+    let unit = u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    Some((unit, after))
+}
+
+/// What follows a number, if that fits.
+fn number_end(rest: &[u8]) -> Option<&[u8]> {
+    let len = rest.iter().position(|byte| !matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-'));
+    let (number, after) = rest.split_at(len.unwrap_or(rest.len()));
+    let mut parts = number.split(|byte| matches!(byte, b'e' | b'E'));
+    let mantissa = parts.next().unwrap_or_default();
+    let exponent = parts.next().unwrap_or_default().iter().filter(|byte| byte.is_ascii_digit()).count();
+    let fraction = mantissa.iter().skip_while(|byte| **byte != b'.').count();
+    (exponent <= EXPONENT_DIGITS_MAX && fraction <= FRACTION_DIGITS_MAX).then_some(after)
 }
 
 impl ToSql for Shown {
@@ -150,15 +202,43 @@ pub(crate) fn shown_text(text: &str) -> String {
 mod tests {
     use super::*;
 
+    fn shown(text: &str) -> String {
+        Shown::of(&Json::from_stored(text.to_owned().into()).unwrap()).0
+    }
+
+    #[test]
+    fn what_jsonb_takes_is_shown_as_it_is() {
+        for text in [
+            r#"{"a":1.5e300,"b":-1E-7,"c":[]}"#,
+            r#""\u0001""#,
+            r#""\\u0000""#,
+            r#""\ud83d\ude00""#,
+            r#"{"release2026":"3e12345-0000","e9999":"1e9999"}"#,
+            " [ 1 , 2.50 ] ",
+        ] {
+            assert_eq!(shown(text), text);
+        }
+    }
+
     #[test]
     fn what_jsonb_does_not_take_is_shown_as_text() {
-        let of = |text: &str| Shown::of(&Json::from_stored(text.to_owned().into()).unwrap()).0;
-        for text in [r#"{"a":1.5e300,"e":"1e9999"}"#, "-1E-7", r#""\u0001""#, "[]"] {
-            if !text.contains("9999") {
-                assert_eq!(of(text), text);
-            }
+        let long = format!("0.{}", "1".repeat(20_000));
+        let deep = format!("{}{}", "[".repeat(300), "]".repeat(300));
+        for text in [
+            "1e4000",
+            "-1E+0400",
+            r#"{"a":"\u0000"}"#,
+            r#""\ud800""#,
+            r#""\udc00""#,
+            r#""\ud800\ud800""#,
+            r#""\ud800x""#,
+            &long,
+            &deep,
+            "not JSON",
+            "",
+        ] {
+            assert_eq!(shown(text), serde_json::Value::from(text).to_string());
         }
-        assert_eq!(of("1e4000"), r#""1e4000""#);
-        assert_eq!(of(r#"{"a":"\u0000"}"#), "\"{\\\"a\\\":\\\"\u{fffd}\\\"}\"");
+        assert_eq!(shown("\0"), "\"\u{fffd}\"");
     }
 }
