@@ -17,7 +17,7 @@ use tokio_postgres::{Client, Statement};
 
 use crate::batch::{self, Batch, Parts, Place};
 use crate::conflicts;
-use crate::error::{Failed, OpenError, Told, with_full};
+use crate::error::{Failed, Fault, OpenError, Told, in_time, with_full};
 use crate::schema;
 use crate::store::Shared;
 use crate::values::Uuid;
@@ -32,6 +32,11 @@ const TRIES_MAX: u32 = 8;
 const SETTLE_WAIT: Duration = Duration::from_secs(3);
 /// Wait between two attempts to reach it.
 const RECONNECT_WAIT: Duration = Duration::from_millis(100);
+/// Parts of a group in which one is blocked.
+const PARTS: usize = 8;
+/// How long a part of a group waits for what somebody holds; the whole of it has waited longer before.
+const HASTY: &str = "SET lock_timeout = 100";
+const PATIENT: &str = "SET lock_timeout = 1000";
 
 /// What the committer is asked.
 pub(crate) enum Message {
@@ -61,6 +66,8 @@ pub(crate) struct Committer {
     last: i64,
     /// A batch of which that is not known.
     in_doubt: Option<i64>,
+    /// Parts of a group are under way of which one is blocked.
+    hasty: bool,
 }
 
 struct Session {
@@ -83,23 +90,30 @@ impl Session {
 /// How a group ended, if it did not go through.
 enum Ended {
     /// Nothing of it is stored, for this reason.
-    Refused(tokio_postgres::Error),
+    Refused(Fault),
     /// Nobody knows.
-    Unknown(tokio_postgres::Error),
+    Unknown(Fault),
 }
 
 /// The statement finds rows by their keys, and there are never many beside those that it asks for: whatever the planner believes
-/// of tables that were empty a moment ago. A row that somebody holds for long is given up, for the others of the batch.
+/// of tables that were empty a moment ago. A row that somebody holds for long is given up, for the others of the batch. A process
+/// that stops between two statements keeps nobody waiting for long.
 const SESSION: &str =
     "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off;
-    SET plan_cache_mode = force_generic_plan; SET lock_timeout = 1000";
+    SET plan_cache_mode = force_generic_plan; SET lock_timeout = 1000;
+    SET idle_in_transaction_session_timeout = 2000";
+
+/// The name of a committer, that no other has.
+fn new_id() -> Result<Uuid, OpenError> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|error| OpenError::System(error.to_string()))?;
+    Ok(Uuid(u128::from_be_bytes(random)))
+}
 
 impl Committer {
     pub(crate) async fn open(shared: Arc<Shared>) -> Result<Self, OpenError> {
-        let mut random = [0; 16];
-        getrandom::fill(&mut random).map_err(|error| OpenError::System(error.to_string()))?;
-        let id = Uuid(u128::from_be_bytes(random));
-        let mut committer = Self { shared, session: None, id, last: 0, in_doubt: None };
+        let mut committer =
+            Self { shared, session: None, id: new_id()?, last: 0, in_doubt: None, hasty: false };
         committer.session().await.map_err(schema::unreachable)?;
         Ok(committer)
     }
@@ -108,13 +122,19 @@ impl Committer {
     pub(crate) async fn run(mut self, mut messages: mpsc::Receiver<Message>) {
         let mut waiting = Vec::new();
         let mut received = Vec::new();
+        let mut asking = Vec::new();
         while messages.recv_many(&mut received, GROUP_COMMITS_MAX).await > 0 {
             loop {
                 for message in received.drain(..) {
                     match message {
                         Message::Commit(job) => waiting.push(job),
-                        Message::Settle(reply) => _ = reply.send(self.settle().await),
+                        Message::Settle(reply) => asking.push(reply),
                     }
+                }
+                if !asking.is_empty() {
+                    // Once for all who ask: a database that is away lets each wait.
+                    let settled = self.settle().await;
+                    asking.drain(..).for_each(|reply: oneshot::Sender<_>| _ = reply.send(settled));
                 }
                 if waiting.is_empty() {
                     break;
@@ -131,20 +151,25 @@ impl Committer {
         }
     }
 
-    async fn connect(&self) -> Result<Session, tokio_postgres::Error> {
+    async fn connect(&self) -> Result<Session, Fault> {
         let client = self.shared.connector.connect(SESSION, |_| {}).await?;
         // Whatever the server's own default is: what is acknowledged is on its disk.
         let durable = "SELECT set_config('synchronous_commit', 'on', false)
             WHERE current_setting('synchronous_commit') = 'off'";
-        client.query(durable, &[]).await?;
-        let register = "INSERT INTO longrun.committers (id, batch) VALUES ($1, $2)
-            ON CONFLICT (id) DO UPDATE SET used_at = clock_timestamp()";
-        client.execute(&self.shared.sql(register), &[&self.id, &self.last]).await?;
+        let register = self.shared.sql(
+            "INSERT INTO longrun.committers (id, batch) VALUES ($1, $2)
+            ON CONFLICT (id) DO UPDATE SET used_at = clock_timestamp()",
+        );
+        in_time(self.shared.patience(), async {
+            client.query(durable, &[]).await?;
+            client.execute(&register, &[&self.id, &self.last]).await
+        })
+        .await?;
         Ok(Session { client, statements: HashMap::new() })
     }
 
     /// A session that works, as far as is known.
-    async fn session(&mut self) -> Result<&mut Session, tokio_postgres::Error> {
+    async fn session(&mut self) -> Result<&mut Session, Fault> {
         let session = match self.session.take() {
             Some(session) if !session.client.is_closed() => session,
             _ => self.connect().await?,
@@ -166,18 +191,23 @@ impl Committer {
 
     /// Asks whether a batch was stored, and makes sure that it never will be if it was not: its row is moved on, so its
     /// statement, if it is still under way somewhere, does not find it where it expects it.
-    async fn ask_what_became_of(&mut self, batch: i64) -> Result<bool, tokio_postgres::Error> {
-        let (id, beyond) = (self.id, batch + 1);
+    ///
+    /// The answer to this may be lost too, and the question come late: so the row is moved only from where the batch expects it, and
+    /// once moved it gives the same answer again.
+    async fn ask_what_became_of(&mut self, batch: i64) -> Result<bool, Fault> {
+        let (id, last, beyond) = (self.id, self.last, batch + 1);
         let text = self.shared.sql(
-            "WITH found AS (SELECT batch FROM longrun.committers WHERE id = $1 FOR UPDATE)
-             UPDATE longrun.committers c SET batch = $2 FROM found WHERE c.id = $1 RETURNING found.batch",
+            "UPDATE longrun.committers SET batch = CASE batch WHEN $2 THEN $3 ELSE batch END, used_at = clock_timestamp()
+             WHERE id = $1 RETURNING batch",
         );
+        let patience = self.shared.patience();
         let session = self.session().await?;
-        let row = session.client.query_one(&text, &[&id, &beyond]).await?;
-        self.last = beyond;
+        let asked = in_time(patience, session.client.query_one(&text, &[&id, &last, &beyond])).await;
+        let row = asked.inspect_err(|_| self.session = None)?;
+        self.last = row.get(0);
         self.in_doubt = None;
         self.shared.unsettled.store(false, Ordering::SeqCst);
-        Ok(row.get::<_, i64>(0) == batch)
+        Ok(self.last == batch)
     }
 
     /// Commits a group in which no two touch the same thing, and answers all of it.
@@ -206,18 +236,18 @@ impl Committer {
                 },
                 Ended::Refused(error) => match Failed::of(&error) {
                     Failed::Collided if tries < TRIES_MAX => {}
-                    Failed::Unexpected | Failed::Collided => match self.sort_out(group).await {
-                        Ok(rest) => {
-                            group = rest;
-                            if tries >= TRIES_MAX {
-                                return self.one_by_one(group, error).await;
-                            }
+                    failed @ (Failed::Unexpected | Failed::Collided | Failed::Blocked) => {
+                        match self.sort_out(group).await {
+                            Ok(rest) => group = rest,
+                            Err(rest) => return refuse(rest, error),
                         }
-                        Err(rest) => return refuse(rest, error),
-                    },
+                        if failed == Failed::Blocked || tries >= TRIES_MAX {
+                            return self.in_parts(group, error).await;
+                        }
+                    }
                     // Something of one of them may be what the server does not take.
                     _ if group.len() > 1 && self.session.as_ref().is_some_and(|s| !s.client.is_closed()) => {
-                        return self.one_by_one(group, error).await;
+                        return self.in_parts(group, error).await;
                     }
                     _ => return refuse(group, error),
                 },
@@ -225,13 +255,33 @@ impl Committer {
         }
     }
 
-    /// So that what ails one of them is its own.
-    async fn one_by_one(&mut self, group: Vec<Job>, error: tokio_postgres::Error) {
+    /// Smaller and smaller groups, so that what ails one of them is its own.
+    async fn in_parts(&mut self, mut group: Vec<Job>, error: Fault) {
         if group.len() <= 1 {
             return refuse(group, error);
         }
-        for job in group {
-            Box::pin(self.commit(vec![job])).await;
+        let is_first = !std::mem::replace(&mut self.hasty, true);
+        if is_first {
+            self.say(HASTY).await;
+        }
+        let size = group.len().div_ceil(PARTS);
+        while !group.is_empty() {
+            let rest = group.split_off(size.min(group.len()));
+            Box::pin(self.commit(group)).await;
+            group = rest;
+        }
+        if is_first {
+            self.hasty = false;
+            self.say(PATIENT).await;
+        }
+    }
+
+    /// A setting of the session. A new one has those that it begins with.
+    async fn say(&mut self, setting: &str) {
+        let patience = self.shared.patience();
+        let Some(session) = &self.session else { return };
+        if in_time(patience, session.client.batch_execute(setting)).await.is_err() {
+            self.session = None;
         }
     }
 
@@ -244,7 +294,7 @@ impl Committer {
         // Before anything is sent, so that it is a refusal.
         let session = self.session().await.map_err(Ended::Refused)?;
         let records: Vec<_> = group.iter().map(|job| &*job.records).collect();
-        let written = write(&shared, session, &records, place).await;
+        let written = in_time(shared.patience(), write(&shared, session, &records, place)).await;
         match written {
             Ok(()) => {
                 self.last = place.next;
@@ -265,14 +315,16 @@ impl Committer {
         let batch = self.in_doubt?;
         let until = Instant::now() + SETTLE_WAIT;
         loop {
-            match self.ask_what_became_of(batch).await {
-                Ok(stored) => return Some(stored),
-                Err(error) if Instant::now() < until => {
+            match tokio::time::timeout_at(until, self.ask_what_became_of(batch)).await {
+                Ok(Ok(stored)) => return Some(stored),
+                Ok(Err(error)) if Instant::now() < until => {
                     tracing::warn!(%error, "the answer to a batch of commits was lost, and it cannot be asked for yet");
                 }
-                Err(_) => return None,
+                _ => {
+                    self.session = None;
+                    return None;
+                }
             }
-            self.session = None;
             tokio::time::sleep(RECONNECT_WAIT).await;
         }
     }
@@ -283,11 +335,11 @@ impl Committer {
         let shared = Arc::clone(&self.shared);
         let records: Vec<_> = group.iter().map(|job| &*job.records).collect();
         let refused = match self.session().await {
-            Ok(session) => look(session, &shared, &records).await,
+            Ok(session) => in_time(shared.patience(), look(session, &shared, &records)).await,
             Err(error) => Err(error),
         };
         drop(records);
-        let Ok(refused) = refused else { return Err(group) };
+        let Ok(refused) = refused.inspect_err(|_| self.session = None) else { return Err(group) };
         let mut rest = Vec::new();
         for (job, refused) in group.into_iter().zip(refused) {
             match refused {
@@ -295,17 +347,33 @@ impl Committer {
                 None => rest.push(job),
             }
         }
-        // It may have been away for so long that its row was cleared away.
-        _ = self.register_again().await;
+        if !rest.is_empty()
+            && let Err(error) = self.find_place().await
+        {
+            tracing::warn!(%error, "the committer does not find its row");
+        }
         Ok(rest)
     }
 
-    async fn register_again(&mut self) -> Result<(), tokio_postgres::Error> {
-        let (id, last) = (self.id, self.last);
-        let text = self
-            .shared
-            .sql("INSERT INTO longrun.committers (id, batch) VALUES ($1, $2) ON CONFLICT DO NOTHING");
-        self.session().await?.client.execute(&text, &[&id, &last]).await.map(drop)
+    /// It may have been away for so long that its row was cleared away, and a database that was set back, or whose place a replica
+    /// took that had not all of it, has another. Then it begins anew, under another name. Nothing is in doubt.
+    async fn find_place(&mut self) -> Result<(), Fault> {
+        let (id, last, patience) = (self.id, self.last, self.shared.patience());
+        let text = self.shared.sql("SELECT batch FROM longrun.committers WHERE id = $1");
+        let session = self.session().await?;
+        let found = in_time(patience, session.client.query_opt(&text, &[&id])).await?;
+        let Ok(new) = new_id() else { return Ok(()) };
+        if found.is_some_and(|row| row.get::<_, i64>(0) == last) {
+            return Ok(());
+        }
+        let text = self.shared.sql(
+            "WITH gone AS (DELETE FROM longrun.committers WHERE id = $1)
+            INSERT INTO longrun.committers (id, batch) VALUES ($2, 0)",
+        );
+        let session = self.session().await?;
+        in_time(patience, session.client.execute(&text, &[&id, &new])).await?;
+        (self.id, self.last) = (new, 0);
+        Ok(())
     }
 
     /// Others may wait for what was written.
@@ -395,7 +463,7 @@ impl Touched {
 }
 
 /// Tells all of a group that nothing was written.
-fn refuse(group: Vec<Job>, error: tokio_postgres::Error) {
+fn refuse(group: Vec<Job>, error: Fault) {
     let error = Told::new(with_full(error));
     group.into_iter().for_each(|job| job.tell(Err(CommitError::Unavailable(error.boxed()))));
 }

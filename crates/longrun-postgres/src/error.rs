@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use longrun_store::{CommitError, StoreError};
 use tokio_postgres::error::SqlState;
@@ -14,7 +15,7 @@ pub enum OpenError {
     /// The address is not one of a PostgreSQL server.
     #[error("the address of the database cannot be used: {0}")]
     Address(String),
-    /// The name of the schema is not one that PostgreSQL takes unquoted.
+    /// The name of the schema is not a plain one.
     #[error("schema: must be 1 to 48 lower-case letters, digits and '_', the first no digit, not {0:?}")]
     Schema(String),
     /// A limit is not one that makes sense.
@@ -43,6 +44,9 @@ pub enum OpenError {
         /// The version that this program knows.
         known: i32,
     },
+    /// The database does not hold every text.
+    #[error("the database has the encoding {0}, it must be UTF8")]
+    Encoding(String),
     /// The tables are there and their first records are not.
     #[error("the tables have lost their first records")]
     Incomplete,
@@ -54,6 +58,28 @@ pub enum OpenError {
     System(String),
 }
 
+/// Why the database did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fault {
+    /// It said so, or the connection to it was lost.
+    #[error(transparent)]
+    Told(#[from] tokio_postgres::Error),
+    /// It is connected and says nothing.
+    #[error("the database has not answered in time")]
+    Silent,
+}
+
+/// The server ends what takes too long, if it can. A server that has stopped, or a network that swallows all, tells nothing.
+pub(crate) async fn in_time<T, E>(
+    patience: Duration,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, Fault>
+where
+    Fault: From<E>,
+{
+    Ok(tokio::time::timeout(patience, work).await.map_err(|_| Fault::Silent)??)
+}
+
 /// What a failed statement tells of its transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Failed {
@@ -61,6 +87,8 @@ pub(crate) enum Failed {
     Unexpected,
     /// It was rolled back, because others were at the same rows. Try again.
     Collided,
+    /// It was rolled back, because somebody holds for long what it needs.
+    Blocked,
     /// It was rolled back.
     NotApplied,
     /// Nobody knows: the connection was lost.
@@ -68,7 +96,14 @@ pub(crate) enum Failed {
 }
 
 impl Failed {
-    pub(crate) fn of(error: &tokio_postgres::Error) -> Self {
+    pub(crate) fn of(fault: &Fault) -> Self {
+        match fault {
+            Fault::Told(error) => Self::told(error),
+            Fault::Silent => Self::Unknown,
+        }
+    }
+
+    pub(crate) fn told(error: &tokio_postgres::Error) -> Self {
         let Some(state) = error.code() else {
             // Refused by the driver before it was sent, or lost with the connection: which of the two it does not say.
             return Self::Unknown;
@@ -79,8 +114,7 @@ impl Failed {
         } else if is_any(&[SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED]) {
             Self::Collided
         } else if is_any(&[SqlState::LOCK_NOT_AVAILABLE, SqlState::QUERY_CANCELED]) {
-            // Somebody holds a row for long: the others of the batch need not wait for it.
-            Self::Unexpected
+            Self::Blocked
         } else if state.code().starts_with("08") || state.code().starts_with("57P") || state.code() == "40003"
         {
             // A server that shuts down may have made it durable and not said so.
@@ -97,15 +131,19 @@ pub(crate) fn unavailable(error: impl Into<Box<dyn Error + Send + Sync>>) -> Sto
 }
 
 /// A transaction of unknown outcome, that can be repeated.
-pub(crate) fn not_committed(error: tokio_postgres::Error) -> CommitError {
-    match Failed::of(&error) {
-        Failed::Unknown => CommitError::Unknown(with_full(error)),
-        _ => CommitError::Unavailable(with_full(error)),
+pub(crate) fn not_committed(fault: Fault) -> CommitError {
+    match Failed::of(&fault) {
+        Failed::Unknown => CommitError::Unknown(with_full(fault)),
+        _ => CommitError::Unavailable(with_full(fault)),
     }
 }
 
 /// A full disk of the server is told as one of ours is.
-pub(crate) fn with_full(error: tokio_postgres::Error) -> Box<dyn Error + Send + Sync> {
+pub(crate) fn with_full(fault: impl Into<Fault>) -> Box<dyn Error + Send + Sync> {
+    let error = match fault.into() {
+        Fault::Told(error) => error,
+        silent @ Fault::Silent => return silent.into(),
+    };
     if error.code() == Some(&SqlState::DISK_FULL) {
         return std::io::Error::new(std::io::ErrorKind::StorageFull, error).into();
     }

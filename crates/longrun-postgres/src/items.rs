@@ -13,7 +13,7 @@ use longrun_store::{CommitError, Conflict, Dropped, Holder, StoreError, Taken};
 
 use crate::batch::{Param, count, number};
 use crate::conflicts;
-use crate::error::{Failed, damaged, not_committed};
+use crate::error::{Failed, Fault, damaged, not_committed};
 use crate::read::id_in;
 use crate::store::Shared;
 use crate::values::Uuid;
@@ -26,12 +26,18 @@ const TRIES_MAX: u32 = 8;
 /// Why a transaction did not go through.
 pub(crate) enum Trouble {
     Refused(CommitError),
-    Failed(tokio_postgres::Error),
+    Failed(Fault),
+}
+
+impl From<Fault> for Trouble {
+    fn from(fault: Fault) -> Self {
+        Self::Failed(fault)
+    }
 }
 
 impl From<tokio_postgres::Error> for Trouble {
     fn from(error: tokio_postgres::Error) -> Self {
-        Self::Failed(error)
+        Self::Failed(error.into())
     }
 }
 
@@ -54,15 +60,24 @@ macro_rules! transact {
     ($shared:expr, |$transaction:ident| $call:expr) => {{
         let mut tries = 0;
         loop {
+            let mut client = match $shared.client().await {
+                Ok(client) => client,
+                Err(error) => break Err(error.into()),
+            };
             let once = async {
-                let mut client = $shared.client().await?;
                 let transaction = client.transaction().await?;
                 let $transaction = &transaction;
                 let done = $call.await?;
                 transaction.commit().await?;
                 Ok::<_, $crate::items::Trouble>(done)
             };
-            if let Some(ended) = $crate::items::ended(once.await, &mut tries) {
+            let silent = || Err($crate::items::Trouble::Failed($crate::error::Fault::Silent));
+            let once = tokio::time::timeout($shared.patience(), once).await.unwrap_or_else(|_| silent());
+            if let Err($crate::items::Trouble::Failed($crate::error::Fault::Silent)) = &once {
+                // Nobody else is to wait for it.
+                drop(deadpool_postgres::Object::take(client));
+            }
+            if let Some(ended) = $crate::items::ended(once, &mut tries) {
                 break ended;
             }
         }

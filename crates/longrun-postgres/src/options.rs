@@ -10,10 +10,10 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres::{AsyncMessage, Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::error::OpenError;
+use crate::error::{Fault, OpenError, in_time};
 
 /// Which database, and within which limits.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use]
 pub struct PostgresOptions {
     pub(crate) url: String,
@@ -129,7 +129,8 @@ impl Connector {
         config.target_session_attrs(tokio_postgres::config::TargetSessionAttrs::ReadWrite);
         // A connection whose other end has gone without a word is found out in the time of a few statements.
         config.tcp_user_timeout(options.statement_timeout * 2);
-        config.keepalives_idle(options.statement_timeout);
+        // Networks count it in whole seconds.
+        config.keepalives_idle(options.statement_timeout.max(Duration::from_secs(1)));
         if config.get_application_name().is_none() {
             config.application_name("longrun");
         }
@@ -148,15 +149,18 @@ impl Connector {
         &self,
         session: &str,
         mut heard: impl FnMut(AsyncMessage) + Send + 'static,
-    ) -> Result<Client, tokio_postgres::Error> {
-        let (client, mut connection) = self.config.connect(self.tls.clone()).await?;
+    ) -> Result<Client, Fault> {
+        // The driver's own limit is that of the network alone, for each of the hosts: a server may accept and say nothing.
+        let hosts = self.config.get_hosts().len().max(self.config.get_hostaddrs().len()).max(1);
+        let wait = self.wait.saturating_mul(u32::try_from(hosts).unwrap_or(u32::MAX));
+        let (client, mut connection) = in_time(wait, self.config.connect(self.tls.clone())).await?;
         tokio::spawn(async move {
             // Ends with the client, or with the connection: the next statement says why.
             while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
                 heard(message);
             }
         });
-        client.batch_execute(&format!("{}; {session}", self.session)).await?;
+        in_time(self.wait, client.batch_execute(&format!("{}; {session}", self.session))).await?;
         Ok(client)
     }
 

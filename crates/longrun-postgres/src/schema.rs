@@ -91,7 +91,7 @@ async fn migrate(client: &mut Client, schema: &str) -> Result<[u8; 32], OpenErro
     secret.ok_or(OpenError::Incomplete)
 }
 
-pub(crate) fn unreachable(error: tokio_postgres::Error) -> OpenError {
+pub(crate) fn unreachable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> OpenError {
     OpenError::Unreachable(error.into())
 }
 

@@ -24,7 +24,7 @@ use crate::batch;
 use crate::cluster::Contact;
 use crate::committer::{Committer, Job, Message};
 use crate::conflicts;
-use crate::error::{Failed, OpenError, unavailable, with_full};
+use crate::error::{Failed, Fault, OpenError, in_time, unavailable, with_full};
 use crate::items::{self, DropWhat};
 use crate::options::{Connector, PostgresOptions};
 use crate::schema::{self, in_schema};
@@ -144,7 +144,7 @@ impl PostgresStore {
                 transaction.execute("SELECT pg_notify($1, '')", &[&hint]).await.map_err(failed)?;
                 Ok(())
             }
-            Err(error) if Failed::of(&error) == Failed::Unexpected => {
+            Err(error) if matches!(Failed::told(&error), Failed::Unexpected | Failed::Blocked) => {
                 savepoint.rollback().await.map_err(failed)?;
                 let found = conflicts::find(&*transaction, &self.shared, &records).await.map_err(failed)?;
                 Err(found.into_iter().flatten().next().unwrap_or_else(|| failed(error)))
@@ -222,7 +222,14 @@ impl Shared {
     }
 
     pub(crate) async fn client(&self) -> Result<Object, StoreError> {
-        self.pool.get().await.map_err(unavailable)
+        // Each of the pool's waits has a limit, but that of the first words to a new connection.
+        let got = tokio::time::timeout(self.options.connect_timeout * 4, self.pool.get()).await;
+        got.map_err(unavailable)?.map_err(unavailable)
+    }
+
+    /// How long an answer may take that the server is to give within the time of a statement.
+    pub(crate) fn patience(&self) -> Duration {
+        self.options.statement_timeout * 2
     }
 
     pub(crate) async fn prepared(
@@ -240,9 +247,16 @@ impl Shared {
         params: &[batch::Param<'_>],
     ) -> Result<Vec<tokio_postgres::Row>, StoreError> {
         let client = self.client().await?;
-        let failed = |error| StoreError::Unavailable(with_full(error));
-        let statement = self.prepared(&client, text).await.map_err(failed)?;
-        client.query(&statement, params).await.map_err(failed)
+        let work = async {
+            let statement = self.prepared(&client, text).await?;
+            client.query(&statement, params).await
+        };
+        let found = in_time(self.patience(), work).await;
+        if let Err(Fault::Silent) = &found {
+            // Nobody else is to wait for it.
+            drop(Object::take(client));
+        }
+        found.map_err(|fault| StoreError::Unavailable(with_full(fault)))
     }
 }
 

@@ -119,9 +119,15 @@ impl PrivateServer {
         Ok(())
     }
 
+    /// Its port, which is part of the name of its socket.
+    fn port(&self) -> &str {
+        let named = self.settings.iter().find_map(|setting| setting.strip_prefix("port="));
+        named.unwrap_or("5432")
+    }
+
     fn answers(&self) -> bool {
         let mut ask = self.program("pg_isready");
-        ask.args(["-q", "-U", "longrun", "-h"]).arg(self.folder.path());
+        ask.args(["-q", "-U", "longrun", "-p", self.port(), "-h"]).arg(self.folder.path());
         ask.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
     }
 
@@ -143,7 +149,8 @@ impl PrivateServer {
 
     /// Its address.
     pub fn address(&self) -> String {
-        format!("host={} user=longrun dbname=postgres", self.folder.path().display())
+        let (folder, port) = (self.folder.path().display(), self.port());
+        format!("host={folder} port={port} user=longrun dbname=postgres")
     }
 
     /// The name of a schema that nobody has used.

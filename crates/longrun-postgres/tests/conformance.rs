@@ -2,14 +2,71 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use async_trait::async_trait;
+use common::{Place, RUNTIME, place};
+use longrun_core::Fence;
+use longrun_postgres::PostgresStore;
+use longrun_store::Store;
+use longrun_store::conformance::StoreFixture;
+use longrun_store::conformance::cluster::ClusterFixture;
+
 mod common;
+
+/// A store in a schema that nobody else uses.
+struct InSchema {
+    place: Place,
+    /// Taken only while it is reopened.
+    store: Option<PostgresStore>,
+}
+
+/// A store in a schema that nobody has used. `None` where there is no server: then the rule is not tested.
+fn fresh() -> Option<InSchema> {
+    let place = place()?;
+    let store = RUNTIME.block_on(place.open());
+    Some(InSchema { place, store: Some(store) })
+}
+
+#[async_trait]
+impl StoreFixture for InSchema {
+    fn store(&self) -> &dyn Store {
+        self.store.as_ref().unwrap()
+    }
+
+    async fn reopen(&mut self) {
+        drop(self.store.take());
+        let options = self.place.options();
+        let opened = RUNTIME.spawn(async move { PostgresStore::open(options).await });
+        self.store = Some(opened.await.unwrap().unwrap());
+    }
+}
+
+#[async_trait]
+impl ClusterFixture for InSchema {
+    async fn expire(&self, node: Fence) {
+        self.store.as_ref().unwrap().assume_long_contact();
+        let text = self.place.sql(&format!(
+            "UPDATE longrun.nodes SET expires_at = clock_timestamp() - interval '1 s' WHERE epoch = {}",
+            node.0
+        ));
+        let address = self.place.address.clone();
+        let expired =
+            RUNTIME.spawn(async move { common::connect(&address).await.execute(&text, &[]).await.unwrap() });
+        assert_eq!(expired.await.unwrap(), 1);
+    }
+}
 
 /// With one owner at a time.
 mod store {
-    longrun_store::store_conformance!(super::common::fresh);
+    longrun_store::store_conformance!(match super::fresh() {
+        Some(fixture) => move || fixture,
+        None => return,
+    });
 }
 
 /// With several.
 mod cluster {
-    longrun_store::cluster_conformance!(super::common::fresh);
+    longrun_store::cluster_conformance!(match super::fresh() {
+        Some(fixture) => move || fixture,
+        None => return,
+    });
 }

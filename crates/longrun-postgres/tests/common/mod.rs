@@ -1,76 +1,116 @@
-//! A store on the private server of the test program.
+//! Stores on the private server of the test program.
+
+// Each test program uses some of it.
+#![allow(dead_code)]
 
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use longrun_core::Fence;
 use longrun_postgres::testing::PrivateServer;
 use longrun_postgres::tokio_postgres::{self, Client, NoTls};
 use longrun_postgres::{PostgresOptions, PostgresStore};
 use longrun_store::Store;
-use longrun_store::conformance::StoreFixture;
-use longrun_store::conformance::cluster::ClusterFixture;
 use tokio::runtime::Runtime;
 
-/// What the stores of all tests work in.
+pub(crate) mod proxy;
+
+/// What the stores of tests work in that have no runtime of their own.
 pub(crate) static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 
-/// The server of this program.
-pub(crate) fn server() -> &'static PrivateServer {
-    PrivateServer::shared().unwrap_or_else(|missing| panic!("{missing}"))
+/// The server of this program. `None`, and loudly so, where there are no programs to make one: then nothing is tested.
+pub(crate) fn server() -> Option<&'static PrivateServer> {
+    PrivateServer::shared().map_err(|missing| skip(&missing)).ok()
+}
+
+/// One for a single test, which may break it.
+pub(crate) fn own_server(settings: &[&str]) -> Option<PrivateServer> {
+    PrivateServer::start_with(settings).map_err(|missing| skip(&missing)).ok()
+}
+
+#[allow(clippy::print_stderr)]
+fn skip(missing: &str) {
+    assert!(!missing.contains("initdb failed") && !missing.contains("does not answer"), "{missing}");
+    eprintln!("NOT TESTED, because there is no server: {missing}");
 }
 
 /// For a server that is not far away.
-pub(crate) fn options(schema: &str) -> PostgresOptions {
-    PostgresOptions::new(server().address()).schema(schema).connections_max(2).lease(Duration::from_secs(60))
+pub(crate) fn options(address: &str, schema: &str) -> PostgresOptions {
+    PostgresOptions::new(address).schema(schema).connections_max(2).lease(Duration::from_secs(60))
 }
 
-/// A connection past the store.
-pub(crate) async fn client() -> Client {
-    let (client, connection) = tokio_postgres::connect(&server().address(), NoTls).await.unwrap();
+/// A connection past every store.
+pub(crate) async fn connect(address: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(address, NoTls).await.unwrap();
     tokio::spawn(connection);
     client
 }
 
-/// A store in a schema that nobody else uses.
-pub(crate) struct InSchema {
-    schema: String,
-    /// Taken only while it is reopened.
-    store: Option<PostgresStore>,
+/// A schema that only one test uses.
+pub(crate) struct Place {
+    pub(crate) address: String,
+    pub(crate) schema: String,
 }
 
-/// A store in a schema that nobody has used.
-pub(crate) fn fresh() -> InSchema {
-    let schema = server().fresh_schema();
-    let store = RUNTIME.block_on(PostgresStore::open(options(&schema))).unwrap();
-    InSchema { schema, store: Some(store) }
+/// A schema of the server of this program, that nobody has used.
+pub(crate) fn place() -> Option<Place> {
+    let server = server()?;
+    Some(Place { address: server.address(), schema: server.fresh_schema() })
 }
 
-#[async_trait]
-impl StoreFixture for InSchema {
-    fn store(&self) -> &dyn Store {
-        self.store.as_ref().unwrap()
+impl Place {
+    pub(crate) fn options(&self) -> PostgresOptions {
+        options(&self.address, &self.schema)
     }
 
-    async fn reopen(&mut self) {
-        drop(self.store.take());
-        let options = options(&self.schema);
-        let opened = RUNTIME.spawn(async move { PostgresStore::open(options).await });
-        self.store = Some(opened.await.unwrap().unwrap());
+    pub(crate) async fn open(&self) -> PostgresStore {
+        PostgresStore::open(self.options()).await.unwrap()
+    }
+
+    pub(crate) async fn client(&self) -> Client {
+        connect(&self.address).await
+    }
+
+    /// The text with the tables of this schema.
+    pub(crate) fn sql(&self, text: &str) -> String {
+        text.replace("longrun.", &format!("{}.", self.schema))
+    }
+
+    /// Does it past every store.
+    pub(crate) async fn execute(&self, text: &str) {
+        self.client().await.batch_execute(&self.sql(text)).await.unwrap();
+    }
+
+    /// One number.
+    pub(crate) async fn count(&self, text: &str) -> i64 {
+        self.client().await.query_one(&self.sql(text), &[]).await.unwrap().get(0)
+    }
+
+    /// Lets the lease of every node but one run out.
+    pub(crate) async fn expire_others(&self, node: longrun_core::Fence) {
+        let text =
+            format!("UPDATE longrun.nodes SET expires_at = now() - interval '1 s' WHERE epoch <> {}", node.0);
+        self.execute(&text).await;
+    }
+
+    /// Waits until so many backends wait for locks in this schema.
+    pub(crate) async fn blocked(&self, backends: i64) {
+        let client = self.client().await;
+        let text = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE $1";
+        let pattern = format!("%{}%", self.schema);
+        until(async || client.query_one(text, &[&pattern]).await.unwrap().get::<_, i64>(0) >= backends).await;
     }
 }
 
-#[async_trait]
-impl ClusterFixture for InSchema {
-    async fn expire(&self, node: Fence) {
-        self.store.as_ref().unwrap().assume_long_contact();
-        let text = format!(
-            "UPDATE {}.nodes SET expires_at = clock_timestamp() - interval '1 s' WHERE epoch = $1",
-            self.schema
-        );
-        let epoch = i64::try_from(node.0).unwrap();
-        let expired = RUNTIME.spawn(async move { client().await.execute(&text, &[&epoch]).await.unwrap() });
-        assert_eq!(expired.await.unwrap(), 1);
+/// Waits for what must come before long.
+pub(crate) async fn until(mut is_so: impl AsyncFnMut() -> bool) {
+    let began = std::time::Instant::now();
+    while !is_so().await {
+        assert!(began.elapsed() < Duration::from_secs(30), "it does not come");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// The revision that an operation has, 0 when it is not there.
+pub(crate) async fn revision(store: &PostgresStore, id: longrun_core::OperationId) -> u64 {
+    store.load(id).await.unwrap().map_or(0, |execution| execution.revision().0)
 }
