@@ -20,6 +20,8 @@ use crate::read::id_in;
 use crate::store::{PostgresStore, Shared};
 use crate::values::At;
 
+/// Operations that one transaction takes away from dead nodes.
+const FREED_AT_ONCE: u64 = 10_000;
 /// Rows of committers that were not used for so long go.
 const COMMITTERS_KEPT: &str = "30 days";
 
@@ -72,32 +74,42 @@ impl Shared {
 
     async fn renew(&self, node: Fence, asked: Asked) -> Result<Tidings, StoreError> {
         let lasts = self.contact.lasts();
-        let renewed = transact!(self, |transaction| self.renew_in(transaction, node, &asked, lasts));
+        let renewed = match self.extend(node).await {
+            Ok(lapsed) => transact!(self, |transaction| self.look_around(transaction, node, &asked, lapsed))
+                .map_err(unavailable),
+            Err(error) => Err(error),
+        };
         if renewed.is_err() {
             self.contact.broke();
         }
-        renewed.map_err(unavailable)
+        let mut tidings = renewed?;
+        if lasts >= self.options.lease {
+            tidings.freed = self.bury().await;
+        }
+        Ok(tidings)
     }
 
-    async fn renew_in(
-        &self,
-        transaction: &Transaction<'_>,
-        node: Fence,
-        asked: &Asked,
-        contact: Duration,
-    ) -> Result<Tidings, Trouble> {
-        let mut tidings = Tidings::default();
-        let epoch = number(node.0);
+    /// Extends the lease by itself, so that nothing that others do can cost it. Whether it had run out.
+    async fn extend(&self, node: Fence) -> Result<bool, StoreError> {
         let text = "WITH found AS (SELECT expires_at < clock_timestamp() AS lapsed FROM longrun.nodes WHERE epoch = $1)
             INSERT INTO longrun.nodes AS n (epoch, expires_at)
             VALUES ($1, clock_timestamp() + $2 * interval '1 microsecond')
             ON CONFLICT (epoch) DO UPDATE SET expires_at = excluded.expires_at
             RETURNING coalesce((SELECT lapsed FROM found), true)";
-        let lapsed = transaction.query_one(&self.sql(text), &[&epoch, &(self.lease_micros() as f64)]).await?;
-        tidings.lapsed = lapsed.get(0);
-        if contact >= self.options.lease {
-            tidings.freed = self.bury(transaction).await?;
-        }
+        let params: [Param<'_>; 2] = [&number(node.0), &(self.lease_micros() as f64)];
+        Ok(self.one(text, &params).await?.get(0))
+    }
+
+    /// What others did. It waits for none of them: what somebody is at is told the next time.
+    async fn look_around(
+        &self,
+        transaction: &Transaction<'_>,
+        node: Fence,
+        asked: &Asked,
+        lapsed: bool,
+    ) -> Result<Tidings, Trouble> {
+        let mut tidings = Tidings { lapsed, ..Tidings::default() };
+        let epoch = number(node.0);
         let others = "SELECT count(*) > 1 FROM longrun.nodes";
         let others: bool = transaction.query_one(&self.sql(others), &[]).await?.get(0);
         self.in_company.store(others, Ordering::Relaxed);
@@ -108,7 +120,9 @@ impl Shared {
         // Told once: a node that does not hear the answer looks at all that it works on.
         let text = "UPDATE longrun.operations
             SET visited = false, node = CASE WHEN done_at IS NULL THEN node END
-            WHERE node = $1 AND visited RETURNING id";
+            WHERE id = ANY (ARRAY(
+                SELECT id FROM longrun.operations WHERE node = $1 AND visited FOR UPDATE SKIP LOCKED
+            )) RETURNING id";
         tidings.changed = ids(transaction.query(&self.sql(text), &[&epoch]).await?);
         if !asked.awaited.is_empty() {
             let awaited: Vec<_> = asked.awaited.iter().map(|id| id.as_str()).collect();
@@ -124,16 +138,45 @@ impl Shared {
                     ON o.id = u.id AND o.fence = u.fence AND o.node = $3 AND o.done_at IS NULL
                 WHERE o.id IS NULL";
             tidings.lost = ids(transaction.query(&self.sql(text), &[&held, &fences, &epoch]).await?);
-            let text = "UPDATE longrun.operations SET node = NULL WHERE node = $1 AND id <> ALL ($2)";
+            // As a set, because a list would be looked through for each.
+            let text = "UPDATE longrun.operations SET node = NULL
+                WHERE id = ANY (ARRAY(
+                    SELECT o.id FROM longrun.operations o WHERE o.node = $1 AND o.id IN (
+                        SELECT id FROM longrun.operations WHERE node = $1 EXCEPT SELECT * FROM unnest($2::text[])
+                    ) FOR UPDATE SKIP LOCKED
+                ))";
             transaction.execute(&self.sql(text), &[&epoch, &held]).await?;
         }
         Ok(tidings)
     }
 
     /// Takes away what nodes hold whose leases have run out. Gives how many operations that are.
-    async fn bury(&self, transaction: &Transaction<'_>) -> Result<u64, tokio_postgres::Error> {
-        // Waits for the batches of those nodes that are under way; none is taken afterwards.
-        let dead = "DELETE FROM longrun.nodes WHERE expires_at < clock_timestamp() RETURNING epoch";
+    ///
+    /// Whoever cannot be buried now, or whose operations somebody else is at, is buried by a later renewal of some node: nothing of
+    /// it may cost a node its own lease.
+    async fn bury(&self) -> u64 {
+        let mut freed = 0;
+        loop {
+            match transact!(self, |transaction| self.bury_some(transaction)) {
+                Ok(some) => {
+                    freed += some;
+                    if some < FREED_AT_ONCE {
+                        return freed;
+                    }
+                }
+                Err(error) => {
+                    let error = longrun_core::with_causes(&error);
+                    tracing::warn!(error, "what dead nodes hold could not be taken away");
+                    return freed;
+                }
+            }
+        }
+    }
+
+    async fn bury_some(&self, transaction: &Transaction<'_>) -> Result<u64, Trouble> {
+        // One of which a batch is under way is passed over; none is taken while its row is held, or once it has gone.
+        let dead =
+            "SELECT epoch FROM longrun.nodes WHERE expires_at < clock_timestamp() FOR UPDATE SKIP LOCKED";
         let dead: Vec<i64> =
             transaction.query(&self.sql(dead), &[]).await?.iter().map(|row| row.get(0)).collect();
         if dead.is_empty() {
@@ -144,7 +187,16 @@ impl Shared {
             "DELETE FROM longrun.committers WHERE used_at < clock_timestamp() - interval '{COMMITTERS_KEPT}'"
         );
         transaction.execute(&self.sql(&text), &[]).await?;
-        self.free(transaction, &dead).await
+        let text = format!(
+            "UPDATE longrun.operations SET node = NULL WHERE id = ANY (ARRAY(
+                SELECT id FROM longrun.operations WHERE node = ANY ($1) LIMIT {FREED_AT_ONCE} FOR UPDATE SKIP LOCKED
+            ))"
+        );
+        let freed = transaction.execute(&self.sql(&text), &[&dead]).await?;
+        let text = "DELETE FROM longrun.nodes n WHERE epoch = ANY ($1)
+            AND NOT EXISTS (SELECT FROM longrun.operations o WHERE o.node = n.epoch)";
+        transaction.execute(&self.sql(text), &[&dead]).await?;
+        Ok(freed)
     }
 
     /// What these nodes hold belongs to nobody.
@@ -157,11 +209,12 @@ impl Shared {
         let kinds: Option<Vec<_>> =
             wanted.kinds.as_ref().map(|kinds| kinds.iter().map(|kind| kind.as_str()).collect());
         let except: Vec<_> = wanted.except.iter().map(|id| id.as_str()).collect();
+        // The node's row is held, so that nobody buries it meanwhile: what it took then would belong to nobody who is known.
         let text = "WITH mine AS (
                 SELECT o.id FROM longrun.operations o, longrun.nodes n
                 WHERE n.epoch = $1 AND o.done_at IS NULL AND o.node IS NULL AND o.due_at <= $2 AND o.format <= $6
                     AND ($3::text[] IS NULL OR o.kind = ANY ($3)) AND o.id <> ALL ($4)
-                ORDER BY o.due_at, o.id LIMIT $5 FOR UPDATE OF o SKIP LOCKED
+                ORDER BY o.due_at, o.id LIMIT $5 FOR UPDATE OF o SKIP LOCKED FOR KEY SHARE OF n
             )
             UPDATE longrun.operations o SET node = $1, fence = greatest($1, o.fence + 1), visited = false
             FROM mine WHERE o.id = mine.id RETURNING o.due_at, o.id, o.fence";

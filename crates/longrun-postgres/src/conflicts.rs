@@ -131,6 +131,9 @@ impl Stored {
         match found {
             _ if !is_owner => {}
             None if !fence.is_some_and(|fence| self.nodes.contains(&fence)) => return fenced(self.epoch),
+            // One that is to be made may be there by another's hand: that is no word on who this is.
+            Some(_) if records.expect.is_none() && fence.is_some_and(|fence| self.nodes.contains(&fence)) => {
+            }
             Some(found) if !(found.done || found.owned && fence == Some(found.fence)) => {
                 return fenced(found.fence);
             }
