@@ -111,7 +111,9 @@ impl PostgresStore {
     ///
     /// `commit` is what the engine has planned: the first commit of an operation, made
     /// [by a visitor](Commit::by_visitor). A refusal leaves the transaction as it was, fit to go on. A node that is asked
-    /// the same with the same key meanwhile waits for the end of the transaction, and is told after some time that it cannot.
+    /// the same with the same key meanwhile waits for the end of the transaction, and is told after some time that it cannot. A plan
+    /// with conditions on the children of a parent needs READ COMMITTED, and keeps all nodes from making, changing and removing
+    /// resources until the transaction ends: end it soon.
     pub async fn submit_in(
         &self,
         transaction: &mut Transaction<'_>,
@@ -125,6 +127,16 @@ impl PostgresStore {
         let failed = |error: tokio_postgres::Error| CommitError::Unavailable(with_full(error));
         let alone = conflicts::need_to_be_alone(first);
         let savepoint = transaction.savepoint("longrun").await.map_err(failed)?;
+        if alone {
+            // An older snapshot does not show what others have committed, and would be taken for all that there is.
+            let level =
+                "SELECT current_setting('transaction_isolation') IN ('read committed', 'read uncommitted')";
+            if !savepoint.query_one(level, &[]).await.map_err(failed)?.get::<_, bool>(0) {
+                savepoint.rollback().await.map_err(failed)?;
+                let rule = "conditions on children need a transaction in READ COMMITTED";
+                return Err(CommitError::Unavailable(rule.into()));
+            }
+        }
         let refused = if alone {
             savepoint.batch_execute(&self.shared.sql(conflicts::KEEP_ROWS)).await.map_err(failed)?;
             conflicts::find(&savepoint, &self.shared, &records).await.map_err(failed)?.pop().flatten()
