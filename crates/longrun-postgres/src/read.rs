@@ -223,6 +223,10 @@ pub(crate) async fn resources(
     let mut reading = Reading::after(after, limit);
     let (kind, parent) = (query.kind.as_str(), query.parent.as_str());
     let status = query.status.map(|status| status.to_string());
+    if query.name.as_ref().is_some_and(|name| name.contains('\0')) {
+        // No name has it, and the database takes no such text.
+        return Ok(Slice { items: Vec::new(), next: None });
+    }
     loop {
         let place = reading.last.as_ref().map(|last| Place::of(query.order, last)).transpose()?;
         let wanted = count(reading.wanted() + 1);

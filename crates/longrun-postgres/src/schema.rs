@@ -16,9 +16,9 @@ const OLDEST: i32 = 1;
 /// Times that a transaction is tried in which another node may be before us.
 const TRIES_MAX: usize = 20;
 
-/// Statements of this crate name tables as `longrun.table`.
+/// Statements of this crate name tables as `longrun.table`. A schema may have the name of a word of SQL.
 pub(crate) fn in_schema(sql: &str, schema: &str) -> String {
-    if schema == "longrun" { sql.to_owned() } else { sql.replace("longrun.", &format!("{schema}.")) }
+    if schema == "longrun" { sql.to_owned() } else { sql.replace("longrun.", &format!("\"{schema}\".")) }
 }
 
 /// Makes the tables, or brings them to the newest version. Gives the secret of the store.
@@ -46,46 +46,51 @@ fn is_of_others(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool
     state.is_some_and(|state| made_meanwhile.contains(state))
 }
 
+const MIGRATIONS_TABLE: &str = "CREATE TABLE IF NOT EXISTS longrun.migrations (
+        version integer PRIMARY KEY,
+        oldest_program integer NOT NULL,
+        applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    );
+    LOCK TABLE longrun.migrations IN ACCESS EXCLUSIVE MODE";
+
 async fn migrate(client: &mut Client, schema: &str) -> Result<[u8; 32], OpenError> {
     let transaction = client.transaction().await.map_err(unreachable)?;
     let known = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
-    let begin = format!(
-        "CREATE SCHEMA IF NOT EXISTS {schema};
-         CREATE TABLE IF NOT EXISTS {schema}.migrations (
-             version integer PRIMARY KEY,
-             oldest_program integer NOT NULL,
-             applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
-         );
-         LOCK TABLE {schema}.migrations IN ACCESS EXCLUSIVE MODE"
-    );
-    // A node that may use the tables and not make any need not ask for more.
-    let migrations = format!("{schema}.migrations");
-    let there = transaction.query_one("SELECT to_regclass($1::text) IS NOT NULL", &[&migrations]).await;
-    let begin = match there.map_err(unreachable)?.get(0) {
-        true => format!("LOCK TABLE {schema}.migrations IN SHARE UPDATE EXCLUSIVE MODE"),
-        false => begin,
+    let encoding = transaction.query_one("SELECT current_setting('server_encoding')", &[]).await;
+    let encoding: String = encoding.map_err(unreachable)?.get(0);
+    if encoding != "UTF8" {
+        return Err(OpenError::Encoding(encoding));
+    }
+    // A node that may use the tables and not make any, or make some and no schema, need not ask for more.
+    let there = "SELECT to_regnamespace(quote_ident($1)) IS NOT NULL,
+        to_regclass(quote_ident($1) || '.migrations') IS NOT NULL";
+    let there = transaction.query_one(there, &[&schema]).await.map_err(unreachable)?;
+    let begin = match (there.get(0), there.get(1)) {
+        (_, true) => "LOCK TABLE longrun.migrations IN SHARE UPDATE EXCLUSIVE MODE".to_owned(),
+        (true, false) => MIGRATIONS_TABLE.to_owned(),
+        (false, false) => format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\"; {MIGRATIONS_TABLE}"),
     };
+    let begin = in_schema(&begin, schema);
     transaction.batch_execute(&begin).await.map_err(unreachable)?;
-    let newest =
-        format!("SELECT version, oldest_program FROM {schema}.migrations ORDER BY version DESC LIMIT 1");
-    let newest = transaction.query_opt(&newest, &[]).await.map_err(unreachable)?;
+    let newest = "SELECT version, oldest_program FROM longrun.migrations ORDER BY version DESC LIMIT 1";
+    let newest = transaction.query_opt(&in_schema(newest, schema), &[]).await.map_err(unreachable)?;
     let (found, oldest) = newest.map_or((0, 0), |row| (row.get(0), row.get(1)));
     if known < oldest {
         return Err(OpenError::FutureSchema { found, oldest, known });
     }
     for (version, migration) in (1..).zip(MIGRATIONS).skip_while(|(version, _)| *version <= found) {
         transaction.batch_execute(&in_schema(migration, schema)).await.map_err(unreachable)?;
-        let note = format!("INSERT INTO {schema}.migrations (version, oldest_program) VALUES ($1, $2)");
-        transaction.execute(&note, &[&version, &OLDEST]).await.map_err(unreachable)?;
+        let note = "INSERT INTO longrun.migrations (version, oldest_program) VALUES ($1, $2)";
+        transaction.execute(&in_schema(note, schema), &[&version, &OLDEST]).await.map_err(unreachable)?;
     }
     if found == 0 {
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).map_err(|error| OpenError::System(error.to_string()))?;
-        let keep = format!("INSERT INTO {schema}.meta (key, value) VALUES ('page-secret', $1)");
-        transaction.execute(&keep, &[&secret.as_slice()]).await.map_err(unreachable)?;
+        let keep = "INSERT INTO longrun.meta (key, value) VALUES ('page-secret', $1)";
+        transaction.execute(&in_schema(keep, schema), &[&secret.as_slice()]).await.map_err(unreachable)?;
     }
-    let secret = format!("SELECT value FROM {schema}.meta WHERE key = 'page-secret'");
-    let secret = transaction.query_opt(&secret, &[]).await.map_err(unreachable)?;
+    let secret = "SELECT value FROM longrun.meta WHERE key = 'page-secret'";
+    let secret = transaction.query_opt(&in_schema(secret, schema), &[]).await.map_err(unreachable)?;
     let secret: Option<[u8; 32]> = secret.and_then(|row| row.get::<_, &[u8]>(0).try_into().ok());
     transaction.commit().await.map_err(unreachable)?;
     secret.ok_or(OpenError::Incomplete)
