@@ -14,6 +14,8 @@ use crate::values::At;
 
 /// Most operations, and most idempotency entries, that one purge removes.
 const PURGE_MAX: usize = 1000;
+/// Records that are read at once: some are large.
+const READ_AT_ONCE: usize = 64;
 
 pub(crate) async fn purge(shared: &Shared, fence: Fence, purge: &Purge) -> Result<Purged, CommitError> {
     transact!(shared, |transaction| purge_in(shared, transaction, fence, purge))
@@ -38,7 +40,7 @@ async fn purge_in(
             WHERE o.done_at IS NOT NULL AND o.done_at <= $1 AND (o.done_at, o.id) > ($2, $3)
                 AND ($4::text IS NULL OR o.id = $4)
             ORDER BY o.done_at, o.id LIMIT $5 FOR UPDATE OF o SKIP LOCKED";
-        let wanted = count(limit - ids.len());
+        let wanted = count((limit - ids.len()).min(READ_AT_ONCE));
         let params: [Param<'_>; 5] = [&At(purge.done_until), &at, &last, &only, &wanted];
         let found = transaction.query(&shared.sql(text), &params).await?;
         let Some(end) = found.last() else { break };
