@@ -1,5 +1,6 @@
 //! [`PostgresOptions`]: which database, and within which limits.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,20 @@ pub struct PostgresOptions {
     pub(crate) lease: Duration,
     pub(crate) hints: bool,
     pub(crate) roots: Option<Vec<u8>>,
+}
+
+impl fmt::Debug for PostgresOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The address may hold a password.
+        f.debug_struct("PostgresOptions")
+            .field("schema", &self.schema)
+            .field("connections_max", &self.connections_max)
+            .field("statement_timeout", &self.statement_timeout)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("lease", &self.lease)
+            .field("hints", &self.hints)
+            .finish_non_exhaustive()
+    }
 }
 
 impl PostgresOptions {
