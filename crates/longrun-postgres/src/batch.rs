@@ -161,13 +161,14 @@ pub(crate) fn statement(parts: Parts) -> String {
             "timestamptz",
             "timestamptz",
         ]);
+        let format = text.one("integer");
         text.counted("moved", format!(
             "UPDATE longrun.operations o
             SET revision = u.revision, modified_at = u.at, phase = coalesce(u.phase, o.phase),
                 error_code = coalesce(u.error_code, o.error_code),
                 error_message = coalesce(u.error_message, o.error_message), due_at = u.due_at, done_at = u.done_at,
                 node = CASE WHEN u.done_at IS NULL OR u.fence IS NULL THEN o.node END,
-                visited = u.fence IS NULL AND o.node IS NOT NULL
+                visited = u.fence IS NULL AND o.node IS NOT NULL, format = greatest(o.format, {format})
             FROM {moved} AS u (id, expect, revision, fence, at, phase, error_code, error_message, due_at, done_at)
             WHERE o.id = u.id AND o.revision = u.expect AND o.due_at IS NOT NULL
                 AND (u.fence IS NULL OR (o.fence = u.fence AND o.node IS NOT NULL))
@@ -631,7 +632,7 @@ impl<'a> Batch<'a> {
                 &moved.at,
             ]);
             params.extend(moved.state.params());
-            params.extend::<[Param<'_>; 2]>([&moved.due_at, &moved.done_at]);
+            params.extend::<[Param<'_>; 3]>([&moved.due_at, &moved.done_at, &self.format]);
         }
         if parts.has(Parts::ENDED) {
             params.extend::<[Param<'_>; 3]>([&ended.0, &ended.1, &ended.2]);

@@ -283,7 +283,8 @@ async fn tell(shared: Arc<Shared>) {
                 speaker = shared.connector.connect("SET synchronous_commit = off", |_| {}).await.ok();
             }
             if let Some(client) = &speaker {
-                let told = client.execute("SELECT pg_notify($1, '')", &[&shared.hint()]).await;
+                let (text, hint) = ("SELECT pg_notify($1, '')", shared.hint());
+                let told = in_time(shared.patience(), client.execute(text, &[&hint])).await;
                 // It was a hint. Others look for themselves before long.
                 speaker = speaker.filter(|_| told.is_ok());
             }

@@ -221,3 +221,17 @@ async fn s34_what_a_newer_program_wrote_is_left_alone() {
     assert_eq!((purged.operations, purged.unreadable), (0, 1));
     assert_eq!(it.place.count("SELECT count(*) FROM longrun.operations").await, 3);
 }
+
+/// An operation has the format of its newest record: what an older program began and this one went on with is no longer for the
+/// older one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s34_the_format_of_an_operation_rises_with_its_records() {
+    let Some(it) = opened().await else { return };
+    let mut live = it.accept(Draft::chain(1, 2)).await;
+    for (before, after) in [(0, 1), (9, 9)] {
+        it.place.execute(&format!("UPDATE longrun.operations SET format = {before}")).await;
+        let commit = live.checkpoint(it.fence, 0, 1);
+        it.store.commit(commit).await.unwrap();
+        assert_eq!(it.place.count("SELECT format::bigint FROM longrun.operations").await, after);
+    }
+}
