@@ -3,7 +3,8 @@
 // Each test program uses some of it.
 #![allow(dead_code)]
 
-use std::sync::LazyLock;
+use std::io::Write;
+use std::sync::{LazyLock, Once};
 use std::time::Duration;
 
 use longrun_postgres::testing::PrivateServer;
@@ -27,10 +28,14 @@ pub(crate) fn own_server(settings: &[&str]) -> Option<PrivateServer> {
     PrivateServer::start_with(settings).map_err(|missing| skip(&missing)).ok()
 }
 
-#[allow(clippy::print_stderr)]
+/// Past what the test harness keeps to itself of tests that pass. Once for each program.
 fn skip(missing: &str) {
+    static TOLD: Once = Once::new();
     assert!(!missing.contains("initdb failed") && !missing.contains("does not answer"), "{missing}");
-    eprintln!("NOT TESTED, because there is no server: {missing}");
+    TOLD.call_once(|| {
+        let told = format!("\n*** NOTHING IS TESTED HERE, because there is no server: {missing}\n");
+        _ = std::io::stderr().write_all(told.as_bytes());
+    });
 }
 
 /// For a server that is not far away.
