@@ -20,6 +20,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ use crate::cluster::{Asked, Claimed, Cluster, Tidings, Wanted};
 use crate::conformance::wait;
 use crate::error::{CommitError, StoreError};
 use crate::items::{Dropped, Holder, Taken};
-use crate::kv::Cause;
+use crate::kv::{Cause, Kv};
 use crate::kv_store::{KvStore, OpenError};
 use crate::memory::MemoryKv;
 use crate::store::{
@@ -58,6 +59,8 @@ pub enum Line {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Seen {
+    /// Commits that took effect.
+    pub commits: u64,
     /// Calls that did not arrive.
     pub cut_off: u64,
     /// Calls that were done and not answered.
@@ -82,10 +85,14 @@ pub struct SharedStore {
     own: Arc<Own>,
 }
 
+/// What every call of a handle waits for, before it arrives and before its answer does: to make it take its time.
+pub type Toll = dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
+
 /// What a handle has for itself.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Own {
     faults: Mutex<Faults>,
+    toll: Mutex<Option<Arc<Toll>>>,
     /// Another has written.
     changed: Notify,
 }
@@ -106,7 +113,6 @@ struct Hub {
     state: Mutex<State>,
 }
 
-#[derive(Debug)]
 struct State {
     epoch: Fence,
     nodes: BTreeMap<Fence, Node>,
@@ -135,7 +141,7 @@ struct Owned {
 
 impl fmt::Debug for SharedStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SharedStore").field("own", &self.own).finish_non_exhaustive()
+        f.debug_struct("SharedStore").field("faults", &self.own.faults).finish_non_exhaustive()
     }
 }
 
@@ -153,7 +159,16 @@ impl SharedStore {
         lease: Duration,
         clock: impl Fn() -> Duration + Send + Sync + 'static,
     ) -> Result<Self, OpenError> {
-        let kv = KvStore::open_inline(MemoryKv::new(), [7; 32])?;
+        Self::over(MemoryKv::new(), lease, clock)
+    }
+
+    /// The same over a backend, which must not fail.
+    pub fn over(
+        kv: impl Kv,
+        lease: Duration,
+        clock: impl Fn() -> Duration + Send + Sync + 'static,
+    ) -> Result<Self, OpenError> {
+        let kv = KvStore::open_inline(kv, [7; 32])?;
         let fence = wait(kv.take_over())?;
         let own = Arc::<Own>::default();
         let state = State {
@@ -186,6 +201,14 @@ impl SharedStore {
         lock(&self.own.faults).answers_lost = commits;
     }
 
+    /// Has every call through this handle wait.
+    pub fn set_toll(
+        &self,
+        toll: impl Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync + 'static,
+    ) {
+        *lock(&self.own.toll) = Some(Arc::new(toll));
+    }
+
     /// Lets the lease of a node run out now.
     pub fn expire(&self, node: Fence) {
         if let Some(node) = lock(&self.hub.state).nodes.get_mut(&node) {
@@ -203,6 +226,13 @@ impl SharedStore {
         lock(&self.hub.state).operations.get(&id).map(|owned| (owned.node, owned.fence))
     }
 
+    async fn pay(&self) {
+        let toll = lock(&self.own.toll).clone();
+        if let Some(toll) = toll {
+            toll().await;
+        }
+    }
+
     /// Whether what is asked arrives.
     fn arrive(&self) -> Result<(), Cause> {
         if lock(&self.own.faults).line == Line::Cut {
@@ -214,7 +244,8 @@ impl SharedStore {
 
     /// Whether the answer arrives.
     fn answered(&self) -> Result<(), Cause> {
-        if lock(&self.own.faults).line == Line::Mute {
+        // One that was cut in between takes the answer with it.
+        if lock(&self.own.faults).line != Line::Whole {
             lock(&self.hub.state).seen.unanswered += 1;
             return Err(cut());
         }
@@ -222,18 +253,24 @@ impl SharedStore {
     }
 
     /// Does something alone, as far as the line lets it.
-    fn ask<T>(&self, work: impl FnOnce(&Hub, &mut State) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    async fn ask<T>(
+        &self,
+        work: impl FnOnce(&Hub, &mut State) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.pay().await;
         self.arrive().map_err(StoreError::Unavailable)?;
         let result = work(&self.hub, &mut lock(&self.hub.state));
+        self.pay().await;
         self.answered().map_err(StoreError::Unavailable)?;
         result
     }
 
     /// The same for what changes something that is owned.
-    fn change<T>(
+    async fn change<T>(
         &self,
         work: impl FnOnce(&Hub, &mut State) -> Result<T, CommitError>,
     ) -> Result<T, CommitError> {
+        self.pay().await;
         self.arrive().map_err(CommitError::Unavailable)?;
         let result = {
             let mut state = lock(&self.hub.state);
@@ -241,6 +278,7 @@ impl SharedStore {
             state.seen.late += u64::from(matches!(result, Err(CommitError::Fenced { .. })));
             result
         };
+        self.pay().await;
         self.answered().map_err(CommitError::Unknown)?;
         result
     }
@@ -249,8 +287,10 @@ impl SharedStore {
         &self,
         reading: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
+        self.pay().await;
         self.arrive().map_err(StoreError::Unavailable)?;
         let result = reading.await;
+        self.pay().await;
         self.answered().map_err(StoreError::Unavailable)?;
         result
     }
@@ -362,13 +402,14 @@ impl Cluster for SharedStore {
     }
 
     async fn renew(&self, node: Fence, asked: &Asked) -> Result<Tidings, StoreError> {
-        let mut ended = Vec::new();
-        for &id in &asked.awaited {
-            if self.read(self.hub.kv.load(id)).await?.is_none_or(|execution| execution.is_done()) {
-                ended.push(id);
-            }
-        }
         self.ask(|hub, state| {
+            let mut ended = Vec::new();
+            for &id in &asked.awaited {
+                // Nobody commits meanwhile, so this does not wait.
+                if wait(hub.kv.load(id))?.is_none_or(|execution| execution.is_done()) {
+                    ended.push(id);
+                }
+            }
             let now = state.hear(hub);
             let until = now + hub.lease;
             let known = state.nodes.get(&node).is_some_and(|node| node.until > now);
@@ -401,6 +442,7 @@ impl Cluster for SharedStore {
             }
             Ok(Tidings { lapsed: !known, changed, lost, ended, freed })
         })
+        .await
     }
 
     async fn claim(&self, node: Fence, wanted: &Wanted) -> Result<Vec<Claimed>, StoreError> {
@@ -429,6 +471,7 @@ impl Cluster for SharedStore {
             state.seen.claimed += claimed.len() as u64;
             Ok(claimed)
         })
+        .await
     }
 
     async fn next_due(&self, until: Timestamp) -> Result<Option<Timestamp>, StoreError> {
@@ -436,6 +479,7 @@ impl Cluster for SharedStore {
             let free = state.operations.values().filter(|owned| owned.node.is_none());
             Ok(free.map(|owned| owned.due_at).filter(|at| *at > until).min())
         })
+        .await
     }
 
     async fn release(&self, held: &[(OperationId, Fence)]) -> Result<(), StoreError> {
@@ -451,6 +495,7 @@ impl Cluster for SharedStore {
             self.tell_others(state);
             Ok(())
         })
+        .await
     }
 
     async fn leave(&self, node: Fence) -> Result<(), StoreError> {
@@ -461,6 +506,7 @@ impl Cluster for SharedStore {
             self.tell_others(state);
             Ok(())
         })
+        .await
     }
 
     async fn changed(&self) {
@@ -468,11 +514,11 @@ impl Cluster for SharedStore {
     }
 
     async fn unfinished(&self) -> Result<u64, StoreError> {
-        self.ask(|_, state| Ok(state.operations.len() as u64))
+        self.ask(|_, state| Ok(state.operations.len() as u64)).await
     }
 
     async fn epoch(&self) -> Result<Fence, StoreError> {
-        self.ask(|_, state| Ok(state.epoch))
+        self.ask(|_, state| Ok(state.epoch)).await
     }
 }
 
@@ -486,21 +532,25 @@ impl Store for SharedStore {
             state.nodes.insert(state.epoch, node);
             Ok(state.epoch)
         })
+        .await
     }
 
     async fn commit(&self, mut commit: Commit) -> Result<(), CommitError> {
-        let result = self.change(|hub, state| {
-            state.check_author(&commit)?;
-            let (id, author, fence) = (commit.operation_id(), commit.author, commit.fence);
-            let left = commit.due_at.map(|due_at| (commit.header.kind.clone(), due_at));
-            commit.fence = hub.fence;
-            // Whoever commits there does the work himself, so this does not wait.
-            wait(hub.kv.commit(commit))?;
-            if state.committed(id, author, fence, left) {
-                self.tell_others(state);
-            }
-            Ok(())
-        });
+        let result = self
+            .change(|hub, state| {
+                state.check_author(&commit)?;
+                let (id, author, fence) = (commit.operation_id(), commit.author, commit.fence);
+                let left = commit.due_at.map(|due_at| (commit.header.kind.clone(), due_at));
+                commit.fence = hub.fence;
+                // Whoever commits there does the work himself, so this does not wait.
+                wait(hub.kv.commit(commit))?;
+                state.seen.commits += 1;
+                if state.committed(id, author, fence, left) {
+                    self.tell_others(state);
+                }
+                Ok(())
+            })
+            .await;
         let mut faults = lock(&self.own.faults);
         if faults.answers_lost > 0 && faults.line == Line::Whole {
             faults.answers_lost -= 1;
@@ -549,6 +599,7 @@ impl Store for SharedStore {
             state.check_node(fence)?;
             wait(hub.kv.purge(hub.fence, purge))
         })
+        .await
     }
 
     async fn take_references(
@@ -560,6 +611,7 @@ impl Store for SharedStore {
         self.change(|hub, state| {
             wait(hub.kv.take_references(Self::checked(hub, state, holder)?, items, fresh))
         })
+        .await
     }
 
     async fn confirm_items(
@@ -567,7 +619,7 @@ impl Store for SharedStore {
         holder: Holder,
         items: Vec<(ItemKey, Incarnation)>,
     ) -> Result<(), CommitError> {
-        self.change(|hub, state| wait(hub.kv.confirm_items(Self::checked(hub, state, holder)?, items)))
+        self.change(|hub, state| wait(hub.kv.confirm_items(Self::checked(hub, state, holder)?, items))).await
     }
 
     async fn unconfirm_items(
@@ -579,14 +631,17 @@ impl Store for SharedStore {
             state.check_node(fence)?;
             wait(hub.kv.unconfirm_items(hub.fence, items))
         })
+        .await
     }
 
     async fn drop_references(&self, holder: Holder, limit: usize) -> Result<Dropped, CommitError> {
         self.change(|hub, state| wait(hub.kv.drop_references(Self::checked(hub, state, holder)?, limit)))
+            .await
     }
 
     async fn drop_references_to(&self, holder: Holder, items: Vec<ItemKey>) -> Result<usize, CommitError> {
         self.change(|hub, state| wait(hub.kv.drop_references_to(Self::checked(hub, state, holder)?, items)))
+            .await
     }
 
     async fn drop_references_of_gone(&self, holder: Holder, limit: usize) -> Result<Dropped, CommitError> {
@@ -594,6 +649,7 @@ impl Store for SharedStore {
             state.check_node(holder.fence)?;
             wait(hub.kv.drop_references_of_gone(Holder { fence: hub.fence, ..holder }, limit))
         })
+        .await
     }
 
     async fn references(
@@ -627,6 +683,7 @@ impl Store for SharedStore {
             state.check_node(fence)?;
             wait(hub.kv.forget_orphans(hub.fence, orphans))
         })
+        .await
     }
 
     async fn incarnations(&self, items: &[ItemKey]) -> Result<Vec<Option<Incarnation>>, StoreError> {

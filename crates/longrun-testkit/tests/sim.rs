@@ -71,6 +71,16 @@ fn the_engine_holds_in_a_world_of_crashes() {
 }
 
 #[test]
+fn s30_the_engines_hold_that_share_a_store() {
+    let count = seeds().div_ceil(20).max(1000);
+    let report = campaign(Mode::Cluster, count, Setting { nodes: 5, ..Setting::default() });
+    assert_clean(Mode::Cluster, &report);
+    assert!(report.coverage.operations > count, "{}", report.coverage.table());
+    assert_eq!(report.coverage.never_fired(Mode::Cluster, 5), Vec::<Fault>::new());
+    assert_eq!(report.coverage.seldom_met(Mode::Cluster, 5, 10), Vec::<Situation>::new());
+}
+
+#[test]
 fn s22_a_late_decision_to_roll_back_is_caught_when_the_undo_begins() {
     assert_eq!(assert_caught(Mode::Fast, Plant::S22, false, 500), "S22");
 }
@@ -95,6 +105,7 @@ fn s22_a_store_that_lies_about_the_decision_leaves_a_broken_world_behind() {
 #[test]
 fn s31_a_world_that_takes_late_effects_is_caught_by_what_is_left_of_it() {
     assert_eq!(assert_caught(Mode::Full, Plant::S31, true, 3_000), "S25");
+    assert_eq!(assert_caught(Mode::Cluster, Plant::S31, true, 3_000), "S25");
 }
 
 #[test]
@@ -147,7 +158,7 @@ fn planted_faults_are_caught_by_what_clients_and_the_world_see() {
 
 #[test]
 fn l9_the_same_seed_goes_the_same_way() {
-    for mode in [Mode::Fast, Mode::Full] {
+    for mode in [Mode::Fast, Mode::Full, Mode::Cluster] {
         let one = campaign(mode, 200, Setting::default());
         let two = campaign(mode, 200, Setting::default());
         assert_eq!(one.coverage, two.coverage);

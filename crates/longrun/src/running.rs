@@ -154,8 +154,11 @@ impl Running {
 
     /// Drops every driver where it stands.
     pub(crate) fn abort_all(&self) {
-        let entries: Vec<_> = lock(&self.entries).values().cloned().collect();
-        for entry in entries {
+        let mut entries: Vec<_> =
+            lock(&self.entries).iter().map(|(id, entry)| (*id, Arc::clone(entry))).collect();
+        // In an order that a simulation can repeat (L9).
+        entries.sort_unstable_by_key(|(id, _)| *id);
+        for (_, entry) in entries {
             if let Some(task) = lock(&entry.task).take() {
                 task.abort();
             }

@@ -27,6 +27,8 @@ enum ModeName {
     Fast,
     /// The whole engine over a simulated key-value store.
     Full,
+    /// Several engines, alive at the same time, on a store that they share.
+    Cluster,
 }
 
 /// Runs operations in a simulated world of crashes and faults, and checks every rule of the contract.
@@ -63,7 +65,8 @@ struct Arguments {
     /// Print the violations only.
     #[arg(long)]
     quiet: bool,
-    /// Nodes that take the store over from each other while those before them still work, at most. Full mode only.
+    /// Nodes, at most: in full mode those that take the store over from each other while those before them still work, in
+    /// cluster mode those that share it.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=5))]
     nodes: u32,
     /// Operations, at most.
@@ -100,6 +103,7 @@ impl Arguments {
         let mode = match self.mode {
             ModeName::Fast => Mode::Fast,
             ModeName::Full => Mode::Full,
+            ModeName::Cluster => Mode::Cluster,
         };
         if let Some(plant) = plant.filter(|plant| !plant.is_for(mode)) {
             bail!("{plant} cannot be planted in the {} simulation", mode.name());
@@ -130,7 +134,7 @@ impl Arguments {
         let plant = campaign.setting.plant.map(|plant| format!(" --plant {plant}")).unwrap_or_default();
         let outcome_only = if self.outcome_only { " --outcome-only" } else { "" };
         let nodes =
-            if campaign.mode == Mode::Full { format!(" --nodes {}", self.nodes) } else { String::new() };
+            if campaign.mode != Mode::Fast { format!(" --nodes {}", self.nodes) } else { String::new() };
         let mode = campaign.mode.name();
         let command = |seed: u64, less: Reduction| {
             let less = less.options();
@@ -180,7 +184,7 @@ fn missing(campaign: &Campaign, coverage: &Coverage) -> Vec<String> {
     let (mode, nodes) = (campaign.mode, campaign.setting.nodes);
     let (enough, long) = match mode {
         Mode::Fast => (ALL_FAULTS_FROM, LONG_FROM),
-        Mode::Full => (ALL_FAULTS_FROM_FULL, LONG_FROM_FULL),
+        Mode::Full | Mode::Cluster => (ALL_FAULTS_FROM_FULL, LONG_FROM_FULL),
     };
     let mut missing = Vec::new();
     if campaign.setting.less != Reduction::default() {

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::cluster;
 use super::coverage::Coverage;
 use super::fast::{self, Kit, Outcome, Setting};
 use super::full;
@@ -17,6 +18,8 @@ pub enum Mode {
     Fast,
     /// The whole engine over a simulated key-value store.
     Full,
+    /// Several engines on a store that they share.
+    Cluster,
 }
 
 impl Mode {
@@ -25,6 +28,7 @@ impl Mode {
         match self {
             Self::Fast => "fast",
             Self::Full => "full",
+            Self::Cluster => "cluster",
         }
     }
 }
@@ -78,6 +82,7 @@ pub fn run_seed(mode: Mode, seed: u64, kit: &Kit, setting: Setting, coverage: &m
     let run = AssertUnwindSafe(|| match mode {
         Mode::Fast => fast::run(seed, kit, setting, coverage),
         Mode::Full => full::run(seed, setting, coverage),
+        Mode::Cluster => cluster::run(seed, setting, coverage),
     });
     // A panic, too, has a seed.
     std::panic::catch_unwind(run).unwrap_or_else(|_| Outcome {

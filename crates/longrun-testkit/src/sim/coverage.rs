@@ -62,6 +62,8 @@ counted! {
 }
 
 impl Fault {
+    /// Faults that the simulation of a cluster knows.
+    const OF_CLUSTERS: &'static [Self] = &[Self::Crash, Self::Cancel, Self::AnswerLost];
     /// Faults that only the full simulation knows.
     const FULL_ONLY: &'static [Self] =
         &[Self::ReopenRefused, Self::ReadFails, Self::AnswerLost, Self::UndoPanics, Self::TakeOver];
@@ -152,10 +154,43 @@ counted! {
         FormerOwnerRefused = "a former owner is asked, and says that it is one",
         LateEffectRefused = "a late effect of a former owner is refused by its token",
         LateEffectFirst = "a late effect of a former owner comes before the new owner's run",
+        LateCommitRefused = "a late commit of a node that lost its operation is refused",
+        TakenFromTheDead = "an operation is taken from a node whose lease has run out",
+        StrayFreed = "an operation is freed that its node does not know to hold",
+        LeaseLapsed = "a node comes back after its lease has run out",
+        VisitorTold = "a node is told that another has changed its operation",
+        DoneByAnother = "done with a response, by another node than began it",
+        UndoneByAnother = "rolled back, by another node than began it",
+        AnswerOfTheStoreLost = "the store does what a node asks, and its answer is lost",
+        StoreOutOfReach = "a node does not reach the store",
+        NodeShutDown = "a node of several shuts down gently",
+        NodeStandsStill = "a node of several stands still for a while",
     }
 }
 
 impl Situation {
+    /// Situations that only the simulation of a cluster builds.
+    const CLUSTER_ONLY: &'static [Self] = &[
+        Self::LateCommitRefused,
+        Self::TakenFromTheDead,
+        Self::StrayFreed,
+        Self::LeaseLapsed,
+        Self::VisitorTold,
+        Self::DoneByAnother,
+        Self::UndoneByAnother,
+        Self::AnswerOfTheStoreLost,
+        Self::StoreOutOfReach,
+        Self::NodeShutDown,
+        Self::NodeStandsStill,
+    ];
+    /// Situations that it builds, and others do too.
+    const OF_CLUSTERS: &'static [Self] = &[
+        Self::LateEffectRefused,
+        Self::LateEffectFirst,
+        Self::CheckpointReturned,
+        Self::CancelWins,
+        Self::WaitSeesEnd,
+    ];
     /// Situations that only the full simulation builds.
     const FULL_ONLY: &'static [Self] = &[
         Self::KeyRepeated,
@@ -304,11 +339,11 @@ impl Coverage {
 
     /// Faults that never fired, of those that the mode knows.
     pub fn never_fired(&self, mode: Mode, nodes: u32) -> Vec<Fault> {
-        let foreign = match mode {
-            Mode::Full => Fault::FAST_ONLY,
-            Mode::Fast => Fault::FULL_ONLY,
-        };
-        let known = Fault::ALL.iter().filter(|fault| !foreign.contains(fault));
+        let known = Fault::ALL.iter().filter(|fault| match mode {
+            Mode::Full => !Fault::FAST_ONLY.contains(fault),
+            Mode::Fast => !Fault::FULL_ONLY.contains(fault),
+            Mode::Cluster => Fault::OF_CLUSTERS.contains(fault),
+        });
         let known = known.filter(|fault| nodes > 1 || **fault != Fault::TakeOver);
         known.filter(|fault| self.fault_count(**fault) == 0).copied().collect()
     }
@@ -318,6 +353,8 @@ impl Coverage {
         let foreign: &[CrashPoint] = match mode {
             Mode::Fast => &[CrashPoint::Idle],
             Mode::Full => &[CrashPoint::AfterAcknowledgement, CrashPoint::Settling],
+            // Crashes come when they come.
+            Mode::Cluster => CrashPoint::ALL,
         };
         let known = CrashPoint::ALL.iter().filter(|one| !foreign.contains(one));
         known.filter(|one| self.points[**one as usize] == 0).copied().collect()
@@ -325,11 +362,11 @@ impl Coverage {
 
     /// Situations that were met fewer than `often` times, of those that the mode knows.
     pub fn seldom_met(&self, mode: Mode, nodes: u32, often: u64) -> Vec<Situation> {
-        let foreign = match mode {
-            Mode::Full => Situation::FAST_ONLY,
-            Mode::Fast => Situation::FULL_ONLY,
-        };
-        let known = Situation::ALL.iter().filter(|one| !foreign.contains(one));
+        let known = Situation::ALL.iter().filter(|one| match mode {
+            Mode::Full => !Situation::FAST_ONLY.contains(one) && !Situation::CLUSTER_ONLY.contains(one),
+            Mode::Fast => !Situation::FULL_ONLY.contains(one) && !Situation::CLUSTER_ONLY.contains(one),
+            Mode::Cluster => Situation::CLUSTER_ONLY.contains(one) || Situation::OF_CLUSTERS.contains(one),
+        });
         let known = known.filter(|one| nodes > 1 || !Situation::OF_NODES.contains(one));
         known.filter(|one| self.met_count(**one) < often).copied().collect()
     }

@@ -65,6 +65,7 @@ impl Plant {
         match mode {
             Mode::Fast => !matches!(self, Self::S31),
             Mode::Full => matches!(self, Self::S22 | Self::S31),
+            Mode::Cluster => matches!(self, Self::S31),
         }
     }
 

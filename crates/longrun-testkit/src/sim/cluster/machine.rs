@@ -1,0 +1,228 @@
+//! A machine: a node runs on it, dies, stands still, and is cut off.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use longrun::{Engine, IdPrefix};
+use longrun_store::shared::{Line, SharedStore};
+use tokio::sync::Notify;
+
+use super::work::{Actor, Make, Play};
+use super::world::{NodeEnvironment, Shared, lock};
+use crate::sim::coverage::{Fault, Situation};
+use crate::sim::invariants::Violation;
+
+pub(super) struct Machine {
+    shared: Arc<Shared>,
+    store: Arc<SharedStore>,
+    place: usize,
+    offset: i64,
+    inside: Mutex<Inside>,
+}
+
+#[derive(Default)]
+struct Inside {
+    process: Option<Process>,
+    /// Trouble is under way.
+    busy: bool,
+}
+
+struct Process {
+    engine: Engine,
+    line: Arc<SharedStore>,
+    life: Arc<Life>,
+}
+
+/// A process, from its start to its end.
+#[derive(Default)]
+pub(super) struct Life {
+    state: Mutex<Standing>,
+    changed: Notify,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Standing {
+    #[default]
+    Goes,
+    Still,
+    Dead,
+}
+
+impl Life {
+    fn set(&self, standing: Standing) {
+        *lock(&self.state) = standing;
+        self.changed.notify_waiters();
+    }
+
+    /// Whatever a process does next it does when it goes; a dead one does nothing more.
+    pub(super) async fn goes(&self) {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if *lock(&self.state) == Standing::Goes {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+impl Machine {
+    pub(super) fn new(shared: &Arc<Shared>, store: &Arc<SharedStore>, place: usize) -> Arc<Self> {
+        let offset = {
+            let mut state = lock(&shared.state);
+            let drift = state.swarm.drift * 1000;
+            let size = i64::try_from(state.rng.below(drift + 1)).unwrap_or(0);
+            if state.rng.chance(500) { size } else { -size }
+        };
+        let (shared, store) = (Arc::clone(shared), Arc::clone(store));
+        Arc::new(Self { shared, store, place, offset, inside: Mutex::default() })
+    }
+
+    /// The engine, if the machine is up.
+    pub(super) fn engine(&self) -> Option<Engine> {
+        lock(&self.inside).process.as_ref().map(|process| process.engine.clone())
+    }
+
+    /// The life of its process, if it is up.
+    pub(super) fn life(&self) -> Option<Arc<Life>> {
+        lock(&self.inside).process.as_ref().map(|process| Arc::clone(&process.life))
+    }
+
+    /// Starts a process.
+    pub(super) async fn start(&self) {
+        let line = Arc::new(self.store.another());
+        let life = Arc::<Life>::default();
+        let toll = {
+            let (shared, life) = (Arc::clone(&self.shared), Arc::clone(&life));
+            move || -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
+                let (shared, life) = (Arc::clone(&shared), Arc::clone(&life));
+                Box::pin(async move {
+                    let way = {
+                        let mut state = lock(&shared.state);
+                        let most = if state.calm { 1000 } else { state.swarm.way };
+                        state.rng.below(most + 1)
+                    };
+                    tokio::time::sleep(Duration::from_micros(way)).await;
+                    life.goes().await;
+                })
+            }
+        };
+        line.set_toll(toll);
+        let running_max = lock(&self.shared.state).swarm.running_max;
+        let actor = Actor { shared: Arc::clone(&self.shared), life: Arc::clone(&life), node: Arc::default() };
+        let node = Arc::clone(&actor.node);
+        let environment = NodeEnvironment { shared: Arc::clone(&self.shared), offset: self.offset };
+        let Ok(prefix) = IdPrefix::new("sim") else { return };
+        let started = Engine::builder_shared(Arc::clone(&line) as _)
+            .kind(Make)
+            .step(Play(actor))
+            .operation_prefix(prefix)
+            .running_max(running_max)
+            .sweep_every(Duration::from_secs(5))
+            .environment(environment)
+            .start()
+            .await;
+        match started {
+            Ok(engine) => {
+                _ = node.set(engine.fence());
+                let fence = engine.fence();
+                let place = self.place;
+                lock(&self.shared.state).note(2, || format!("machine {place} is node {fence}"));
+                lock(&self.inside).process = Some(Process { engine, line, life });
+            }
+            Err(error) => lock(&self.shared.state).judge(Err(Violation::new("start", error.to_string()))),
+        }
+    }
+
+    /// What happens to the machine, until it is calm.
+    pub(super) async fn trouble(self: Arc<Self>) {
+        loop {
+            let pause = {
+                let mut state = lock(&self.shared.state);
+                let most = state.swarm.pause;
+                state.rng.below(most)
+            };
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            if lock(&self.shared.state).calm {
+                return;
+            }
+            lock(&self.inside).busy = true;
+            self.one_trouble().await;
+            lock(&self.inside).busy = false;
+        }
+    }
+
+    async fn one_trouble(&self) {
+        let (which, length) = {
+            let mut state = lock(&self.shared.state);
+            let troubles = state.swarm.troubles;
+            let mut drawn = state.rng.below(u64::from(troubles.iter().sum::<u32>()));
+            let length = Duration::from_millis(state.rng.pick(&[50, 500, 2_000, 5_000, 9_000]));
+            let mut which = None;
+            for (place, weight) in troubles.into_iter().enumerate() {
+                if which.is_none() && drawn < u64::from(weight) {
+                    which = Some(place);
+                }
+                drawn = drawn.saturating_sub(u64::from(weight));
+            }
+            (which, length)
+        };
+        let Some(which) = which else { return };
+        let place = self.place;
+        lock(&self.shared.state).note(5, || format!("trouble {which} of machine {place} for {length:?}"));
+        let (line, life) = {
+            let inside = lock(&self.inside);
+            let Some(process) = &inside.process else { return };
+            (Arc::clone(&process.line), Arc::clone(&process.life))
+        };
+        match which {
+            0 => {
+                self.fault(Fault::Crash);
+                life.set(Standing::Dead);
+                line.set_line(Line::Cut);
+                lock(&self.inside).process = None;
+                tokio::time::sleep(length).await;
+                self.start().await;
+            }
+            1 => {
+                lock(&self.shared.state).coverage.met(Situation::NodeShutDown);
+                if let Some(engine) = self.engine() {
+                    engine.shutdown(Duration::from_secs(2)).await;
+                }
+                life.set(Standing::Dead);
+                line.set_line(Line::Cut);
+                lock(&self.inside).process = None;
+                tokio::time::sleep(length).await;
+                self.start().await;
+            }
+            2 => {
+                lock(&self.shared.state).coverage.met(Situation::NodeStandsStill);
+                life.set(Standing::Still);
+                tokio::time::sleep(length).await;
+                life.set(Standing::Goes);
+            }
+            3 | 4 => {
+                line.set_line(if which == 3 { Line::Cut } else { Line::Mute });
+                tokio::time::sleep(length).await;
+                line.set_line(Line::Whole);
+            }
+            _ => line.lose_answers(3),
+        }
+    }
+
+    fn fault(&self, fault: Fault) {
+        lock(&self.shared.state).coverage.fault(fault);
+    }
+
+    /// The trouble is over: everything works, and goes on working.
+    pub(super) async fn calm(&self) {
+        // What is under way comes to its end by itself.
+        while lock(&self.inside).busy {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        if let Some(process) = &lock(&self.inside).process {
+            process.line.lose_answers(0);
+        }
+    }
+}

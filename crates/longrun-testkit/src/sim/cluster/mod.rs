@@ -1,0 +1,131 @@
+//! The simulation of a cluster: several real engines, alive at the same time, on one store that they share.
+//!
+//! One seed is one run on a paused clock. Nodes crash and come again, stand still past their leases, lose their lines to the
+//! store or only its answers, shut down gently, and have clocks that differ. After a while the trouble ends, and then every
+//! operation has to come to its end. What no node may do is judged against the store itself, which knows whose each operation
+//! is.
+
+mod clients;
+mod machine;
+mod work;
+mod world;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use longrun::store::conformance::verify_indexes;
+use longrun::store::{MemoryKv, Store};
+use longrun::{OperationQuery, PageRequest};
+use longrun_store::Cluster;
+use longrun_store::shared::SharedStore;
+use tokio::time::Instant;
+
+use self::machine::Machine;
+use self::world::{Shared, lock};
+use super::coverage::Coverage;
+use super::fast::{Outcome, Setting};
+use super::invariants::Violation;
+
+/// How long a node keeps what it has without a renewal.
+const LEASE: Duration = Duration::from_secs(3);
+/// Virtual time that everything has to end in once the trouble has stopped.
+const CALM_MAX: Duration = Duration::from_secs(120);
+
+/// Runs one seed.
+pub fn run(seed: u64, setting: Setting, coverage: &mut Coverage) -> Outcome {
+    let shared = Arc::new(Shared::new(seed, setting));
+    let built = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    match built {
+        Ok(runtime) => {
+            let verdict = runtime.block_on(live(&shared));
+            drop(runtime);
+            lock(&shared.state).judge(verdict);
+        }
+        Err(_) => lock(&shared.state).judge(Err(Violation::new("runtime", "no runtime"))),
+    }
+    shared.outcome(coverage)
+}
+
+async fn live(shared: &Arc<Shared>) -> Result<(), Violation> {
+    let broken =
+        |rule: &'static str| move |error: &dyn std::fmt::Display| Violation::new(rule, error.to_string());
+    let (start, medium) = (Instant::now(), Arc::new(MemoryKv::new()));
+    let store = SharedStore::over(Arc::clone(&medium), LEASE, move || start.elapsed());
+    let store = Arc::new(store.map_err(|error| broken("start")(&error))?);
+    shared.begin(start, Arc::clone(&store));
+    let (nodes, calm_at) = {
+        let mut state = lock(&shared.state);
+        (state.swarm.nodes, Duration::from_millis(state.rng.between(4_000, 30_000)))
+    };
+    let mut machines = Vec::new();
+    for place in 0..nodes {
+        let machine = Machine::new(shared, &store, place);
+        machine.start().await;
+        machines.push(machine);
+    }
+    let machines: Arc<[Arc<Machine>]> = machines.into();
+    let clients = clients::begin(shared, &machines);
+    for machine in machines.iter() {
+        tokio::spawn(Arc::clone(machine).trouble());
+    }
+    tokio::time::sleep(calm_at).await;
+    lock(&shared.state).calm = true;
+    // Whatever stands still, is cut off or is gone comes back.
+    for machine in machines.iter() {
+        machine.calm().await;
+    }
+    let calm = Instant::now();
+    let mut pause = Duration::from_millis(100);
+    loop {
+        tokio::time::sleep(pause).await;
+        if lock(&shared.state).violation.is_some() {
+            return Ok(());
+        }
+        let unfinished = store.unfinished().await.map_err(|error| broken("C22")(&error))?;
+        if unfinished == 0 && clients.iter().all(tokio::task::JoinHandle::is_finished) {
+            break;
+        }
+        if calm.elapsed() > CALM_MAX {
+            let held: Vec<_> =
+                machines.iter().filter_map(|machine| machine.engine()).map(|engine| engine.held()).collect();
+            let what = format!("{unfinished} operations are not done, held {held:?}");
+            return Err(Violation::new("L1", what));
+        }
+        pause = (pause * 2).min(Duration::from_secs(5));
+    }
+    finish(shared, &store, &machines).await?;
+    drop(clients);
+    verify_indexes(&*medium).map_err(|problems| Violation::new("S12", problems.join("; ")))?;
+    Ok(())
+}
+
+/// Everything is done: each node says the same, holds nothing, and lists all that anybody was told of.
+async fn finish(shared: &Shared, store: &SharedStore, machines: &[Arc<Machine>]) -> Result<(), Violation> {
+    let known: Vec<_> = lock(&shared.state).operations.keys().copied().collect();
+    for engine in machines.iter().filter_map(|machine| machine.engine()) {
+        let held = engine.held();
+        if !held.is_empty() {
+            return Err(Violation::new("C18", format!("held at the end: {held:?}")));
+        }
+        let page = PageRequest { size: 1000, token: String::new() };
+        let listed = engine.list_operations(&OperationQuery::All, &page).await;
+        let listed = listed.map_err(|error| Violation::new("C22", error.to_string()))?.items;
+        if let Some(id) = known.iter().find(|id| !listed.iter().any(|operation| operation.id() == **id)) {
+            return Err(Violation::new("C19", format!("{id} is not in the list")));
+        }
+        if let Some(operation) = listed.iter().find(|operation| !operation.done()) {
+            return Err(Violation::new("L1", format!("{} is listed as not done", operation.id())));
+        }
+    }
+    for id in known {
+        let stored = store.load(id).await.ok().flatten();
+        shared.check_end(id, stored.as_ref())?;
+        let state = lock(&shared.state);
+        let answers =
+            state.operations.get(&id).map(|operation| operation.answers.clone()).unwrap_or_default();
+        drop(state);
+        answers.check_stored(stored.map(|stored| stored.operation()).as_ref())?;
+    }
+    shared.name_what_was_seen(store);
+    Ok(())
+}

@@ -1,0 +1,251 @@
+//! The kind and the step of the simulated service, and what the step does under the eyes of the oracle.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use longrun::{
+    Backoff, Code, Fence, FencingToken, Kind, OperationId, Out, PlanBuilder, Planned, Resource, ResourceId,
+    Status, Step, StepContext, StepError, StepPolicy, StepResult, UndoContext, UndoError, UndoResult,
+    Undoable, async_trait,
+};
+use serde::{Deserialize, Serialize};
+
+use super::machine::Life;
+use super::world::{Shared, lock};
+use crate::sim::coverage::Situation;
+use crate::sim::invariants::demand;
+use crate::sim::invariants::durable::Story;
+use crate::sim::plant::Plant;
+
+/// What clients ask for: of each step those that it waits for, as bits; and a name to take, if any.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Request {
+    pub(super) steps: Vec<u16>,
+    pub(super) parallel: u16,
+    pub(super) name: Option<u8>,
+}
+
+/// A resource, and what every step gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Thing(u64);
+
+impl Resource for Thing {
+    const KIND: &'static str = "t.thing";
+    const TYPE_URL: &'static str = "t/Thing";
+}
+
+/// The only kind there is.
+pub(super) struct Make;
+
+#[async_trait]
+impl Kind for Make {
+    const NAME: &'static str = "t.make";
+    type Request = Request;
+    type Metadata = u32;
+    type Response = Thing;
+
+    async fn plan(&self, request: &Request, plan: &mut PlanBuilder) -> Planned<Self> {
+        let mut outs: Vec<Out<Thing>> = Vec::new();
+        for after in &request.steps {
+            let out = plan.step::<Play>(0);
+            for (place, earlier) in outs.iter().enumerate() {
+                if after & 1 << place != 0 {
+                    plan.after(&out, earlier);
+                }
+            }
+            outs.push(out);
+        }
+        plan.parallel(request.parallel);
+        let Some(last) = outs.pop() else { return Err(Status::new(Code::InvalidArgument, "no steps")) };
+        if let Some(name) = request.name {
+            // Names differ among the children: a rule that holds at all nodes together.
+            let (parent, name) = (ResourceId::new("p")?, format!("n{name}"));
+            let children = plan.children::<Thing>(&parent).await?;
+            if children.iter().any(|child| child.row.name == name) {
+                return Err(Status::new(Code::AlreadyExists, "the name is taken"));
+            }
+            let id = plan.new_id(longrun::IdPrefix::new("thg")?);
+            plan.create(&id, &parent, name, &Thing(0), &last)?;
+        }
+        Ok((7, last))
+    }
+}
+
+/// Plays the steps of one process.
+#[derive(Clone)]
+pub(super) struct Actor {
+    pub(super) shared: Arc<Shared>,
+    pub(super) life: Arc<Life>,
+    /// The epoch of the node.
+    pub(super) node: Arc<OnceLock<Fence>>,
+}
+
+/// The only step there is.
+pub(super) struct Play(pub(super) Actor);
+
+#[async_trait]
+impl Step for Play {
+    const NAME: &'static str = "play";
+    type Input = u32;
+    type Output = Thing;
+    type Checkpoint = u32;
+
+    fn policy() -> StepPolicy {
+        let millis = Duration::from_millis;
+        StepPolicy {
+            timeout: millis(60_000),
+            grace: millis(500),
+            runs_max: 3,
+            backoff: Backoff { first: millis(100), longest: millis(3000) },
+            undo_backoff: Backoff { first: millis(100), longest: millis(8000) },
+            blocked_after: 2,
+        }
+    }
+
+    async fn run(&self, cx: &StepContext<u32>, _: u32) -> StepResult<Thing> {
+        self.0.run(cx).await
+    }
+
+    async fn undo(&self, cx: &UndoContext, _: u32, outcome: Undoable<Thing, u32>) -> UndoResult {
+        self.0.undo(cx, &outcome).await
+    }
+}
+
+impl Actor {
+    fn owns(&self, id: OperationId, token: FencingToken) -> bool {
+        self.node.get().is_some_and(|node| self.shared.owns(*node, id, token.epoch))
+    }
+
+    /// A run or an undo begins: what is stored has to say so, if its node works on the operation still.
+    async fn begins(&self, id: OperationId, step: usize, token: FencingToken, undoes: bool) {
+        self.life.goes().await;
+        let stored = self.shared.stored(id).await;
+        let owns = self.owns(id, token);
+        let mut state = lock(&self.shared.state);
+        state.note(4, || {
+            format!("{} {id} step {step} {token:?} owns {owns}", if undoes { "undo" } else { "run" })
+        });
+        let Some(known) = state.operations.get_mut(&id) else { return };
+        let newest = known.met[step];
+        if !owns {
+            // It has lost the operation and does not know yet. What it shows the world is refused, if another was there before.
+            return;
+        }
+        known.met[step] = Some(token);
+        if known.fences.last() != Some(&token.epoch) {
+            known.fences.push(token.epoch);
+        }
+        let rising = known.fences.is_sorted();
+        let plan = Arc::clone(&known.plan);
+        let left = |step: usize| known.outside.places[step].effect;
+        let story = stored.as_ref().map(|stored| Story::observed(&plan, stored, step, left));
+        let verdict = demand(rising, "S30", || format!("the fences of {id} do not rise"))
+            .and_then(|()| {
+                demand(newest < Some(token), "S31", || format!("{token:?} of step {step} follows {newest:?}"))
+            })
+            .and_then(|()| {
+                let Some(story) = &story else {
+                    return demand(false, "S19", || format!("{id} is not stored"));
+                };
+                let line = &story.lines[step];
+                demand(story.end.is_none(), "C5", || format!("step {step} after the end"))?;
+                if undoes {
+                    demand(story.cause.is_some(), "S22", || format!("an undo of {step} without a decision"))?;
+                    demand(!line.running, "S20", || format!("step {step} is undone while it runs"))?;
+                    demand(line.attempt > 0, "S20", || format!("step {step} is undone and never ran"))?;
+                    return demand(story.users_clear(step), "S21", || {
+                        format!("step {step} is undone too early")
+                    });
+                }
+                let on_record = line.running && line.attempt == token.attempt;
+                demand(on_record, "S19", || {
+                    format!("run {} of step {step} is not on record", token.attempt)
+                })?;
+                demand(line.output.is_none(), "S17", || format!("step {step} runs and is done"))?;
+                demand(story.needs_done(step), "S18", || format!("step {step} runs before what it needs"))
+            });
+        state.judge(verdict);
+    }
+
+    /// Changes the world outside, which remembers the newest token that it met at a step and refuses all before it (S31).
+    fn change(&self, id: OperationId, step: usize, token: FencingToken, there: bool) {
+        let owns = self.owns(id, token);
+        let mut state = lock(&self.shared.state);
+        state.note(6, || format!("{id} step {step} {token:?} is {there}, owns {owns}"));
+        let Some(known) = state.operations.get_mut(&id) else { return };
+        let refused = known.met[step] > Some(token) && self.shared.setting.plant != Some(Plant::S31);
+        if !refused {
+            known.outside.places[step].effect = there;
+        }
+        let verdict =
+            demand(refused || !known.ended, "S25", || format!("step {step} changes the world after the end"))
+                .and_then(|()| {
+                    demand(!(refused && owns), "S31", || format!("the owner's token is old at {step}"))
+                });
+        state.judge(verdict);
+        match (owns, refused) {
+            (false, true) => state.coverage.met(Situation::LateEffectRefused),
+            (false, false) => state.coverage.met(Situation::LateEffectFirst),
+            _ => {}
+        }
+    }
+
+    async fn run(&self, cx: &StepContext<u32>) -> StepResult<Thing> {
+        let (key, token) = (cx.effect_key(), cx.fencing_token());
+        let (id, step) = (key.operation, key.step.place());
+        self.begins(id, step, token, false).await;
+        if cx.checkpoint()?.is_some() {
+            lock(&self.shared.state).coverage.met(Situation::CheckpointReturned);
+        }
+        let (lasts, effect, saves, fails, ends) = {
+            let mut state = lock(&self.shared.state);
+            let swarm = state.swarm.clone();
+            let long = state.goes_wrong(swarm.step_long);
+            let lasts = state.rng.below(if long { 9_000_000 } else { 500_000 });
+            let effect = state.rng.below(lasts + 1);
+            let saves = if state.rng.chance(swarm.saves) { state.rng.between(1, 4) } else { 0 };
+            (lasts, effect, saves, state.goes_wrong(swarm.step_fails), state.goes_wrong(swarm.step_final))
+        };
+        let work = async {
+            tokio::time::sleep(Duration::from_micros(effect)).await;
+            self.life.goes().await;
+            self.change(id, step, token, true);
+            for number in 0..saves {
+                cx.save(&u32::try_from(number).unwrap_or(0)).await?;
+                tokio::time::sleep(Duration::from_micros((lasts - effect) / (saves + 1))).await;
+            }
+            tokio::time::sleep(Duration::from_micros((lasts - effect) / (saves + 1))).await;
+            self.life.goes().await;
+            Ok::<_, StepError>(())
+        };
+        tokio::select! {
+            biased;
+            result = work => result?,
+            _ = cx.stopped() => return Err(StepError::unknown(Code::Aborted, "stopped")),
+        }
+        if fails {
+            let error = StepError::unknown(Code::Unavailable, "it failed");
+            return Err(if ends { error.permanent() } else { error });
+        }
+        Ok(Thing(u64::from(token.attempt)))
+    }
+
+    async fn undo(&self, cx: &UndoContext, _: &Undoable<Thing, u32>) -> UndoResult {
+        let (key, token) = (cx.effect_key(), cx.fencing_token());
+        let (id, step) = (key.operation, key.step.place());
+        self.begins(id, step, token, true).await;
+        let (lasts, fails) = {
+            let mut state = lock(&self.shared.state);
+            let swarm = state.swarm.clone();
+            let most = if state.goes_wrong(swarm.step_long) { 6_000_000 } else { 300_000 };
+            (state.rng.below(most), state.goes_wrong(swarm.undo_fails))
+        };
+        tokio::time::sleep(Duration::from_micros(lasts)).await;
+        self.life.goes().await;
+        if fails {
+            return Err(UndoError::new(Code::Unavailable, "cannot be undone"));
+        }
+        self.change(id, step, token, false);
+        Ok(())
+    }
+}
