@@ -4,8 +4,6 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::each::Positions;
-
 /// Crashes real stores under a real engine, and looks at what is left.
 #[derive(Debug, Parser)]
 #[command(name = "crash", version)]
@@ -71,26 +69,12 @@ pub(crate) struct KillCampaign {
     /// while it is created, while it works, while it recovers (strace needed)
     #[arg(long, conflicts_with_all = ["rounds", "durability", "early_ack"])]
     pub(crate) every_call: bool,
-    /// With --every-call
-    #[command(flatten)]
-    pub(crate) sample: Sample,
-}
-
-/// Not every call, but some.
-#[derive(Clone, Copy, Debug, Args)]
-pub(crate) struct Sample {
-    /// Only the first call of each sort, the one so many after it, and so on
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
-    every: u64,
-    /// Only so many calls of each sort, from the first to the last of a run without faults
-    #[arg(long, conflicts_with = "every", value_parser = clap::value_parser!(u64).range(1..))]
-    positions: Option<u64>,
-}
-
-impl From<Sample> for Positions {
-    fn from(sample: Sample) -> Self {
-        sample.positions.map_or(Self::Every(sample.every), Self::Spread)
-    }
+    /// With --every-call: only the first call, the one so many after it, and so on
+    #[arg(long, default_value_t = 1, requires = "every_call", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) every: u64,
+    /// With --every-call: only so many calls of each sort, from the first to the last of a run without faults
+    #[arg(long, conflicts_with = "every", requires = "every_call", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) positions: Option<u64>,
 }
 
 /// How system calls fail.
@@ -99,8 +83,12 @@ pub(crate) struct ErrorCampaign {
     /// The store
     #[arg(long, value_enum, default_value_t = StoreChoice::Sled)]
     pub(crate) store: StoreChoice,
-    #[command(flatten)]
-    pub(crate) sample: Sample,
+    /// Only the first call of each sort, the one so many after it, and so on
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) every: u64,
+    /// Only so many calls of each sort, from the first to the last of a run without faults
+    #[arg(long, conflicts_with = "every", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) positions: Option<u64>,
     /// What the writer does follows from it
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,

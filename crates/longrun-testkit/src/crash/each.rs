@@ -89,6 +89,12 @@ pub(crate) enum Positions {
     Spread(u64),
 }
 
+impl Positions {
+    pub(crate) fn of(every: u64, spread: Option<u64>) -> Self {
+        spread.map_or(Self::Every(every), Self::Spread)
+    }
+}
+
 /// What came of a cell.
 #[derive(Clone, Copy, Debug, Default)]
 struct Count {
@@ -125,8 +131,9 @@ struct Shared {
 /// Runs `crash errors`.
 pub(crate) fn errors(campaign: &ErrorCampaign) -> anyhow::Result<ExitCode> {
     let report = Report::new("errors", campaign.seed);
-    let ErrorCampaign { store, sample, seed, violations_max } = *campaign;
-    each(report, store, sample.into(), seed, violations_max, &["creation", "recovery"], &|call| {
+    let ErrorCampaign { store, every, positions, seed, violations_max } = *campaign;
+    let positions = Positions::of(every, positions);
+    each(report, store, positions, seed, violations_max, &["creation", "recovery"], &|call| {
         let short = WRITES.contains(&call).then_some(SHORT);
         ERRORS.into_iter().chain(short).collect()
     })

@@ -71,6 +71,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::Parser;
 
 use cli::{Campaign, Cli, Command, KillCampaign};
+use each::Positions;
 use ground::Ground;
 use report::say;
 
@@ -98,8 +99,8 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Kill(KillCampaign { campaign, every_call: false, .. }) => {
             kill::run(campaign, seed(campaign))
         }
-        Command::Kill(KillCampaign { campaign, sample, .. }) => {
-            each::kill(campaign, (*sample).into(), seed(campaign))
+        Command::Kill(KillCampaign { campaign, every, positions, .. }) => {
+            each::kill(campaign, Positions::of(*every, *positions), seed(campaign))
         }
         Command::Errors(campaign) => each::errors(campaign),
         Command::Power(campaign) => power::run(campaign, seed(campaign)),
