@@ -47,7 +47,7 @@ CREATE TABLE longrun.operations (
     -- The newest form of its records.
     format integer NOT NULL,
     CHECK ((due_at IS NULL) <> (done_at IS NULL))
-) WITH (fillfactor = 60);
+) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
 
 CREATE INDEX operations_due ON longrun.operations (due_at, id) WHERE done_at IS NULL;
 CREATE INDEX operations_unclaimed ON longrun.operations (due_at, id) WHERE done_at IS NULL AND node IS NULL;
@@ -77,7 +77,7 @@ CREATE TABLE longrun.operation_journal (
     record bytea NOT NULL,
     events jsonb NOT NULL,
     PRIMARY KEY (operation, first)
-);
+) WITH (autovacuum_vacuum_scale_factor = 0.02);
 
 CREATE TABLE longrun.operation_resources (
     kind text COLLATE "C",
@@ -151,7 +151,7 @@ SELECT o.id AS operation,
        s.name,
        CASE o.phase
            WHEN 'succeeded' THEN 'done'
-           WHEN 'rolled back' THEN 'undone'
+           WHEN 'rolled back' THEN 'undone, or never run'
            WHEN 'abandoned' THEN 'abandoned'
            ELSE coalesce(last.what, 'waiting')
        END AS state,

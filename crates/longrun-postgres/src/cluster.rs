@@ -68,15 +68,20 @@ impl Shared {
     }
 
     async fn one(&self, text: &str, params: &[Param<'_>]) -> Result<tokio_postgres::Row, StoreError> {
-        let mut found = self.query(text, params).await?;
+        let mut found = self.query_on(self.node_client().await?, text, params).await?;
         found.pop().ok_or_else(|| StoreError::Unavailable("the database gave no answer".into()))
     }
 
     async fn renew(&self, node: Fence, asked: Asked) -> Result<Tidings, StoreError> {
         let lasts = self.contact.lasts();
         let renewed = match self.extend(node).await {
-            Ok(lapsed) => transact!(self, |transaction| self.look_around(transaction, node, &asked, lapsed))
-                .map_err(unavailable),
+            Ok(lapsed) => transact!(self, node_client, |transaction| self.look_around(
+                transaction,
+                node,
+                &asked,
+                lapsed
+            ))
+            .map_err(unavailable),
             Err(error) => Err(error),
         };
         if renewed.is_err() {
@@ -157,7 +162,7 @@ impl Shared {
     async fn bury(&self) -> u64 {
         let mut freed = 0;
         loop {
-            match transact!(self, |transaction| self.bury_some(transaction)) {
+            match transact!(self, node_client, |transaction| self.bury_some(transaction)) {
                 Ok(some) => {
                     freed += some;
                     if some < FREED_AT_ONCE {
@@ -221,7 +226,7 @@ impl Shared {
         let (epoch, limit) = (number(node.0), count(wanted.limit));
         let format = i32::try_from(FORMAT_VERSION).unwrap_or(i32::MAX);
         let params: [Param<'_>; 6] = [&epoch, &At(wanted.until), &kinds, &except, &limit, &format];
-        let found = self.query(text, &params).await?;
+        let found = self.query_on(self.node_client().await?, text, &params).await?;
         let mut claimed = Vec::with_capacity(found.len());
         for row in &found {
             let due = Due { at: row.get::<_, At>(0).0, id: id_in(row, 1)? };
@@ -237,14 +242,14 @@ impl Shared {
         let text = "UPDATE longrun.operations o SET node = NULL
             FROM unnest($1::text[], $2::bigint[]) AS u (id, fence)
             WHERE o.id = u.id AND o.fence = u.fence AND o.node IS NOT NULL";
-        self.query(text, &[&ids, &fences]).await?;
+        self.query_on(self.node_client().await?, text, &[&ids, &fences]).await?;
         self.news.notify_one();
         Ok(())
     }
 
     async fn leave(&self, node: Fence) -> Result<(), StoreError> {
         let epoch = number(node.0);
-        transact!(self, |transaction| self.leave_in(transaction, epoch)).map_err(unavailable)?;
+        transact!(self, node_client, |transaction| self.leave_in(transaction, epoch)).map_err(unavailable)?;
         self.news.notify_one();
         Ok(())
     }

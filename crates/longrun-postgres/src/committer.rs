@@ -28,6 +28,8 @@ const GROUP_COMMITS_MAX: usize = 1024;
 const GROUP_BYTES_MAX: usize = 8 << 20;
 /// Times that a group is tried in which others are always before us, before its commits are tried one by one, and then refused.
 const TRIES_MAX: u32 = 8;
+/// Statements that a session keeps ready. A service needs some ten.
+const STATEMENTS_MAX: usize = 64;
 /// How long callers wait for the database to say what became of their commits, before they are told that it is unknown.
 const SETTLE_WAIT: Duration = Duration::from_secs(3);
 /// Wait between two attempts to reach it.
@@ -82,6 +84,10 @@ impl Session {
             return Ok(known.clone());
         }
         let statement = self.client.prepare(&shared.sql(&batch::statement(parts))).await?;
+        if self.statements.len() >= STATEMENTS_MAX {
+            // Each takes memory of the server's.
+            self.statements.clear();
+        }
         self.statements.insert(parts, statement.clone());
         Ok(statement)
     }
@@ -306,7 +312,13 @@ impl Committer {
                 self.shared.unsettled.store(true, Ordering::SeqCst);
                 Err(Ended::Unknown(error))
             }
-            Err(error) => Err(Ended::Refused(error)),
+            Err(error) => {
+                if error.is_of_a_standby() {
+                    // What was the primary is none any more; another connection finds the new one.
+                    self.session = None;
+                }
+                Err(Ended::Refused(error))
+            }
         }
     }
 

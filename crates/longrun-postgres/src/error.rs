@@ -69,6 +69,13 @@ pub(crate) enum Fault {
     Silent,
 }
 
+impl Fault {
+    /// The server takes no writes.
+    pub(crate) fn is_of_a_standby(&self) -> bool {
+        matches!(self, Self::Told(error) if error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION))
+    }
+}
+
 /// The server ends what takes too long, if it can. A server that has stopped, or a network that swallows all, tells nothing.
 pub(crate) async fn in_time<T, E>(
     patience: Duration,

@@ -57,10 +57,13 @@ impl From<StoreError> for Trouble {
 ///
 /// A macro, because no closure can borrow what such a call needs and still be sent to another thread.
 macro_rules! transact {
-    ($shared:expr, |$transaction:ident| $call:expr) => {{
+    ($shared:expr, |$transaction:ident| $call:expr) => {
+        transact!($shared, client, |$transaction| $call)
+    };
+    ($shared:expr, $line:ident, |$transaction:ident| $call:expr) => {{
         let mut tries = 0;
         loop {
-            let mut client = match $shared.client().await {
+            let mut client = match $shared.$line().await {
                 Ok(client) => client,
                 Err(error) => break Err(error.into()),
             };

@@ -27,7 +27,8 @@
 //! # What it needs
 //!
 //! PostgreSQL 12 or newer. It works in READ COMMITTED with row locks; there is no procedural code in the database, and neither
-//! advisory locks nor an extension. `SKIP LOCKED` keeps nodes out of each other's way, and NOTIFY, which is a hint and can be
+//! advisory locks nor an extension. A pooler in front of it has to keep the state of sessions: one that deals out connections by
+//! transaction does not. `SKIP LOCKED` keeps nodes out of each other's way, and NOTIFY, which is a hint and can be
 //! [turned off](PostgresOptions::hints), tells them sooner of what others did.
 
 mod batch;

@@ -35,14 +35,17 @@ async fn purge_in(
     let (mut at, mut last) = (BEGINNING, String::new());
     let only = purge.only.as_ref().map(|id| id.as_str());
     while ids.len() < limit {
-        let text = "SELECT o.id, o.done_at, r.head FROM longrun.operations o
+        // One is found by its id, and not among all that are old enough.
+        let which = if only.is_some() { "o.id = $4" } else { "$4::text IS NULL" };
+        let text = format!(
+            "SELECT o.id, o.done_at, r.head FROM longrun.operations o
             JOIN longrun.operation_records r ON r.operation = o.id
-            WHERE o.done_at IS NOT NULL AND o.done_at <= $1 AND (o.done_at, o.id) > ($2, $3)
-                AND ($4::text IS NULL OR o.id = $4)
-            ORDER BY o.done_at, o.id LIMIT $5 FOR UPDATE OF o SKIP LOCKED";
+            WHERE o.done_at IS NOT NULL AND o.done_at <= $1 AND (o.done_at, o.id) > ($2, $3) AND {which}
+            ORDER BY o.done_at, o.id LIMIT $5 FOR UPDATE OF o SKIP LOCKED"
+        );
         let wanted = count((limit - ids.len()).min(READ_AT_ONCE));
         let params: [Param<'_>; 5] = [&At(purge.done_until), &at, &last, &only, &wanted];
-        let found = transaction.query(&shared.sql(text), &params).await?;
+        let found = transaction.query(&shared.sql(&text), &params).await?;
         let Some(end) = found.last() else { break };
         (at, last) = (end.get(1), end.get(0));
         for row in &found {

@@ -32,6 +32,8 @@ use crate::{purge, read};
 
 /// Commits that may wait for the committer. Beyond it, callers wait.
 const QUEUE: usize = 4096;
+/// Connections for leases and claims: a renewal does not wait for a claim.
+const NODE_CONNECTIONS: usize = 2;
 /// The least time between two hints to other nodes.
 const HINT_EVERY: Duration = Duration::from_millis(20);
 /// Wait before the connection for hints is made anew.
@@ -51,6 +53,8 @@ pub(crate) struct Shared {
     pub(crate) options: PostgresOptions,
     pub(crate) connector: Connector,
     pool: Pool,
+    /// For leases and claims alone: nobody's long list may cost a node its lease.
+    node_pool: Pool,
     runtime: Handle,
     secret: [u8; 32],
     /// A commit has an unknown outcome, and nobody is to see the one before it is known that it is not the other.
@@ -82,10 +86,12 @@ impl PostgresStore {
         let mut client = connector.connect("", |_| {}).await.map_err(schema::unreachable)?;
         let secret = schema::prepare(&mut client, &options.schema).await?;
         let pool = connector.pool(options.connections_max)?;
+        let node_pool = connector.pool(NODE_CONNECTIONS)?;
         let shared = Arc::new(Shared {
             options,
             connector,
             pool,
+            node_pool,
             runtime: runtime.clone(),
             secret,
             unsettled: AtomicBool::new(false),
@@ -152,8 +158,10 @@ impl PostgresStore {
         match savepoint.query(&text, &batch.params()).await {
             Ok(_) => {
                 savepoint.commit().await.map_err(failed)?;
-                let hint = self.shared.hint();
-                transaction.execute("SELECT pg_notify($1, '')", &[&hint]).await.map_err(failed)?;
+                if self.shared.options.hints {
+                    let hint = self.shared.hint();
+                    transaction.execute("SELECT pg_notify($1, '')", &[&hint]).await.map_err(failed)?;
+                }
                 Ok(())
             }
             Err(error) if matches!(Failed::told(&error), Failed::Unexpected | Failed::Blocked) => {
@@ -234,8 +242,17 @@ impl Shared {
     }
 
     pub(crate) async fn client(&self) -> Result<Object, StoreError> {
+        self.from(&self.pool).await
+    }
+
+    /// A connection for what keeps this node alive.
+    pub(crate) async fn node_client(&self) -> Result<Object, StoreError> {
+        self.from(&self.node_pool).await
+    }
+
+    async fn from(&self, pool: &Pool) -> Result<Object, StoreError> {
         // Each of the pool's waits has a limit, but that of the first words to a new connection.
-        let got = tokio::time::timeout(self.options.connect_timeout * 4, self.pool.get()).await;
+        let got = tokio::time::timeout(self.options.connect_timeout * 4, pool.get()).await;
         got.map_err(unavailable)?.map_err(unavailable)
     }
 
@@ -258,7 +275,16 @@ impl Shared {
         text: &str,
         params: &[batch::Param<'_>],
     ) -> Result<Vec<tokio_postgres::Row>, StoreError> {
-        let client = self.client().await?;
+        self.query_on(self.client().await?, text, params).await
+    }
+
+    /// The same on one connection.
+    pub(crate) async fn query_on(
+        &self,
+        client: Object,
+        text: &str,
+        params: &[batch::Param<'_>],
+    ) -> Result<Vec<tokio_postgres::Row>, StoreError> {
         let work = async {
             let statement = self.prepared(&client, text).await?;
             client.query(&statement, params).await

@@ -192,7 +192,7 @@ async fn people_see_how_an_operation_stands() {
         table(&place, operations).await,
         [["rolled back", "UNAVAILABLE", "the run was refused", "t", "f"]]
     );
-    assert_eq!(table(&place, steps).await[0], ["0", "step-0", "undone"]);
+    assert_eq!(table(&place, steps).await[0], ["0", "step-0", "undone, or never run"]);
     assert_eq!(table(&place, "SELECT id FROM longrun.resources").await, [["a"]]);
     assert_eq!(place.count("SELECT count(*) FROM longrun.operation_journal").await, 0);
 }
