@@ -72,7 +72,8 @@ pub struct Asked {
     /// Operations whose ends somebody at this node waits for.
     pub awaited: Vec<OperationId>,
     /// Everything that it works on, with the fences of its claims, when it has to fear that some was taken away, or that it
-    /// holds some that it does not know: that is freed. `None` when it is sure of both.
+    /// holds some that it does not know: that is freed, also when it works on the operation by an earlier claim. `None` when it
+    /// is sure of both.
     pub holds: Option<Vec<(OperationId, Fence)>>,
 }
 

@@ -28,7 +28,7 @@ use crate::record::{self, Item};
 /// For whom references are taken and dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
-    /// The owner of the store.
+    /// With what the operation is committed: the fence of the store's owner, or that of its claim where engines share the store.
     pub fence: Fence,
     /// The operation that does it.
     pub operation: OperationId,

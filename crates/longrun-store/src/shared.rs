@@ -426,9 +426,9 @@ impl Cluster for SharedStore {
                         .is_some_and(|owned| owned.node == Some(node) && owned.fence == fence)
                 };
                 lost.extend(holds.iter().filter(|(id, fence)| !is_held(id, *fence)).map(|(id, _)| *id));
-                let known: BTreeSet<_> = holds.iter().map(|(id, _)| *id).collect();
+                let known: BTreeSet<_> = holds.iter().collect();
                 for (id, owned) in &mut state.operations {
-                    if owned.node == Some(node) && !known.contains(id) {
+                    if owned.node == Some(node) && !known.contains(&(*id, owned.fence)) {
                         owned.node = None;
                         freed += 1;
                         state.seen.strays += 1;
