@@ -686,11 +686,11 @@ impl Lease {
             return;
         }
         if let Some((id, fence)) = self.entered {
-            // What is done belongs to nobody already.
-            let is_done = self.inner.running.operation(id).is_some_and(|operation| operation.done());
+            // One that is done belongs to nobody.
+            let is_left = self.inner.cluster().is_some() && !self.inner.running.is_done(id);
             self.inner.running.leave(id);
-            if self.inner.cluster().is_some() && !is_done {
-                self.inner.node.give_back(id, fence, due.map_or(Again::Now, Again::At));
+            if is_left {
+                self.inner.give_back(id, fence, due.map_or(Again::Now, Again::At));
             }
         }
         self.inner.slots.give_back();

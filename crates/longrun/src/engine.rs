@@ -185,7 +185,9 @@ impl Engine {
         let known = match self.inner.running.shown(id) {
             // Another node may know more.
             _ if self.inner.cluster().is_some() => {
-                self.inner.node.note_waiter();
+                if !self.inner.running.contains(id) {
+                    self.inner.node.note_waiter();
+                }
                 Some(self.inner.get(id).await?)
             }
             Shown::Operation(operation) => Some(operation),

@@ -52,6 +52,8 @@ pub(crate) struct Node {
     back: Mutex<VecDeque<(OperationId, Fence, Again)>>,
     /// It may hold what it does not know, or not hold what it believes.
     doubt: AtomicBool,
+    /// Somebody may wait for what does not run here.
+    waited: AtomicBool,
     /// Wakes the task.
     changed: Notify,
     /// Taken by who takes operations from the store, and by who tells it which are held: none is overlooked in between.
@@ -68,6 +70,7 @@ impl Node {
         Self {
             back: Mutex::default(),
             doubt: AtomicBool::new(false),
+            waited: AtomicBool::new(false),
             changed: Notify::new(),
             census: tokio::sync::Mutex::default(),
             ending: Signal::default(),
@@ -82,7 +85,7 @@ impl Node {
     }
 
     /// The operation is not worked on any more.
-    pub(crate) fn give_back(&self, id: OperationId, fence: Fence, again: Again) {
+    fn give_back(&self, id: OperationId, fence: Fence, again: Again) {
         lock(&self.back).push_back((id, fence, again));
         self.changed.notify_one();
     }
@@ -95,6 +98,7 @@ impl Node {
 
     /// Somebody waits for what does not run here.
     pub(crate) fn note_waiter(&self) {
+        self.waited.store(true, Ordering::SeqCst);
         self.changed.notify_one();
     }
 
@@ -119,6 +123,14 @@ impl Node {
 }
 
 impl Inner {
+    /// An operation is not worked on here any more.
+    pub(crate) fn give_back(&self, id: OperationId, fence: Fence, again: Again) {
+        self.node.give_back(id, fence, again);
+        if self.waiters.is_awaited(id) {
+            self.node.note_waiter();
+        }
+    }
+
     /// The store, if engines share it.
     pub(crate) fn cluster(&self) -> Option<&dyn Cluster> {
         self.store.cluster()
@@ -225,8 +237,11 @@ impl<'a> Lease<'a> {
         if self.hinted || self.inner.node.doubt.load(Ordering::SeqCst) {
             return self.asked_at + QUIET;
         }
-        let waiting = !self.inner.waiters.are_none() && !self.awaited().is_empty();
-        let at = if waiting { regular.min(self.asked_at + WAITING) } else { regular };
+        let at = if self.inner.node.waited.load(Ordering::SeqCst) {
+            regular.min(self.asked_at + WAITING)
+        } else {
+            regular
+        };
         self.back_at.map_or(at, |back| back.min(at))
     }
 
@@ -245,7 +260,10 @@ impl<'a> Lease<'a> {
             inner.node.doubt.store(false, Ordering::SeqCst);
         }
         let holds = doubts.then(|| inner.running.holds());
+        // Before the look, so that who comes in between is not forgotten.
+        inner.node.waited.store(false, Ordering::SeqCst);
         let asked = Asked { awaited: self.awaited(), holds: holds.clone() };
+        inner.node.waited.fetch_or(!asked.awaited.is_empty(), Ordering::SeqCst);
         self.hinted = false;
         // A store that does not answer at all is away.
         let told = tokio::time::timeout(self.length, self.cluster.renew(inner.fence, &asked)).await;

@@ -147,6 +147,12 @@ impl Running {
         }
     }
 
+    /// Whether its last durable commit was its end.
+    pub(crate) fn is_done(&self, id: OperationId) -> bool {
+        let is_done = |shown: &Shown| matches!(shown, Shown::Operation(operation) if operation.done());
+        self.entry(id).is_some_and(|entry| is_done(&lock(&entry.shown)))
+    }
+
     /// What the first of its steps that run and report has reported.
     pub(crate) fn progress(&self, id: OperationId) -> Option<Progress> {
         lock(&self.entry(id)?.progress).values().find_map(|progress| *lock(progress))

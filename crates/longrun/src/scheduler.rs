@@ -139,8 +139,10 @@ async fn claim(inner: &Arc<Inner>, cluster: &dyn Cluster) -> Result<bool, StoreE
     let limit = room.slots;
     {
         let _census = inner.node.census().await;
-        // Who does not get the answer may have got the operations.
-        let claimed = cluster.claim(inner.fence, &wanted).await.inspect_err(|_| inner.node.doubt())?;
+        // A store that does not answer at all is away. Who does not get the answer may have got the operations.
+        let claimed = tokio::time::timeout(cluster.lease(), cluster.claim(inner.fence, &wanted)).await;
+        let silent = |_| Err(StoreError::Unavailable("the store does not answer".into()));
+        let claimed = claimed.unwrap_or_else(silent).inspect_err(|_| inner.node.doubt())?;
         let more = claimed.len() >= limit;
         claimed.into_iter().fold(room, |room, claimed| room.fill(claimed));
         if more {
@@ -163,7 +165,7 @@ impl Room<'_> {
         if !take_up(self.inner, id, fence, &mut self.slots) {
             // A command is at it, or a driver that has lost it and does not know. When that is gone, it will be said.
             self.inner.running.abort_before(id, fence);
-            self.inner.node.give_back(id, fence, Again::Unsaid);
+            self.inner.give_back(id, fence, Again::Unsaid);
         }
         self
     }

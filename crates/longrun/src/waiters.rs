@@ -69,8 +69,9 @@ impl<T> Waiters<T> {
         lock(&self.ends).keys().copied().collect()
     }
 
-    pub(crate) fn are_none(&self) -> bool {
-        lock(&self.ends).is_empty()
+    /// Whether somebody waits for the end of this one.
+    pub(crate) fn is_awaited(&self, id: OperationId) -> bool {
+        lock(&self.ends).contains_key(&id)
     }
 
     /// Has those who wait look for themselves.
