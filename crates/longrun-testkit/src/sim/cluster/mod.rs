@@ -15,12 +15,13 @@ use std::time::Duration;
 
 use longrun::store::conformance::verify_indexes;
 use longrun::store::{MemoryKv, Store};
-use longrun::{OperationQuery, PageRequest};
+use longrun::{OperationQuery, PageRequest, ResourceId, ResourceList};
 use longrun_store::Cluster;
 use longrun_store::shared::SharedStore;
 use tokio::time::Instant;
 
 use self::machine::Machine;
+use self::work::Thing;
 use self::world::{Shared, lock};
 use super::coverage::Coverage;
 use super::fast::{Outcome, Setting};
@@ -88,7 +89,9 @@ async fn live(shared: &Arc<Shared>) -> Result<(), Violation> {
         if calm.elapsed() > CALM_MAX {
             let held: Vec<_> =
                 machines.iter().filter_map(|machine| machine.engine()).map(|engine| engine.held()).collect();
-            let what = format!("{unfinished} operations are not done, held {held:?}");
+            let left = lock(&shared.state).operations.keys().copied().collect::<Vec<_>>();
+            let owners = left.iter().filter_map(|id| Some((*id, store.owner(*id)?))).collect::<Vec<_>>();
+            let what = format!("{unfinished} operations are not done, owned {owners:?}, held {held:?}");
             return Err(Violation::new("L1", what));
         }
         pause = (pause * 2).min(Duration::from_secs(5));
@@ -115,6 +118,21 @@ async fn finish(shared: &Shared, store: &SharedStore, machines: &[Arc<Machine>])
         }
         if let Some(operation) = listed.iter().find(|operation| !operation.done()) {
             return Err(Violation::new("L1", format!("{} is listed as not done", operation.id())));
+        }
+    }
+    // A rule about all children of one parent, whichever nodes made them.
+    if let Some(engine) = machines.first().and_then(|machine| machine.engine())
+        && let Ok(parent) = ResourceId::new("p")
+    {
+        let page = PageRequest { size: 1000, token: String::new() };
+        let listed = engine.list_resources::<Thing>(&ResourceList::of(parent), &page).await;
+        let listed = listed.map_err(|error| Violation::new("C22", error.to_string()))?.items;
+        let mut names: Vec<_> = listed.iter().map(|found| found.row.name.clone()).collect();
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        if names.len() < all {
+            return Err(Violation::new("C17", "two nodes gave one name to two children".to_owned()));
         }
     }
     for id in known {
