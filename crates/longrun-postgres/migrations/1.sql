@@ -64,7 +64,7 @@ CREATE TABLE longrun.operation_records (
     -- The names of its steps, and what happened to them in the commit that accepted it.
     steps text[] NOT NULL,
     events jsonb NOT NULL
-);
+) WITH (fillfactor = 50);
 
 -- What happened since it was accepted, while it is not done.
 CREATE TABLE longrun.operation_journal (

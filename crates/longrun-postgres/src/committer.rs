@@ -211,8 +211,9 @@ impl Committer {
         let asked = in_time(patience, session.client.query_one(&text, &[&id, &last, &beyond])).await;
         let row = asked.inspect_err(|_| self.session = None)?;
         self.last = row.get(0);
-        self.in_doubt = None;
-        self.shared.unsettled.store(false, Ordering::SeqCst);
+        if self.in_doubt.take().is_some() {
+            self.shared.unsettled.fetch_sub(1, Ordering::SeqCst);
+        }
         Ok(self.last == batch)
     }
 
@@ -309,7 +310,7 @@ impl Committer {
             Err(error) if Failed::of(&error) == Failed::Unknown => {
                 self.session = None;
                 self.in_doubt = Some(place.next);
-                self.shared.unsettled.store(true, Ordering::SeqCst);
+                self.shared.unsettled.fetch_add(1, Ordering::SeqCst);
                 Err(Ended::Unknown(error))
             }
             Err(error) => {
@@ -390,7 +391,8 @@ impl Committer {
 
     /// Others may wait for what was written.
     fn note_news(&self, group: &[Job]) {
-        let is_news = |job: &Job| job.records.author == Author::Visitor || job.records.due_at.is_none();
+        // Whoever waits for an end at another node asks often enough; a hint for each would have all nodes at it all the time.
+        let is_news = |job: &Job| job.records.author == Author::Visitor;
         if group.iter().any(is_news) {
             self.shared.news.notify_one();
         }
