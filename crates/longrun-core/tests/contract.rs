@@ -793,6 +793,7 @@ fn operators_leave_a_bounded_record_and_can_always_retry_and_abandon() {
     assert_eq!(bench.next().undo, []);
     bench.later(1).tell(retries("olga", "")).tell(retries("bob", ""));
     assert_eq!(bench.next().undo, [s(64), s(65)], "told, though there is no line left to note it");
+    assert_eq!(bench.live.operation().interventions().len(), limits::INTERVENTIONS_MAX);
     bench.tell(verb(Verb::Abandon));
     let acts = interventions(&bench);
     let marked = (0..64).map(|step| (Verb::MarkUndone(s(step)), "olga".to_owned()));
