@@ -120,7 +120,8 @@ impl EngineBuilder {
         self
     }
 
-    /// Operations that may be unfinished before more are refused with RESOURCE_EXHAUSTED; 10 million unless said.
+    /// Operations that may be unfinished before more are refused with RESOURCE_EXHAUSTED; 10 million unless said. Where engines
+    /// share the store, those of all nodes count, as they were at the last [sweep](Self::sweep_every).
     pub fn unfinished_max(mut self, operations: u64) -> Self {
         self.settings.unfinished_max = operations;
         self
@@ -174,7 +175,8 @@ impl EngineBuilder {
         held.map_err(ReadError::Store)
     }
 
-    /// Takes the store over and starts. New work is taken at once; what is unfinished is taken up in the background.
+    /// Takes the store over and starts. New work is taken at once; what is unfinished is taken up in the background. Where
+    /// engines share the store, it becomes one more node of it, and takes up what no other works on.
     pub async fn start(self) -> Result<Engine, BuildError> {
         if let Some(mistake) = self.mistake {
             return Err(mistake);

@@ -224,7 +224,8 @@ impl Engine {
     /// An operator's act on an operation that is blocked. It is recorded with who, when and why, for
     /// [`Operation::interventions`] to tell.
     ///
-    /// [`Verb::RetryNow`] also takes up an operation that is [held](Self::held): this build tries again.
+    /// [`Verb::RetryNow`] also takes up an operation that is [held](Self::held): this build tries again. Where engines share the
+    /// store, each holds for itself: ask the one that is to try.
     pub async fn intervene(
         &self,
         id: OperationId,
@@ -236,7 +237,8 @@ impl Engine {
     }
 
     /// Operations that this build cannot work on, as far as they were met (C18). One that is done, or that goes on since
-    /// an operator had it tried again, is no longer held.
+    /// an operator had it tried again, is no longer held. Where engines share the store, they are left to other nodes, and one
+    /// that ended there is no longer held from the next sweep on.
     pub fn held(&self) -> Vec<Held> {
         let held = lock(&self.inner.held);
         held.iter().map(|(&operation, reason)| Held { operation, reason: reason.clone() }).collect()

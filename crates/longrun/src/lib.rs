@@ -153,6 +153,8 @@
 //! | `longrun_step_runs_total` | runs of steps begun |
 //! | `longrun_undos_total` | undos begun |
 //! | `longrun_undo_failures_total` | undos that failed and will be tried again |
+//! | `longrun_operations_lost_total` | operations that went to another node while this one worked on them |
+//! | `longrun_leases_lapsed_total` | times that the node came back after its lease had run out |
 //! | `longrun_scheduler_panics_total` | bugs of this crate |
 //!
 //! Spans of `tracing`: `operation`, `step`, `undo`.
