@@ -143,14 +143,18 @@ impl Shared {
                     ON o.id = u.id AND o.fence = u.fence AND o.node = $3 AND o.done_at IS NULL
                 WHERE o.id IS NULL";
             tidings.lost = ids(transaction.query(&self.sql(text), &[&held, &fences, &epoch]).await?);
-            // As a set, because a list would be looked through for each.
+            // What it has by another claim than it says it does not know either. As a set, because a list would be looked through
+            // for each.
             let text = "UPDATE longrun.operations SET node = NULL
                 WHERE id = ANY (ARRAY(
                     SELECT o.id FROM longrun.operations o WHERE o.node = $1 AND o.id IN (
-                        SELECT id FROM longrun.operations WHERE node = $1 EXCEPT SELECT * FROM unnest($2::text[])
+                        SELECT id FROM (
+                            SELECT id, fence FROM longrun.operations WHERE node = $1
+                            EXCEPT SELECT * FROM unnest($2::text[], $3::bigint[])
+                        ) strays
                     ) FOR UPDATE SKIP LOCKED
                 ))";
-            transaction.execute(&self.sql(text), &[&epoch, &held]).await?;
+            transaction.execute(&self.sql(text), &[&epoch, &held, &fences]).await?;
         }
         Ok(tidings)
     }

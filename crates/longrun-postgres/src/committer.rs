@@ -211,9 +211,8 @@ impl Committer {
         let asked = in_time(patience, session.client.query_one(&text, &[&id, &last, &beyond])).await;
         let row = asked.inspect_err(|_| self.session = None)?;
         self.last = row.get(0);
-        if self.in_doubt.take().is_some() {
-            self.shared.unsettled.fetch_sub(1, Ordering::SeqCst);
-        }
+        self.in_doubt = None;
+        self.shared.unsettled.store(false, Ordering::SeqCst);
         Ok(self.last == batch)
     }
 
@@ -310,7 +309,7 @@ impl Committer {
             Err(error) if Failed::of(&error) == Failed::Unknown => {
                 self.session = None;
                 self.in_doubt = Some(place.next);
-                self.shared.unsettled.fetch_add(1, Ordering::SeqCst);
+                self.shared.unsettled.store(true, Ordering::SeqCst);
                 Err(Ended::Unknown(error))
             }
             Err(error) => {

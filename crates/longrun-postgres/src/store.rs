@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -32,8 +32,6 @@ use crate::{purge, read};
 
 /// Commits that may wait for the committer. Beyond it, callers wait.
 const QUEUE: usize = 4096;
-/// Committers, each with a connection: while the database works on the batch of one, the other gathers and encodes.
-const LANES: usize = 1;
 /// Connections for leases and claims: a renewal does not wait for a claim.
 const NODE_CONNECTIONS: usize = 2;
 /// The least time between two hints to other nodes.
@@ -46,8 +44,7 @@ const LISTEN_WAIT: Duration = Duration::from_secs(1);
 /// All its work is done in the tokio runtime in which it was opened, whoever asks.
 pub struct PostgresStore {
     pub(crate) shared: Arc<Shared>,
-    /// Of each committer.
-    lanes: Vec<mpsc::Sender<Message>>,
+    jobs: mpsc::Sender<Message>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -60,8 +57,8 @@ pub(crate) struct Shared {
     node_pool: Pool,
     runtime: Handle,
     secret: [u8; 32],
-    /// Committers of which a batch has an unknown outcome: nobody is to see the one before it is known that it is not the other.
-    pub(crate) unsettled: AtomicUsize,
+    /// A batch has an unknown outcome: nobody is to see the one before it is known that it is not the other.
+    pub(crate) unsettled: AtomicBool,
     pub(crate) contact: Contact,
     /// Something that other nodes may wait for has been written.
     pub(crate) news: Notify,
@@ -97,26 +94,22 @@ impl PostgresStore {
             node_pool,
             runtime: runtime.clone(),
             secret,
-            unsettled: AtomicUsize::new(0),
+            unsettled: AtomicBool::new(false),
             contact: Contact::default(),
             news: Notify::new(),
             changed: Notify::new(),
             in_company: AtomicBool::new(true),
         });
-        let mut lanes = Vec::new();
-        for _ in 0..LANES {
-            let committer = Committer::open(Arc::clone(&shared)).await?;
-            let (jobs, messages) = mpsc::channel(QUEUE);
-            // Ends when the store is dropped and what was queued is done.
-            runtime.spawn(committer.run(messages));
-            lanes.push(jobs);
-        }
+        let committer = Committer::open(Arc::clone(&shared)).await?;
+        let (jobs, messages) = mpsc::channel(QUEUE);
+        // Ends when the store is dropped and what was queued is done.
+        runtime.spawn(committer.run(messages));
         let mut tasks = Vec::new();
         if shared.options.hints {
             tasks.push(runtime.spawn(tell(Arc::clone(&shared))));
             tasks.push(runtime.spawn(listen(Arc::clone(&shared))));
         }
-        Ok(Self { shared, lanes, tasks })
+        Ok(Self { shared, jobs, tasks })
     }
 
     /// Accepts an operation in a transaction of the caller's own: it is there, with its rows and its idempotency key, if that
@@ -220,23 +213,15 @@ impl PostgresStore {
 
     /// Has it found out what became of a commit of unknown outcome, if there is one.
     pub(crate) async fn settle(&self) -> Result<(), StoreError> {
-        if self.shared.unsettled.load(Ordering::SeqCst) == 0 {
+        if !self.shared.unsettled.load(Ordering::SeqCst) {
             return Ok(());
         }
-        for lane in &self.lanes {
-            let (reply, answer) = oneshot::channel();
-            lane.send(Message::Settle(reply)).await.map_err(unavailable)?;
-            if answer.await != Ok(true) {
-                return Err(unavailable("what became of a commit is not known yet"));
-            }
+        let (reply, answer) = oneshot::channel();
+        self.jobs.send(Message::Settle(reply)).await.map_err(unavailable)?;
+        match answer.await {
+            Ok(true) => Ok(()),
+            _ => Err(unavailable("what became of a commit is not known yet")),
         }
-        Ok(())
-    }
-
-    /// The committer of an operation: always the same.
-    fn lane(&self, id: OperationId) -> Option<&mpsc::Sender<Message>> {
-        let sum: usize = id.as_bytes().iter().map(|byte| usize::from(*byte)).sum();
-        self.lanes.get(sum % self.lanes.len().max(1))
     }
 }
 
@@ -365,9 +350,8 @@ impl Store for PostgresStore {
     async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
         let records = Box::new(Records::of(commit)?);
         let (reply, answer) = oneshot::channel();
-        let ended = || CommitError::Unavailable("the committer of the store has ended".into());
-        let lane = self.lane(records.operation_id()).ok_or_else(ended)?;
-        lane.send(Message::Commit(Job { records, reply })).await.map_err(|_| ended())?;
+        let ended = |_| CommitError::Unavailable("the committer of the store has ended".into());
+        self.jobs.send(Message::Commit(Job { records, reply })).await.map_err(ended)?;
         let silent = |_| CommitError::Unknown("the committer of the store has ended".into());
         answer.await.map_err(silent)?
     }
