@@ -1,6 +1,6 @@
 //! Services that share one PostgreSQL, the chunks and the disks: each answers for all, and what one leaves behind another finishes.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 #[path = "program/mod.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
