@@ -10,6 +10,21 @@
 //! # }
 //! ```
 //!
+//! An operation that is part of a transaction of the service's own, with a store that it shares with its engine:
+//!
+//! ```ignore
+//! let store = Arc::new(PostgresStore::open(options).await?);
+//! let engine = Engine::builder_shared(store.clone()).kind(Provision).start().await?;
+//!
+//! let mut transaction = client.transaction().await?;
+//! transaction.execute("INSERT INTO orders ...", &[]).await?;
+//! let draft = engine.draft::<Provision>(&request, call).await?;
+//! if let Some(commit) = draft.commit() {
+//!     store.submit_in(&mut transaction, commit.clone()).await.map_err(|error| draft.refused(error))?;
+//! }
+//! transaction.commit().await?; // and with that, and only with that, it starts
+//! ```
+//!
 //! # What it is
 //!
 //! - **Tables that people can query.** `longrun.operations`, `longrun.steps`, `longrun.resources`, `longrun.idempotency`,
