@@ -31,7 +31,7 @@
 //!   `longrun.nodes`: what one filters on has a column, payloads are `jsonb`. See `migrations/` for all of them. They are for
 //!   reading: whoever writes to them by hand breaks what the engine relies on.
 //! - **Group commit.** The commits of a process that come while the server is busy go into one statement, conditional on the
-//!   revision of each operation, the fence of its owner and the rows that it changes (C7, C17). See [`batch`](crate).
+//!   revision of each operation, the fence of its owner and the rows that it changes (C7, C17).
 //! - **Unknown outcomes are settled.** Each batch moves its committer's row on. When the answer to one is lost, the same row,
 //!   moved once more, tells what became of it, and shuts it out if it is still under way (S33, C22).
 //! - **Nodes.** Each engine has a lease, judged by the database's clock; what a dead node held is taken up by another within
