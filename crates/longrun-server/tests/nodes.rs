@@ -72,7 +72,7 @@ async fn a_copy_whose_node_was_killed_is_finished_by_another_from_its_last_check
     std::fs::write(place.path("disks").join("large.raw"), bytes()).unwrap();
     let (one, other) = (serve(&place, &store, "killed").await, serve(&place, &store, "killed").await);
 
-    let create = r#"{"folderId": "f", "diskId": "large", "name": "n"}"#;
+    let create = r#"{"folderId": "f", "diskId": "large", "name": "large-one"}"#;
     let (code, operation) = ask(&one, Method::POST, "/compute/v1/snapshots", "key-1", create).await;
     assert_eq!(code, 200, "{operation}");
     let path = format!("/operations/{}", operation["id"].as_str().unwrap());
@@ -116,7 +116,7 @@ async fn a_cancel_at_another_node_stops_the_copy_and_leaves_nothing_behind() {
     let place = Place::new();
     std::fs::write(place.path("disks").join("large.raw"), bytes()).unwrap();
     let (one, other) = (serve(&place, &store, "cancelled").await, serve(&place, &store, "cancelled").await);
-    let create = r#"{"folderId": "f", "diskId": "large", "name": "n"}"#;
+    let create = r#"{"folderId": "f", "diskId": "large", "name": "large-one"}"#;
     let (_, operation) = ask(&one, Method::POST, "/compute/v1/snapshots", "key-1", create).await;
     let path = format!("/operations/{}", operation["id"].as_str().unwrap());
     let (code, told) = ask(&other, Method::POST, &format!("{path}:cancel"), "key-2", "").await;
@@ -137,7 +137,7 @@ async fn chunks_stay_right_with_creates_and_deletes_at_several_nodes() {
     for round in 0..6 {
         let mut made = Vec::new();
         for (number, server) in [&one, &other].into_iter().enumerate() {
-            let create = format!(r#"{{"folderId": "f", "diskId": "disk-1", "name": "n-{round}-{number}"}}"#);
+            let create = format!(r#"{{"folderId": "f", "diskId": "disk-1", "name": "snap-{round}-{number}"}}"#);
             let key = format!("create-{round}-{number}");
             let (code, operation) = ask(server, Method::POST, "/compute/v1/snapshots", &key, &create).await;
             assert_eq!(code, 200, "{operation}");
