@@ -9,11 +9,11 @@
 //! | a node is killed | SIGKILL, and started anew a little later |
 //! | a node is paused beyond its lease | SIGSTOP, and SIGCONT when others have taken up its work |
 //! | the database crashes | `pg_ctl stop -m immediate`, and started anew |
-//! | connections are cut after a statement was sent | by a [proxy] between each node and the database |
+//! | connections are cut after a statement was sent | by a proxy between each node and the database |
 //!
-//! Meanwhile [clients] submit with idempotency keys, and repeat what was not answered at another node; they cancel, wait and
-//! list, each at any node. Steps have effects in a [world] that takes fencing tokens. At the end the faults stop, everything
-//! must be done within a minute, and the [judge] looks at what the database and the world hold.
+//! Meanwhile clients submit with idempotency keys, and repeat what was not answered at another node; they cancel, wait and
+//! list, each at any node. Steps have effects in a world that takes fencing tokens. At the end the faults stop, everything
+//! must be done within a minute, and the judge looks at what the database and the world hold.
 //!
 //! A fault that never struck makes it fail: nothing would have been tried.
 
