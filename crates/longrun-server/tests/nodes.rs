@@ -137,7 +137,8 @@ async fn chunks_stay_right_with_creates_and_deletes_at_several_nodes() {
     for round in 0..6 {
         let mut made = Vec::new();
         for (number, server) in [&one, &other].into_iter().enumerate() {
-            let create = format!(r#"{{"folderId": "f", "diskId": "disk-1", "name": "snap-{round}-{number}"}}"#);
+            let create =
+                format!(r#"{{"folderId": "f", "diskId": "disk-1", "name": "snap-{round}-{number}"}}"#);
             let key = format!("create-{round}-{number}");
             let (code, operation) = ask(server, Method::POST, "/compute/v1/snapshots", &key, &create).await;
             assert_eq!(code, 200, "{operation}");
