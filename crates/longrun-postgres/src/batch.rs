@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use longrun_core::{Condition, Event, Outcome, ResourceKey, Revision, Row};
+use longrun_core::{Condition, Event, Fence, Outcome, ResourceKey, Revision, Row};
 use longrun_store::Author;
 use longrun_store::records::{FORMAT_VERSION, Records, sort_name};
 use tokio_postgres::types::ToSql;
@@ -408,6 +408,11 @@ struct Removed<'a> {
     id: Vec<&'a str>,
     expect: Vec<i64>,
     holder: Vec<Option<&'a str>>,
+}
+
+/// A fence as it comes from PostgreSQL.
+pub(crate) fn fence(number: i64) -> Fence {
+    Fence(number.try_into().unwrap_or(0))
 }
 
 /// A number of ours as PostgreSQL's. One that does not fit is one that nothing stored has.

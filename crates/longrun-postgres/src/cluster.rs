@@ -12,7 +12,7 @@ use longrun_store::records::FORMAT_VERSION;
 use longrun_store::{Asked, Claimed, Cluster, Due, StoreError, Tidings, Wanted};
 use tokio::time::Instant;
 
-use crate::batch::{Param, count, number};
+use crate::batch::{Param, count, fence, number};
 use crate::conflicts;
 use crate::error::unavailable;
 use crate::items::{Trouble, transact};
@@ -47,10 +47,6 @@ impl Contact {
     fn broke(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
-}
-
-fn fence(number: i64) -> Fence {
-    Fence(number.try_into().unwrap_or(0))
 }
 
 impl Shared {
@@ -208,12 +204,6 @@ impl Shared {
         Ok(freed)
     }
 
-    /// What these nodes hold belongs to nobody.
-    async fn free(&self, transaction: &Transaction<'_>, nodes: &[i64]) -> Result<u64, tokio_postgres::Error> {
-        let text = "UPDATE longrun.operations SET node = NULL WHERE node = ANY ($1)";
-        transaction.execute(&self.sql(text), &[&nodes]).await
-    }
-
     async fn claim(&self, node: Fence, wanted: Wanted) -> Result<Vec<Claimed>, StoreError> {
         let kinds: Option<Vec<_>> =
             wanted.kinds.as_ref().map(|kinds| kinds.iter().map(|kind| kind.as_str()).collect());
@@ -262,7 +252,8 @@ impl Shared {
         // Waits for the batch of the node that is under way; none is taken afterwards.
         let text = "DELETE FROM longrun.nodes WHERE epoch = $1";
         transaction.execute(&self.sql(text), &[&epoch]).await?;
-        Ok(self.free(transaction, &[epoch]).await?)
+        let text = "UPDATE longrun.operations SET node = NULL WHERE node = $1";
+        Ok(transaction.execute(&self.sql(text), &[&epoch]).await?)
     }
 }
 

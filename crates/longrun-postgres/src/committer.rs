@@ -8,16 +8,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use longrun_core::{Condition, OperationId, ResourceKey};
+use longrun_core::{OperationId, ResourceKey};
 use longrun_store::records::Records;
-use longrun_store::{Author, CommitError};
+use longrun_store::{Author, CommitError, SharedCause};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_postgres::{Client, Statement};
 
 use crate::batch::{self, Batch, Parts, Place};
 use crate::conflicts;
-use crate::error::{Failed, Fault, OpenError, Told, in_time, with_full};
+use crate::error::{Failed, Fault, OpenError, in_time, with_full};
 use crate::schema;
 use crate::store::Shared;
 use crate::values::Uuid;
@@ -234,7 +234,7 @@ impl Committer {
                     Some(false) if tries < TRIES_MAX => {}
                     Some(false) => return refuse(group, error),
                     None => {
-                        let error = Told::new(with_full(error));
+                        let error = SharedCause::new(with_full(error));
                         return group
                             .into_iter()
                             .for_each(|job| job.tell(Err(CommitError::Unknown(error.boxed()))));
@@ -451,12 +451,7 @@ impl Touched {
     fn add(&mut self, records: &Records) -> bool {
         let alone = conflicts::need_to_be_alone(records);
         let written = || records.rows.iter().map(|row| &row.write.key);
-        let asked = || {
-            records.conditions.iter().filter_map(|condition| match condition {
-                Condition::Ready(key) => Some(key),
-                _ => None,
-            })
-        };
+        let asked = || conflicts::must_be_ready(records);
         let collides = self.alone
             || alone && !self.operations.is_empty()
             || self.operations.contains(&records.header.id)
@@ -477,7 +472,7 @@ impl Touched {
 
 /// Tells all of a group that nothing was written.
 fn refuse(group: Vec<Job>, error: Fault) {
-    let error = Told::new(with_full(error));
+    let error = SharedCause::new(with_full(error));
     group.into_iter().for_each(|job| job.tell(Err(CommitError::Unavailable(error.boxed()))));
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use longrun_core::{Condition, Fence, OperationId, ResourceKey, Revision};
+use longrun_core::{Condition, OperationId, ResourceKey, Revision};
 use longrun_store::records::Records;
 use longrun_store::{Author, CommitError, Conflict, LedgerEntry};
 use tokio_postgres::GenericClient;
@@ -18,6 +18,14 @@ pub(crate) const KEEP_ROWS: &str = "LOCK TABLE longrun.resources IN SHARE ROW EX
 /// Whether a commit has a condition that nothing else may be written beside.
 pub(crate) fn need_to_be_alone(records: &Records) -> bool {
     records.conditions.iter().any(|condition| !matches!(condition, Condition::Ready(_)))
+}
+
+/// The resources that a commit only looks at.
+pub(crate) fn must_be_ready(records: &Records) -> impl Iterator<Item = &ResourceKey> {
+    records.conditions.iter().filter_map(|condition| match condition {
+        Condition::Ready(key) => Some(key),
+        _ => None,
+    })
 }
 
 /// An operation as it is stored.
@@ -86,11 +94,7 @@ impl Stored {
         }
 
         let written = group.iter().flat_map(|records| &records.rows).map(|row| &row.write.key);
-        let ready =
-            group.iter().flat_map(|records| &records.conditions).filter_map(|condition| match condition {
-                Condition::Ready(key) => Some(key),
-                _ => None,
-            });
+        let ready = group.iter().flat_map(|records| must_be_ready(records));
         let keys: Vec<_> = written.chain(ready).collect();
         let kinds: Vec<_> = keys.iter().map(|key| key.kind.as_str()).collect();
         let of_kinds: Vec<_> = keys.iter().map(|key| key.id.as_str()).collect();
@@ -124,10 +128,7 @@ impl Stored {
         let is_owner = records.author == Author::Owner;
         let id = records.header.id;
         let found = self.operations.get(id.as_str());
-        let fenced = |current: i64| {
-            let current = Fence(current.try_into().unwrap_or(0));
-            Some(CommitError::Fenced { held, current })
-        };
+        let fenced = |current| Some(CommitError::Fenced { held, current: batch::fence(current) });
         match found {
             _ if !is_owner => {}
             None if !fence.is_some_and(|fence| self.nodes.contains(&fence)) => return fenced(self.epoch),

@@ -1,8 +1,6 @@
 //! What PostgreSQL says, in the words of the store.
 
 use std::error::Error;
-use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use longrun_store::{CommitError, StoreError};
@@ -162,31 +160,4 @@ pub(crate) fn damaged(
     cause: impl Into<Box<dyn Error + Send + Sync>>,
 ) -> StoreError {
     StoreError::Corrupt { subject: subject.into(), cause: cause.into() }
-}
-
-/// One cause for many callers.
-#[derive(Clone, Debug)]
-pub(crate) struct Told(Arc<dyn Error + Send + Sync>);
-
-impl Told {
-    pub(crate) fn new(cause: Box<dyn Error + Send + Sync>) -> Self {
-        Self(cause.into())
-    }
-
-    pub(crate) fn boxed(&self) -> Box<dyn Error + Send + Sync> {
-        Box::new(self.clone())
-    }
-}
-
-impl fmt::Display for Told {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
-}
-
-impl Error for Told {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        // The cause itself, so that its type can be asked for.
-        Some(self.0.as_ref())
-    }
 }

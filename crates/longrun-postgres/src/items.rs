@@ -11,7 +11,7 @@ use longrun_core::{
 };
 use longrun_store::{CommitError, Conflict, Dropped, Holder, StoreError, Taken};
 
-use crate::batch::{Param, count, number};
+use crate::batch::{Param, count, fence, number};
 use crate::conflicts;
 use crate::error::{Failed, Fault, damaged, not_committed};
 use crate::read::id_in;
@@ -124,10 +124,6 @@ pub(crate) async fn check_node(
     let newest = rows(shared, transaction, conflicts::EPOCH, &[]).await?;
     let current = newest.first().map_or(0, |row| row.get::<_, i64>(0));
     Err(CommitError::Fenced { held, current: fence(current) }.into())
-}
-
-fn fence(number: i64) -> Fence {
-    Fence(number.try_into().unwrap_or(0))
 }
 
 /// The operation must hold the resource, and the fence must be that of its owner. Whoever asks for the same operation waits.

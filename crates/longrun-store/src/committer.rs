@@ -4,8 +4,7 @@
 //! disk itself: while one batch is synced the next one gathers. Nothing waits on a timer.
 
 use std::collections::{BTreeSet, HashMap};
-use std::error::Error;
-use std::fmt;
+use std::error::Error as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +14,7 @@ use longrun_core::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use crate::error::{CommitError, Conflict, StoreError};
+use crate::error::{CommitError, Conflict, SharedCause, StoreError};
 use crate::gate::Gate;
 use crate::items::{self, Confirm, DropIf, DropSome, Dropped, Holder, Take, Taken, Unconfirm};
 use crate::kv::{Batch, Cause, Direction, KeyRange, Kv, KvError, Table};
@@ -582,33 +581,6 @@ impl Failure {
                 cause: cause.boxed(),
             }),
         }
-    }
-}
-
-/// One cause for many callers.
-#[derive(Clone, Debug)]
-struct SharedCause(Arc<dyn Error + Send + Sync>);
-
-impl SharedCause {
-    fn new(cause: Cause) -> Self {
-        Self(cause.into())
-    }
-
-    fn boxed(&self) -> Cause {
-        Box::new(self.clone())
-    }
-}
-
-impl fmt::Display for SharedCause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
-}
-
-impl Error for SharedCause {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        // The cause itself, so that its type can be asked for.
-        Some(self.0.as_ref())
     }
 }
 

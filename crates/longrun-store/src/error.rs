@@ -1,7 +1,9 @@
 //! How a store says no. Every variant says what was being done to what, and keeps its cause.
 
 use std::error::Error;
+use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use longrun_core::{Condition, Fence, OperationId, ResourceKey, Revision};
 
@@ -168,6 +170,35 @@ fn is_full(cause: &(dyn Error + Send + Sync + 'static)) -> bool {
         next = error.source();
     }
     false
+}
+
+/// One cause for many callers: of a write that was to store something for each of them.
+#[derive(Clone, Debug)]
+pub struct SharedCause(Arc<dyn Error + Send + Sync>);
+
+impl SharedCause {
+    /// Takes the cause.
+    pub fn new(cause: Cause) -> Self {
+        Self(cause.into())
+    }
+
+    /// The cause, for one of them.
+    pub fn boxed(&self) -> Cause {
+        Box::new(self.clone())
+    }
+}
+
+impl fmt::Display for SharedCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl Error for SharedCause {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        // The cause itself, so that its type can be asked for.
+        Some(self.0.as_ref())
+    }
 }
 
 #[cfg(test)]

@@ -50,7 +50,7 @@ mod sync;
 mod watched;
 
 pub use cluster::{Asked, Claimed, Cluster, Tidings, Wanted};
-pub use error::{CommitError, Conflict, StoreError};
+pub use error::{CommitError, Conflict, SharedCause, StoreError};
 pub use items::{Dropped, Holder, Taken};
 pub use kv::{
     Batch, Cause, Direction, Durability, Entry, KeyRange, Kv, KvCapabilities, KvError, Table, Write,

@@ -1,7 +1,7 @@
 //! Stores on the private server of the test program.
 
 // Each test program uses some of it.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test uses a part")]
 
 use std::io::Write;
 use std::sync::{LazyLock, Once};

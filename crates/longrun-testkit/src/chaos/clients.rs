@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+use super::lock;
 use super::node::{Ask, Shown, Told};
 use super::process::Node;
 use super::work::Request;
@@ -188,8 +189,4 @@ fn check(shown: &Shown, history: &mut History) {
     if !fits {
         history.violations.push(format!("C2: {shown:?}"));
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
