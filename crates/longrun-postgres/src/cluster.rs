@@ -213,7 +213,7 @@ impl Shared {
                 SELECT o.id FROM longrun.operations o, longrun.nodes n
                 WHERE n.epoch = $1 AND o.done_at IS NULL AND o.node IS NULL AND o.due_at <= $2 AND o.format <= $6
                     AND ($3::text[] IS NULL OR o.kind = ANY ($3)) AND o.id <> ALL ($4)
-                ORDER BY o.due_at, o.id LIMIT $5 FOR UPDATE OF o SKIP LOCKED FOR KEY SHARE OF n
+                ORDER BY o.node, o.due_at, o.id LIMIT $5 FOR UPDATE OF o SKIP LOCKED FOR KEY SHARE OF n
             )
             UPDATE longrun.operations o SET node = $1, fence = greatest($1, o.fence + 1), visited = false
             FROM mine WHERE o.id = mine.id RETURNING o.due_at, o.id, o.fence";
@@ -275,7 +275,7 @@ impl Cluster for PostgresStore {
 
     async fn next_due(&self, until: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         let text = "SELECT due_at FROM longrun.operations
-            WHERE done_at IS NULL AND node IS NULL AND due_at > $1 ORDER BY due_at, id LIMIT 1";
+            WHERE done_at IS NULL AND node IS NULL AND due_at > $1 ORDER BY node, due_at, id LIMIT 1";
         let found = self.ask(move |shared| async move { shared.query(text, &[&At(until)]).await }).await?;
         Ok(found.first().map(|row| row.get::<_, At>(0).0))
     }

@@ -21,6 +21,7 @@ use crate::error::{Failed, Fault, OpenError, in_time, with_full};
 use crate::schema;
 use crate::store::Shared;
 use crate::values::Uuid;
+use crate::wire::Wire;
 
 /// Commits of one batch, at most.
 const GROUP_COMMITS_MAX: usize = 1024;
@@ -62,6 +63,7 @@ impl Job {
 
 pub(crate) struct Committer {
     shared: Arc<Shared>,
+    wire: Arc<Wire>,
     session: Option<Session>,
     id: Uuid,
     /// The last batch that is known to be stored.
@@ -118,14 +120,30 @@ fn new_id() -> Result<Uuid, OpenError> {
 
 impl Committer {
     pub(crate) async fn open(shared: Arc<Shared>) -> Result<Self, OpenError> {
-        let mut committer =
-            Self { shared, session: None, id: new_id()?, last: 0, in_doubt: None, hasty: false };
-        committer.session().await.map_err(schema::unreachable)?;
+        let wire = Arc::new(Wire::default());
+        let mut committer = Self {
+            shared,
+            wire: Arc::clone(&wire),
+            session: None,
+            id: new_id()?,
+            last: 0,
+            in_doubt: None,
+            hasty: false,
+        };
+        wire.carry(committer.session()).await.map_err(schema::unreachable)?;
         Ok(committer)
     }
 
     /// Works until every sender is gone.
-    pub(crate) async fn run(mut self, mut messages: mpsc::Receiver<Message>) {
+    pub(crate) async fn run(self, messages: mpsc::Receiver<Message>) {
+        let wire = Arc::clone(&self.wire);
+        let patience = self.shared.patience();
+        wire.carry(self.work(messages)).await;
+        // The server sees a client that goes, not one that was lost.
+        _ = tokio::time::timeout(patience, wire.end()).await;
+    }
+
+    async fn work(mut self, mut messages: mpsc::Receiver<Message>) {
         let mut waiting = Vec::new();
         let mut received = Vec::new();
         let mut asking = Vec::new();
@@ -158,7 +176,7 @@ impl Committer {
     }
 
     async fn connect(&self) -> Result<Session, Fault> {
-        let client = self.shared.connector.connect(SESSION, |_| {}).await?;
+        let client = self.shared.connector.connect_by(&self.wire, SESSION).await?;
         // Whatever the server's own default is: what is acknowledged is on its disk.
         let durable = "SELECT set_config('synchronous_commit', 'on', false)
             WHERE current_setting('synchronous_commit') = 'off'";

@@ -43,8 +43,9 @@
 //!
 //! PostgreSQL 12 or newer. It works in READ COMMITTED with row locks; there is no procedural code in the database, and neither
 //! advisory locks nor an extension. A pooler in front of it has to keep the state of sessions: one that deals out connections by
-//! transaction does not. `SKIP LOCKED` keeps nodes out of each other's way, and NOTIFY, which is a hint and can be
-//! [turned off](PostgresOptions::hints), tells them sooner of what others did.
+//! transaction does not. `SKIP LOCKED` keeps nodes out of each other's way, and NOTIFY tells them sooner of what others did; both can
+//! be turned off ([`skip_locked`](PostgresOptions::skip_locked), [`hints`](PostgresOptions::hints)) for what speaks the protocol of
+//! PostgreSQL and does not have them.
 
 mod batch;
 mod cluster;
@@ -60,6 +61,7 @@ mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod values;
+mod wire;
 
 pub use error::OpenError;
 pub use options::PostgresOptions;

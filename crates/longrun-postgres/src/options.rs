@@ -8,10 +8,15 @@ use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, Recycling
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
-use tokio_postgres::{AsyncMessage, Client, Config};
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::{Fault, OpenError, in_time};
+use crate::schema;
+use crate::wire::Wire;
+
+type Dialled = (Client, Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>);
 
 /// Which database, and within which limits.
 #[derive(Clone)]
@@ -24,6 +29,9 @@ pub struct PostgresOptions {
     pub(crate) connect_timeout: Duration,
     pub(crate) lease: Duration,
     pub(crate) hints: bool,
+    pub(crate) skip_locked: bool,
+    /// Of the tables, that this program knows.
+    pub(crate) version: usize,
     pub(crate) roots: Option<Vec<u8>>,
 }
 
@@ -37,6 +45,7 @@ impl fmt::Debug for PostgresOptions {
             .field("connect_timeout", &self.connect_timeout)
             .field("lease", &self.lease)
             .field("hints", &self.hints)
+            .field("skip_locked", &self.skip_locked)
             .finish_non_exhaustive()
     }
 }
@@ -53,6 +62,8 @@ impl PostgresOptions {
             connect_timeout: Duration::from_secs(5),
             lease: Duration::from_secs(15),
             hints: true,
+            skip_locked: true,
+            version: schema::NEWEST,
             roots: None,
         }
     }
@@ -92,6 +103,20 @@ impl PostgresOptions {
     /// that do not have it, they find out by asking, a little later.
     pub const fn hints(mut self, hints: bool) -> Self {
         self.hints = hints;
+        self
+    }
+
+    /// Whether a node passes over what another is at, by SKIP LOCKED; yes unless said. Without it, as with servers that do not have
+    /// it, a node that looks for work waits until the other has done, and finds less.
+    pub const fn skip_locked(mut self, skip_locked: bool) -> Self {
+        self.skip_locked = skip_locked;
+        self
+    }
+
+    /// As a program that knows the tables up to this version alone.
+    #[cfg(feature = "testing")]
+    pub const fn knows_tables_until(mut self, version: usize) -> Self {
+        self.version = version;
         self
     }
 
@@ -167,18 +192,35 @@ impl Connector {
         session: &str,
         mut heard: impl FnMut(AsyncMessage) + Send + 'static,
     ) -> Result<Client, Fault> {
-        // The driver's own limit is that of the network alone, for each of the hosts: a server may accept and say nothing.
-        let hosts = self.config.get_hosts().len().max(self.config.get_hostaddrs().len()).max(1);
-        let wait = self.wait.saturating_mul(u32::try_from(hosts).unwrap_or(u32::MAX));
-        let (client, mut connection) = in_time(wait, self.config.connect(self.tls.clone())).await?;
+        let (client, mut connection) = self.dial().await?;
         tokio::spawn(async move {
             // Ends with the client, or with the connection: the next statement says why.
             while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
                 heard(message);
             }
         });
-        in_time(self.wait, client.batch_execute(&format!("{}; {session}", self.session))).await?;
+        self.greet(&client, session).await?;
         Ok(client)
+    }
+
+    /// The same, with the connection on a wire instead of in a task of its own.
+    pub(crate) async fn connect_by(&self, wire: &Wire, session: &str) -> Result<Client, Fault> {
+        let (client, connection) = self.dial().await?;
+        wire.lay(async move { _ = connection.await });
+        self.greet(&client, session).await?;
+        Ok(client)
+    }
+
+    async fn dial(&self) -> Result<Dialled, Fault> {
+        // The driver's own limit is that of the network alone, for each of the hosts: a server may accept and say nothing.
+        let hosts = self.config.get_hosts().len().max(self.config.get_hostaddrs().len()).max(1);
+        let wait = self.wait.saturating_mul(u32::try_from(hosts).unwrap_or(u32::MAX));
+        in_time(wait, self.config.connect(self.tls.clone())).await
+    }
+
+    /// Says what the session is to be like.
+    async fn greet(&self, client: &Client, session: &str) -> Result<(), Fault> {
+        in_time(self.wait, client.batch_execute(&format!("{}; {session}", self.session))).await
     }
 
     /// The connections for readings, and for transactions of more than one statement.

@@ -51,8 +51,15 @@ pub(crate) async fn due(
     after: Option<Due>,
     limit: usize,
 ) -> Result<Vec<Due>, StoreError> {
-    let text = "SELECT due_at, id FROM longrun.operations
-        WHERE done_at IS NULL AND due_at <= $1 AND (due_at, id) > ($2, $3) ORDER BY due_at, id LIMIT $4";
+    // What nobody works on is in order, and may be a long backlog. What some node works on is never much.
+    let text = "SELECT due_at, id FROM (
+            (SELECT due_at, id FROM longrun.operations
+            WHERE done_at IS NULL AND node IS NULL AND due_at <= $1 AND (due_at, id) > ($2, $3)
+            ORDER BY node, due_at, id LIMIT $4)
+            UNION ALL
+            SELECT due_at, id FROM longrun.operations
+            WHERE done_at IS NULL AND node IS NOT NULL AND due_at <= $1 AND (due_at, id) > ($2, $3)
+        ) due ORDER BY due_at, id LIMIT $4";
     let mut all: Vec<Due> = Vec::new();
     loop {
         let wanted = (limit - all.len()).min(DUE_AT_ONCE);

@@ -9,9 +9,11 @@ use crate::values::At;
 
 /// What leads from each version to the next. A migration is never changed once it is published, runs while operations are in flight, and leaves
 /// what programs of the version before it rely on, or says so in [`OLDEST`].
-const MIGRATIONS: [&str; 1] = [include_str!("../migrations/1.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("../migrations/1.sql"), include_str!("../migrations/2.sql")];
 /// Programs that know a lower version must not use tables of the newest.
 const OLDEST: i32 = 1;
+/// The newest.
+pub(crate) const NEWEST: usize = MIGRATIONS.len();
 
 /// Times that a transaction is tried in which another node may be before us.
 const TRIES_MAX: usize = 20;
@@ -21,12 +23,16 @@ pub(crate) fn in_schema(sql: &str, schema: &str) -> String {
     if schema == "longrun" { sql.to_owned() } else { sql.replace("longrun.", &format!("\"{schema}\".")) }
 }
 
-/// Makes the tables, or brings them to the newest version. Gives the secret of the store.
-pub(crate) async fn prepare(client: &mut Client, schema: &str) -> Result<[u8; 32], OpenError> {
+/// Makes the tables, or brings them to the newest version that the program knows. Gives the secret of the store.
+pub(crate) async fn prepare(
+    client: &mut Client,
+    schema: &str,
+    version: usize,
+) -> Result<[u8; 32], OpenError> {
     let mut tries = 0;
     loop {
         tries += 1;
-        match migrate(client, schema).await {
+        match migrate(client, schema, version).await {
             // Of several that make it at once, one is first; the others find it made.
             Err(OpenError::Unreachable(error)) if tries < TRIES_MAX && is_of_others(error.as_ref()) => {}
             result => return result,
@@ -53,9 +59,10 @@ const MIGRATIONS_TABLE: &str = "CREATE TABLE IF NOT EXISTS longrun.migrations (
     );
     LOCK TABLE longrun.migrations IN ACCESS EXCLUSIVE MODE";
 
-async fn migrate(client: &mut Client, schema: &str) -> Result<[u8; 32], OpenError> {
+async fn migrate(client: &mut Client, schema: &str, version: usize) -> Result<[u8; 32], OpenError> {
     let transaction = client.transaction().await.map_err(unreachable)?;
-    let known = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
+    let migrations = MIGRATIONS.into_iter().take(version);
+    let known = i32::try_from(migrations.len()).unwrap_or(i32::MAX);
     let encoding = transaction.query_one("SELECT current_setting('server_encoding')", &[]).await;
     let encoding: String = encoding.map_err(unreachable)?.get(0);
     if encoding != "UTF8" {
@@ -78,7 +85,7 @@ async fn migrate(client: &mut Client, schema: &str) -> Result<[u8; 32], OpenErro
     if known < oldest {
         return Err(OpenError::FutureSchema { found, oldest, known });
     }
-    for (version, migration) in (1..).zip(MIGRATIONS).skip_while(|(version, _)| *version <= found) {
+    for (version, migration) in (1..).zip(migrations).skip_while(|(version, _)| *version <= found) {
         transaction.batch_execute(&in_schema(migration, schema)).await.map_err(unreachable)?;
         let note = "INSERT INTO longrun.migrations (version, oldest_program) VALUES ($1, $2)";
         transaction.execute(&in_schema(note, schema), &[&version, &OLDEST]).await.map_err(unreachable)?;

@@ -36,6 +36,8 @@ const QUEUE: usize = 4096;
 const NODE_CONNECTIONS: usize = 2;
 /// The least time between two hints to other nodes.
 const HINT_EVERY: Duration = Duration::from_millis(20);
+/// Passes over rows that somebody is at; without it one waits for him.
+const SKIP_LOCKED: &str = " SKIP LOCKED";
 /// Wait before the connection for hints is made anew.
 const LISTEN_WAIT: Duration = Duration::from_secs(1);
 
@@ -84,7 +86,7 @@ impl PostgresStore {
         let runtime = Handle::try_current().map_err(|_| OpenError::NoRuntime)?;
         let connector = Connector::new(&options)?;
         let mut client = connector.connect("", |_| {}).await.map_err(schema::unreachable)?;
-        let secret = schema::prepare(&mut client, &options.schema).await?;
+        let secret = schema::prepare(&mut client, &options.schema, options.version).await?;
         let pool = connector.pool(options.connections_max)?;
         let node_pool = connector.pool(NODE_CONNECTIONS)?;
         let shared = Arc::new(Shared {
@@ -232,8 +234,10 @@ impl Drop for PostgresStore {
 }
 
 impl Shared {
+    /// A statement as this database understands it.
     pub(crate) fn sql(&self, text: &str) -> String {
-        in_schema(text, &self.options.schema)
+        let text = in_schema(text, &self.options.schema);
+        if self.options.skip_locked { text } else { text.replace(SKIP_LOCKED, "") }
     }
 
     /// The channel on which nodes tell each other.

@@ -5,7 +5,7 @@
 use async_trait::async_trait;
 use common::{Place, RUNTIME, place};
 use longrun_core::Fence;
-use longrun_postgres::PostgresStore;
+use longrun_postgres::{PostgresOptions, PostgresStore};
 use longrun_store::Store;
 use longrun_store::conformance::StoreFixture;
 use longrun_store::conformance::cluster::ClusterFixture;
@@ -15,15 +15,26 @@ mod common;
 /// A store in a schema that nobody else uses.
 struct InSchema {
     place: Place,
+    options: PostgresOptions,
     /// Taken only while it is reopened.
     store: Option<PostgresStore>,
 }
 
 /// A store in a schema that nobody has used. `None` where there is no server: then the rule is not tested.
 fn fresh() -> Option<InSchema> {
+    opened(|options| options)
+}
+
+/// The same on a server of which only what is in every SQL is used.
+fn plain() -> Option<InSchema> {
+    opened(|options| options.hints(false).skip_locked(false))
+}
+
+fn opened(with: impl FnOnce(PostgresOptions) -> PostgresOptions) -> Option<InSchema> {
     let place = place()?;
-    let store = RUNTIME.block_on(place.open());
-    Some(InSchema { place, store: Some(store) })
+    let options = with(place.options());
+    let store = RUNTIME.block_on(PostgresStore::open(options.clone())).unwrap();
+    Some(InSchema { place, options, store: Some(store) })
 }
 
 #[async_trait]
@@ -34,7 +45,7 @@ impl StoreFixture for InSchema {
 
     async fn reopen(&mut self) {
         drop(self.store.take());
-        let options = self.place.options();
+        let options = self.options.clone();
         let opened = RUNTIME.spawn(async move { PostgresStore::open(options).await });
         self.store = Some(opened.await.unwrap().unwrap());
     }
@@ -66,6 +77,14 @@ mod store {
 /// With several.
 mod cluster {
     longrun_store::cluster_conformance!(match super::fresh() {
+        Some(fixture) => move || fixture,
+        None => return,
+    });
+}
+
+/// With several, none of which passes over what another is at, or tells another what he did.
+mod plain_cluster {
+    longrun_store::cluster_conformance!(match super::plain() {
         Some(fixture) => move || fixture,
         None => return,
     });

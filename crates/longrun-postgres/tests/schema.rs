@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use common::{Place, place, server};
 use futures_util::future::join_all;
-use longrun_core::{Code, Fence, Json, Payload, Status};
+use longrun_core::{Code, Fence, Json, Payload, Status, Timestamp};
 use longrun_postgres::tokio_postgres::SimpleQueryMessage;
 use longrun_postgres::{OpenError, PostgresOptions, PostgresStore};
-use longrun_store::Store;
 use longrun_store::conformance::sample::{Draft, assert_same, creates, operation_id, parent, resource_key};
+use longrun_store::{Cluster, Store, Wanted};
 
 mod common;
+
+/// The version of the tables.
+const NEWEST: i64 = 2;
 
 async fn opened() -> Option<(Place, PostgresStore, Fence)> {
     let place = place()?;
@@ -39,7 +42,8 @@ async fn many_nodes_open_an_empty_database_at_once() {
     let stores = join_all((0..16).map(|_| PostgresStore::open(place.options()))).await;
     let stores: Vec<_> = stores.into_iter().map(Result::unwrap).collect();
     assert!(stores.iter().all(|store| store.id() == stores[0].id()));
-    assert_eq!(place.count("SELECT count(*) FROM longrun.migrations").await, 1);
+    assert_eq!(place.count("SELECT max(version)::bigint FROM longrun.migrations").await, NEWEST);
+    assert_eq!(place.count("SELECT count(*) FROM longrun.migrations").await, NEWEST);
     let fences: std::collections::BTreeSet<_> =
         join_all(stores.iter().map(Store::take_over)).await.into_iter().map(Result::unwrap).collect();
     assert_eq!(fences.len(), stores.len());
@@ -79,12 +83,53 @@ async fn newer_tables_are_used_by_those_who_may() {
     drop(store);
     place.execute("INSERT INTO longrun.migrations (version, oldest_program) VALUES (7, 1)").await;
     drop(place.open().await);
-    place.execute("INSERT INTO longrun.migrations (version, oldest_program) VALUES (8, 2)").await;
+    place.execute("INSERT INTO longrun.migrations (version, oldest_program) VALUES (8, 3)").await;
     let refused = PostgresStore::open(place.options()).await.unwrap_err();
-    assert!(matches!(refused, OpenError::FutureSchema { found: 8, oldest: 2, known: 1 }), "{refused:?}");
-    place.execute("DELETE FROM longrun.migrations WHERE version > 1; DELETE FROM longrun.meta").await;
+    assert!(matches!(refused, OpenError::FutureSchema { found: 8, oldest: 3, known: 2 }), "{refused:?}");
+    place.execute("DELETE FROM longrun.migrations WHERE version > 2; DELETE FROM longrun.meta").await;
     let refused = PostgresStore::open(place.options()).await.unwrap_err();
     assert!(matches!(refused, OpenError::Incomplete), "{refused:?}");
+}
+
+/// A node of the older program works on while newer ones make its tables new, and afterwards.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c18_older_tables_are_made_new_while_operations_are_in_flight() {
+    let Some(place) = place() else { return };
+    let older = || place.options().knows_tables_until(1);
+    let old = PostgresStore::open(older()).await.unwrap();
+    assert_eq!(place.count("SELECT max(version)::bigint FROM longrun.migrations").await, 1);
+    let fence = old.take_over().await.unwrap();
+    let (mut worked_on, commit) = Draft::chain(1, 200).accept(fence);
+    old.commit(commit).await.unwrap();
+    for n in 2..10 {
+        old.commit(Draft::chain(n, 1).accept(fence).1.by_visitor()).await.unwrap();
+    }
+
+    let work = async {
+        for step in 0..100 {
+            old.commit(worked_on.done(fence, step)).await.unwrap();
+        }
+    };
+    let ((), stores) = tokio::join!(work, join_all((0..4).map(|_| PostgresStore::open(place.options()))));
+    let stores: Vec<_> = stores.into_iter().map(Result::unwrap).collect();
+    assert_eq!(place.count("SELECT count(*) FROM longrun.migrations").await, NEWEST);
+    for step in 100..150 {
+        old.commit(worked_on.done(fence, step)).await.unwrap();
+    }
+
+    let node = stores[0].take_over().await.unwrap();
+    let wanted = Wanted { until: Timestamp::MAX, limit: 100, kinds: None, except: Vec::new() };
+    let claimed = stores[0].claim(node, &wanted).await.unwrap();
+    assert_eq!(claimed.len(), 8, "what nobody works on, and nothing else");
+    assert_eq!(stores[1].due(Timestamp::MAX, None, 100).await.unwrap().len(), 9);
+    // The older program leaves newer tables as they are, and is at home in them.
+    let again = PostgresStore::open(older()).await.unwrap();
+    assert_eq!(place.count("SELECT max(version)::bigint FROM longrun.migrations").await, NEWEST);
+    let mut last = claimed.last().map(|claimed| claimed.due).unwrap();
+    last.at = Timestamp::MIN;
+    assert!(again.claim(again.take_over().await.unwrap(), &wanted).await.unwrap().is_empty());
+    assert_eq!(again.due(Timestamp::MAX, Some(last), 100).await.unwrap().len(), 9);
+    assert_same(&stores[2].load(operation_id(1)).await.unwrap().unwrap(), &worked_on.execution);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -181,18 +181,17 @@ impl Engine {
     pub async fn wait(&self, id: OperationId, timeout: Duration) -> Result<Operation, ReadError> {
         // Registered before the first look, so that an end in between is not missed.
         let ended = self.inner.waiters.register(id);
-        // Of one that a driver has nothing has to be read: it shows its end before it tells of it.
+        // Of one that a driver has nothing has to be read: it shows its end before it tells of it. If another node has it by now, that
+        // is told when the lease is renewed, and those who wait look again.
         let known = match self.inner.running.shown(id) {
-            // Another node may know more.
-            _ if self.inner.cluster().is_some() => {
-                if !self.inner.running.contains(id) {
+            Shown::Operation(operation) => Some(operation),
+            Shown::Committing => None,
+            Shown::Nothing => {
+                if self.inner.cluster().is_some() {
                     self.inner.node.note_waiter();
                 }
                 Some(self.inner.get(id).await?)
             }
-            Shown::Operation(operation) => Some(operation),
-            Shown::Committing => None,
-            Shown::Nothing => Some(self.inner.get(id).await?),
         };
         if let Some(operation) = known.filter(Operation::done) {
             return Ok(operation);

@@ -175,7 +175,7 @@ async fn run(inner: Arc<Inner>) {
             () = inner.node.ending.wait() => {}
             () = inner.node.changed.notified() => {}
             () = hint, if !lease.hinted && lease.failures == 0 => {
-                inner.slots.note_work();
+                inner.slots.note_hint();
                 lease.hinted = true;
             }
             () = tokio::time::sleep_until(at) => {}
@@ -313,7 +313,7 @@ impl<'a> Lease<'a> {
         tidings.changed.iter().for_each(|id| inner.running.look_again(*id));
         tidings.ended.iter().for_each(|id| inner.waiters.look(*id));
         if tidings.freed > 0 {
-            inner.slots.note_work();
+            inner.slots.note_hint();
         }
     }
 

@@ -232,6 +232,11 @@ struct SlotState {
     backlog: bool,
     /// The same, said since the look began: it may have missed them.
     noted: bool,
+    /// There are, as far as is known, and no newer one is to come before them. A hint alone does not say so: to have what is submitted
+    /// wait for each would make a hint to other nodes of it, and so for ever.
+    waiting: bool,
+    /// The same, said since the look began.
+    noted_waiting: bool,
     /// When the next one that waits is due, as far as is known.
     next_due: Option<Timestamp>,
     /// The earliest such time that was said since the look began.
@@ -241,14 +246,23 @@ struct SlotState {
 impl Slots {
     /// With `backlog`, operations wait in the store already.
     pub(crate) const fn new(free: usize, backlog: bool) -> Self {
-        let state = SlotState { free, closed: false, backlog, noted: false, next_due: None, noted_due: None };
+        let state = SlotState {
+            free,
+            closed: false,
+            backlog,
+            noted: false,
+            waiting: backlog,
+            noted_waiting: false,
+            next_due: None,
+            noted_due: None,
+        };
         Self { state: Mutex::new(state), changed: Notify::const_new() }
     }
 
     /// A slot for a new operation; none while older ones wait, so that nobody is overtaken (L3).
     pub(crate) fn take_if_nothing_waits(&self) -> bool {
         let mut state = lock(&self.state);
-        let granted = state.free > 0 && !state.backlog && !state.closed;
+        let granted = state.free > 0 && !state.waiting && !state.closed;
         state.free -= usize::from(granted);
         granted
     }
@@ -279,11 +293,24 @@ impl Slots {
         self.changed.notify_one();
     }
 
-    /// Something in the store may be due.
+    /// Something in the store is due.
     pub(crate) fn note_work(&self) {
         let mut state = lock(&self.state);
         (state.backlog, state.noted) = (true, true);
+        (state.waiting, state.noted_waiting) = (true, true);
         self.changed.notify_one();
+    }
+
+    /// Something in the store may be due, or another node may have taken it up: it is time for a look.
+    pub(crate) fn note_hint(&self) {
+        let mut state = lock(&self.state);
+        (state.backlog, state.noted) = (true, true);
+        self.changed.notify_one();
+    }
+
+    /// The look had no room for all that may be due: what gets free is not for newer ones.
+    pub(crate) fn note_no_room(&self) {
+        lock(&self.state).waiting = true;
     }
 
     /// Something in the store will be due at this time.
@@ -297,14 +324,14 @@ impl Slots {
     /// The scheduler is about to look through the store.
     pub(crate) fn begin_look(&self) {
         let mut state = lock(&self.state);
-        (state.noted, state.noted_due) = (false, None);
+        (state.noted, state.noted_waiting, state.noted_due) = (false, false, None);
     }
 
     /// The scheduler has taken up all that is due, and found this time to be the next at which something is. What was
     /// noted meanwhile counts too: the look may have passed it by.
     pub(crate) fn end_look(&self, next_due: Option<Timestamp>) {
         let mut state = lock(&self.state);
-        state.backlog = state.noted;
+        (state.backlog, state.waiting) = (state.noted, state.noted_waiting);
         state.next_due = earliest(next_due, state.noted_due);
     }
 
@@ -328,4 +355,35 @@ impl Slots {
 
 fn earliest(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
     one.into_iter().chain(other).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn l3_a_newer_one_waits_while_older_ones_are_known_to() {
+        let slots = Slots::new(1, false);
+        slots.note_hint();
+        assert!(slots.has_backlog() && slots.take_if_nothing_waits(), "a hint says that it is time to look");
+        slots.begin_look();
+        slots.note_no_room();
+        slots.give_back();
+        assert!(!slots.take_if_nothing_waits() && slots.take());
+        slots.give_back();
+        slots.begin_look();
+        slots.note_hint();
+        slots.end_look(None);
+        assert!(slots.has_backlog() && slots.take_if_nothing_waits());
+        slots.give_back();
+        slots.note_work();
+        assert!(!slots.take_if_nothing_waits());
+        slots.begin_look();
+        slots.note_work();
+        slots.end_look(None);
+        assert!(!slots.take_if_nothing_waits(), "it was said while the look was under way");
+        slots.begin_look();
+        slots.end_look(None);
+        assert!(!slots.has_backlog() && slots.take_if_nothing_waits());
+    }
 }

@@ -80,7 +80,7 @@ async fn rounds(inner: &Arc<Inner>) {
         tokio::select! {
             biased;
             () = inner.shutting_down.wait() => break,
-            () = due => inner.slots.note_work(),
+            () = due => if inner.cluster().is_some() { inner.slots.note_hint() } else { inner.slots.note_work() },
             () = tokio::time::sleep_until(next_sweep) => {
                 next_sweep = from_now(inner.settings.sweep_every);
                 match sweep_some(inner).await {
@@ -126,6 +126,7 @@ async fn look(inner: &Arc<Inner>, walk: &mut Option<Walk>) -> Result<(), StoreEr
 async fn claim(inner: &Arc<Inner>, cluster: &dyn Cluster) -> Result<bool, StoreError> {
     let room = Room { inner, slots: inner.slots.take_some(LOOK) };
     if room.slots == 0 || inner.is_shutting_down() {
+        inner.slots.note_no_room();
         return Ok(false);
     }
     inner.slots.begin_look();
@@ -146,6 +147,7 @@ async fn claim(inner: &Arc<Inner>, cluster: &dyn Cluster) -> Result<bool, StoreE
         let more = claimed.len() >= limit;
         claimed.into_iter().fold(room, |room, claimed| room.fill(claimed));
         if more {
+            inner.slots.note_no_room();
             return Ok(true);
         }
     }

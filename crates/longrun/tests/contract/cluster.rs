@@ -189,6 +189,25 @@ async fn l5_who_waits_is_told_although_the_node_that_ran_it_died() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn l5_who_waits_at_a_node_that_was_overtaken_is_told() {
+    let nodes = Nodes::new(2).await;
+    let script = Script::new([Act::new("a")
+        .runs([vec![Do::Sleep(600_000), Do::Apply], vec![Do::Sleep(1000), Do::Apply]])
+        .limits(3_600_000, 1000)]);
+    let id = nodes.submit(0, &script).await;
+    nodes.line(0, Line::Cut);
+    let engine = nodes.engine(0).clone();
+    // It has the operation, as far as it knows, and need not ask anybody to wait for it.
+    let waits = tokio::spawn(async move { engine.wait(id, millis(300_000)).await });
+    nodes.checked(1, id, &script).await;
+    assert!(!waits.is_finished());
+    nodes.line(0, Line::Whole);
+    let healed = Instant::now();
+    assert!(waits.await.unwrap().unwrap().done());
+    assert!(healed.elapsed() < millis(30_000), "{:?}", healed.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn s34_a_node_leaves_kinds_alone_that_it_does_not_know() {
     let mut nodes = Nodes::new(1).await;
     let old = nodes.another();

@@ -1,0 +1,53 @@
+//! [`Wire`]: a connection that the task turns which uses it.
+
+use std::pin::{Pin, pin};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+type Connection = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The connection of the committer. The driver has it run in a task of its own: then each statement goes to that task and its
+/// answer comes back from it, and both wake another thread. Here the task that asks also sends and receives.
+#[derive(Default)]
+pub(crate) struct Wire(Mutex<Option<Connection>>);
+
+impl Wire {
+    /// From now on it is this connection; one that was there before is closed.
+    pub(crate) fn lay(&self, connection: impl Future<Output = ()> + Send + 'static) {
+        *self.connection() = Some(Box::pin(connection));
+    }
+
+    /// Does what uses the connection, and the connection's own work meanwhile.
+    pub(crate) async fn carry<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        std::future::poll_fn(|context| {
+            if let Poll::Ready(done) = work.as_mut().poll(context) {
+                return Poll::Ready(done);
+            }
+            // Sends what was asked just now, and hands over what came; the work is woken for that.
+            _ = self.turn(context);
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Waits for the connection to take its leave, once nobody uses it any more.
+    pub(crate) async fn end(&self) {
+        std::future::poll_fn(|context| self.turn(context)).await;
+    }
+
+    fn turn(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut connection = self.connection();
+        let Some(open) = connection.as_mut() else { return Poll::Ready(()) };
+        let turned = open.as_mut().poll(context);
+        if turned.is_ready() {
+            // A statement that waits for its answer learns by this that there will be none.
+            *connection = None;
+        }
+        turned
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Option<Connection>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
