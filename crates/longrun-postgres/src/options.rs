@@ -16,6 +16,9 @@ use crate::error::{Fault, OpenError, in_time};
 use crate::schema;
 use crate::wire::Wire;
 
+/// The longest that a session waits for what others are at, if it does not pass over it.
+const LOCK_WAIT: Duration = Duration::from_millis(500);
+
 type Dialled = (Client, Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>);
 
 /// Which database, and within which limits.
@@ -107,7 +110,8 @@ impl PostgresOptions {
     }
 
     /// Whether a node passes over what another is at, by SKIP LOCKED; yes unless said. Without it, as with servers that do not have
-    /// it, a node that looks for work waits until the other has done, and finds less.
+    /// it, a node that looks for work waits for a tenth of a lease, half a second at most, and then tries again: somebody who holds a row
+    /// of these tables for long keeps others from taking up what is due.
     pub const fn skip_locked(mut self, skip_locked: bool) -> Self {
         self.skip_locked = skip_locked;
         self
@@ -182,6 +186,10 @@ impl Connector {
              SET timezone = 'UTC'; SET jit = off; SET enable_seqscan = off",
             idle = timeout * 2
         );
+        // What waits for others instead of passing them over must not wait for so long that it costs a node its lease.
+        let wait = (options.lease / 10).min(LOCK_WAIT).as_millis();
+        let session =
+            if options.skip_locked { session } else { format!("{session}; SET lock_timeout = {wait}") };
         let tls = MakeRustlsConnect::new(tls(options.roots.as_deref())?);
         Ok(Self { config, tls, session, wait: options.connect_timeout })
     }

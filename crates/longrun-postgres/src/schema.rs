@@ -1,5 +1,7 @@
 //! The tables, and how they come to be: any number of nodes may open an empty database, or one of an older version, at once.
 
+use std::time::Duration;
+
 use longrun_core::Timestamp;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
@@ -15,6 +17,9 @@ const OLDEST: i32 = 1;
 /// The newest.
 pub(crate) const NEWEST: usize = MIGRATIONS.len();
 
+/// A migration may take long, and must not keep others waiting for long before it begins.
+const PATIENCE: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 1000";
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// Times that a transaction is tried in which another node may be before us.
 const TRIES_MAX: usize = 20;
 
@@ -34,22 +39,28 @@ pub(crate) async fn prepare(
         tries += 1;
         match migrate(client, schema, version).await {
             // Of several that make it at once, one is first; the others find it made.
-            Err(OpenError::Unreachable(error)) if tries < TRIES_MAX && is_of_others(error.as_ref()) => {}
+            Err(OpenError::Unreachable(error)) if tries < TRIES_MAX && is_of_others(error.as_ref()) => {
+                // Whoever waited behind the attempt has his turn.
+                tokio::time::sleep(TRY_AGAIN_AFTER).await;
+            }
             result => return result,
         }
     }
 }
 
 fn is_of_others(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
-    let made_meanwhile = [
+    let passes = [
         SqlState::UNIQUE_VIOLATION,
         SqlState::DUPLICATE_SCHEMA,
         SqlState::DUPLICATE_TABLE,
         SqlState::T_R_SERIALIZATION_FAILURE,
         SqlState::T_R_DEADLOCK_DETECTED,
+        // Others are at it, or use the tables.
+        SqlState::LOCK_NOT_AVAILABLE,
+        SqlState::QUERY_CANCELED,
     ];
     let state = error.downcast_ref::<tokio_postgres::Error>().and_then(tokio_postgres::Error::code);
-    state.is_some_and(|state| made_meanwhile.contains(state))
+    state.is_some_and(|state| passes.contains(state))
 }
 
 const MIGRATIONS_TABLE: &str = "CREATE TABLE IF NOT EXISTS longrun.migrations (
@@ -84,6 +95,9 @@ async fn migrate(client: &mut Client, schema: &str, version: usize) -> Result<[u
     let (found, oldest) = newest.map_or((0, 0), |row| (row.get(0), row.get(1)));
     if known < oldest {
         return Err(OpenError::FutureSchema { found, oldest, known });
+    }
+    if found < known {
+        transaction.batch_execute(PATIENCE).await.map_err(unreachable)?;
     }
     for (version, migration) in (1..).zip(migrations).skip_while(|(version, _)| *version <= found) {
         transaction.batch_execute(&in_schema(migration, schema)).await.map_err(unreachable)?;

@@ -1,5 +1,6 @@
 //! [`Wire`]: a connection that the task turns which uses it.
 
+use std::panic::{self, AssertUnwindSafe};
 use std::pin::{Pin, pin};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -39,7 +40,9 @@ impl Wire {
     fn turn(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut connection = self.connection();
         let Some(open) = connection.as_mut() else { return Poll::Ready(()) };
-        let turned = open.as_mut().poll(context);
+        // In a task of its own a panic would be a connection that is lost, and it is no more here.
+        let turned = panic::catch_unwind(AssertUnwindSafe(|| open.as_mut().poll(context)));
+        let turned = turned.unwrap_or(Poll::Ready(()));
         if turned.is_ready() {
             // A statement that waits for its answer learns by this that there will be none.
             *connection = None;

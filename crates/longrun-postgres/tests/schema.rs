@@ -132,6 +132,25 @@ async fn c18_older_tables_are_made_new_while_operations_are_in_flight() {
     assert_same(&stores[2].load(operation_id(1)).await.unwrap().unwrap(), &worked_on.execution);
 }
 
+/// As one that has accepted something in a transaction of a service's own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_are_made_new_when_who_writes_to_them_has_ended() {
+    let Some(place) = place() else { return };
+    let old = PostgresStore::open(place.options().knows_tables_until(1)).await.unwrap();
+    let mut client = place.client().await;
+    let writer = client.transaction().await.unwrap();
+    let text = place.sql("LOCK TABLE longrun.operations IN ROW EXCLUSIVE MODE");
+    writer.batch_execute(&text).await.unwrap();
+    let opens = tokio::spawn(PostgresStore::open(place.options()));
+    place.blocked(1).await;
+    assert!(old.load(operation_id(1)).await.unwrap().is_none(), "readers do not wait behind it");
+    let fence = old.take_over().await.unwrap();
+    old.commit(Draft::chain(1, 1).accept(fence).1).await.unwrap();
+    writer.commit().await.unwrap();
+    assert!(opens.await.unwrap().unwrap().load(operation_id(1)).await.unwrap().is_some());
+    assert_eq!(place.count("SELECT max(version)::bigint FROM longrun.migrations").await, NEWEST);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_does_not_hold_every_text_is_refused() {
     let Some(server) = server() else { return };

@@ -34,8 +34,12 @@ fn database() -> Option<String> {
 }
 
 async fn serve(place: &Place, store: &str, schema: &str) -> Program {
-    Program::start(place, &["--store", store, "--schema", schema, "--lease", "2", "--copy-rate", COPY_RATE])
-        .await
+    serve_with(place, store, schema, &[]).await
+}
+
+async fn serve_with(place: &Place, store: &str, schema: &str, more: &[&str]) -> Program {
+    let args = ["--store", store, "--schema", schema, "--lease", "2", "--copy-rate", COPY_RATE];
+    Program::start(place, &[&args, more].concat()).await
 }
 
 async fn ask(server: &Program, method: Method, path: &str, key: &str, body: &str) -> (u16, Value) {
@@ -132,7 +136,9 @@ async fn a_cancel_at_another_node_stops_the_copy_and_leaves_nothing_behind() {
 async fn chunks_stay_right_with_creates_and_deletes_at_several_nodes() {
     let Some(store) = database() else { return };
     let place = Place::new();
-    let (one, other) = (serve(&place, &store, "shared").await, serve(&place, &store, "shared").await);
+    // One of them uses what every server of the protocol has, and nothing else.
+    let plain = serve_with(&place, &store, "shared", &["--store-plain"]).await;
+    let (one, other) = (serve(&place, &store, "shared").await, plain);
     let mut kept = Vec::new();
     for round in 0..6 {
         let mut made = Vec::new();

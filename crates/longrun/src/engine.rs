@@ -177,12 +177,13 @@ impl Engine {
 
     /// Waits until the operation is done, or until `timeout` is over, and gives it as it is then.
     ///
-    /// It is told of the end, it does not ask for it; any number of callers may wait.
+    /// It is told of the end, it does not ask for it; any number of callers may wait. Where engines share a store, an end at another
+    /// node is told with the next hint, and without any when the lease is renewed.
     pub async fn wait(&self, id: OperationId, timeout: Duration) -> Result<Operation, ReadError> {
         // Registered before the first look, so that an end in between is not missed.
         let ended = self.inner.waiters.register(id);
-        // Of one that a driver has nothing has to be read: it shows its end before it tells of it. If another node has it by now, that
-        // is told when the lease is renewed, and those who wait look again.
+        // Of one that a driver has nothing has to be read: it shows its end before it tells of it. If it ended at another node, that is
+        // told when the lease is renewed, and those who wait look again.
         let known = match self.inner.running.shown(id) {
             Shown::Operation(operation) => Some(operation),
             Shown::Committing => None,

@@ -235,8 +235,6 @@ struct SlotState {
     /// There are, as far as is known, and no newer one is to come before them. A hint alone does not say so: to have what is submitted
     /// wait for each would make a hint to other nodes of it, and so for ever.
     waiting: bool,
-    /// The same, said since the look began.
-    noted_waiting: bool,
     /// When the next one that waits is due, as far as is known.
     next_due: Option<Timestamp>,
     /// The earliest such time that was said since the look began.
@@ -252,7 +250,6 @@ impl Slots {
             backlog,
             noted: false,
             waiting: backlog,
-            noted_waiting: false,
             next_due: None,
             noted_due: None,
         };
@@ -275,10 +272,12 @@ impl Slots {
         granted
     }
 
-    /// As many slots as are free, and at most `most`, for the scheduler.
+    /// As many slots as are free, and at most `most`, for the scheduler. Where nothing is known to wait, half of them are left to
+    /// what is submitted meanwhile.
     pub(crate) fn take_some(&self, most: usize) -> usize {
         let mut state = lock(&self.state);
-        let granted = if state.closed { 0 } else { state.free.min(most) };
+        let free = if state.waiting { state.free } else { state.free.div_ceil(2) };
+        let granted = if state.closed { 0 } else { free.min(most) };
         state.free -= granted;
         granted
     }
@@ -296,8 +295,7 @@ impl Slots {
     /// Something in the store is due.
     pub(crate) fn note_work(&self) {
         let mut state = lock(&self.state);
-        (state.backlog, state.noted) = (true, true);
-        (state.waiting, state.noted_waiting) = (true, true);
+        (state.backlog, state.noted, state.waiting) = (true, true, true);
         self.changed.notify_one();
     }
 
@@ -324,15 +322,22 @@ impl Slots {
     /// The scheduler is about to look through the store.
     pub(crate) fn begin_look(&self) {
         let mut state = lock(&self.state);
-        (state.noted, state.noted_waiting, state.noted_due) = (false, false, None);
+        (state.noted, state.noted_due) = (false, None);
     }
 
     /// The scheduler has taken up all that is due, and found this time to be the next at which something is. What was
     /// noted meanwhile counts too: the look may have passed it by.
     pub(crate) fn end_look(&self, next_due: Option<Timestamp>) {
         let mut state = lock(&self.state);
-        (state.backlog, state.waiting) = (state.noted, state.noted_waiting);
+        (state.backlog, state.waiting) = (state.noted, state.noted);
         state.next_due = earliest(next_due, state.noted_due);
+    }
+
+    /// The same where engines share the store, and there was room for more. What was stored meanwhile for whoever takes it up is looked for
+    /// at once, and does not hold newer ones back: under load there would be one in each look.
+    pub(crate) fn end_look_with_room(&self, next_due: Option<Timestamp>) {
+        self.end_look(next_due);
+        lock(&self.state).waiting = false;
     }
 
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
@@ -364,18 +369,6 @@ mod tests {
     #[test]
     fn l3_a_newer_one_waits_while_older_ones_are_known_to() {
         let slots = Slots::new(1, false);
-        slots.note_hint();
-        assert!(slots.has_backlog() && slots.take_if_nothing_waits(), "a hint says that it is time to look");
-        slots.begin_look();
-        slots.note_no_room();
-        slots.give_back();
-        assert!(!slots.take_if_nothing_waits() && slots.take());
-        slots.give_back();
-        slots.begin_look();
-        slots.note_hint();
-        slots.end_look(None);
-        assert!(slots.has_backlog() && slots.take_if_nothing_waits());
-        slots.give_back();
         slots.note_work();
         assert!(!slots.take_if_nothing_waits());
         slots.begin_look();
@@ -385,5 +378,35 @@ mod tests {
         slots.begin_look();
         slots.end_look(None);
         assert!(!slots.has_backlog() && slots.take_if_nothing_waits());
+    }
+
+    #[test]
+    fn l3_where_engines_share_a_store_what_a_look_had_no_room_for_comes_first() {
+        let slots = Slots::new(1, false);
+        slots.note_hint();
+        assert!(slots.has_backlog() && slots.take_if_nothing_waits(), "a hint says that it is time to look");
+        slots.begin_look();
+        assert_eq!(slots.take_some(256), 0);
+        slots.note_no_room();
+        slots.give_back();
+        assert!(!slots.take_if_nothing_waits());
+        assert_eq!(slots.take_some(256), 1);
+        slots.put_back(1);
+        slots.begin_look();
+        slots.note_work();
+        slots.end_look_with_room(None);
+        assert!(slots.has_backlog() && slots.take_if_nothing_waits(), "the next look comes at once");
+    }
+
+    #[test]
+    fn a_look_without_cause_leaves_room_for_what_comes() {
+        let slots = Slots::new(5, false);
+        slots.note_hint();
+        assert_eq!((slots.take_some(256), slots.free()), (3, 2));
+        slots.note_no_room();
+        assert_eq!((slots.take_some(1), slots.take_some(256), slots.take_some(256)), (1, 1, 0));
+        slots.close();
+        slots.put_back(5);
+        assert_eq!(slots.take_some(256), 0);
     }
 }

@@ -124,6 +124,8 @@ async fn look(inner: &Arc<Inner>, walk: &mut Option<Walk>) -> Result<(), StoreEr
 
 /// Takes up what no node works on, as far as there is room. True when there may be more, and room for it.
 async fn claim(inner: &Arc<Inner>, cluster: &dyn Cluster) -> Result<bool, StoreError> {
+    // Before the slots, which others can use while it waits.
+    let census = inner.node.census().await;
     let room = Room { inner, slots: inner.slots.take_some(LOOK) };
     if room.slots == 0 || inner.is_shutting_down() {
         inner.slots.note_no_room();
@@ -138,20 +140,18 @@ async fn claim(inner: &Arc<Inner>, cluster: &dyn Cluster) -> Result<bool, StoreE
         except: lock(&inner.held).keys().copied().collect(),
     };
     let limit = room.slots;
-    {
-        let _census = inner.node.census().await;
-        // A store that does not answer at all is away. Who does not get the answer may have got the operations.
-        let claimed = tokio::time::timeout(cluster.lease(), cluster.claim(inner.fence, &wanted)).await;
-        let silent = |_| Err(StoreError::Unavailable("the store does not answer".into()));
-        let claimed = claimed.unwrap_or_else(silent).inspect_err(|_| inner.node.doubt())?;
-        let more = claimed.len() >= limit;
-        claimed.into_iter().fold(room, |room, claimed| room.fill(claimed));
-        if more {
-            inner.slots.note_no_room();
-            return Ok(true);
-        }
+    // A store that does not answer at all is away. Who does not get the answer may have got the operations.
+    let claimed = tokio::time::timeout(cluster.lease(), cluster.claim(inner.fence, &wanted)).await;
+    let silent = |_| Err(StoreError::Unavailable("the store does not answer".into()));
+    let claimed = claimed.unwrap_or_else(silent).inspect_err(|_| inner.node.doubt())?;
+    let more = claimed.len() >= limit;
+    claimed.into_iter().fold(room, |room, claimed| room.fill(claimed));
+    drop(census);
+    if more {
+        inner.slots.note_no_room();
+        return Ok(true);
     }
-    inner.slots.end_look(cluster.next_due(until).await?);
+    inner.slots.end_look_with_room(cluster.next_due(until).await?);
     Ok(false)
 }
 

@@ -90,6 +90,8 @@ pub(crate) struct Sharing<'a> {
     pub(crate) lease: std::time::Duration,
     /// Certificates to know the server by, as PEM.
     pub(crate) roots: Option<&'a Path>,
+    /// Without what only PostgreSQL itself is sure to have.
+    pub(crate) plain: bool,
 }
 
 impl StorePlace {
@@ -99,7 +101,11 @@ impl StorePlace {
             Self::Own(choice) => return choice.open(folder),
             Self::Postgres(address) => address,
         };
-        let mut options = PostgresOptions::new(address).schema(sharing.schema).lease(sharing.lease);
+        let mut options = PostgresOptions::new(address)
+            .schema(sharing.schema)
+            .lease(sharing.lease)
+            .hints(!sharing.plain)
+            .skip_locked(!sharing.plain);
         if let Some(path) = sharing.roots {
             let roots = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
             options = options.root_certificates(roots);

@@ -42,6 +42,9 @@ pub(crate) struct Options {
     /// Certificates to know PostgreSQL by, as PEM, instead of those of the system
     #[arg(long, env = "LONGRUN_STORE_CA", value_name = "FILE")]
     pub(super) store_ca: Option<PathBuf>,
+    /// Use neither NOTIFY nor SKIP LOCKED, for what speaks the protocol of PostgreSQL and does not have them
+    #[arg(long, env = "LONGRUN_STORE_PLAIN")]
+    pub(super) store_plain: bool,
     /// Address for gRPC; port 0 picks a free one
     #[arg(long, env = "LONGRUN_GRPC", value_name = "ADDR", default_value = "127.0.0.1:50051")]
     pub(super) grpc: SocketAddr,
@@ -123,7 +126,7 @@ impl Options {
 
     pub(super) fn sharing(&self) -> Sharing<'_> {
         let lease = Duration::from_secs(self.lease.get().into());
-        Sharing { schema: &self.schema, lease, roots: self.store_ca.as_deref() }
+        Sharing { schema: &self.schema, lease, roots: self.store_ca.as_deref(), plain: self.store_plain }
     }
 
     pub(super) fn grace(&self) -> Duration {
