@@ -119,6 +119,12 @@ mod tests {
         }
     }
 
+    /// The first that SplitMix64 gives from these seeds.
+    #[test]
+    fn a_seed_is_spread_as_splitmix64_does() {
+        assert_eq!((mix(0), mix(1_234_567)), (0xe220_a839_7b1d_cdaf, 6_457_827_717_110_365_317));
+    }
+
     #[test]
     fn the_default_policy_is_valid_and_bad_ones_are_named() {
         let policy = StepPolicy::default();

@@ -9,13 +9,14 @@ use bytes::Bytes;
 use common::*;
 use longrun_core::execution::AcceptError;
 use longrun_core::limits::{
-    CLAIM_BYTES_MAX, CLAIMS_MAX, DESCRIPTION_CHARS_MAX, PARALLEL_STEPS_MAX, PAYLOAD_BYTES_MAX,
-    PLAN_BYTES_MAX, ROW_NAME_CHARS_MAX,
+    CLAIM_BYTES_MAX, CLAIMS_MAX, DESCRIPTION_CHARS_MAX, ENTRY_BYTES_TARGET, PARALLEL_STEPS_MAX,
+    PAYLOAD_BYTES_MAX, PLAN_BYTES_MAX, RECORD_BYTES_MAX, ROW_NAME_CHARS_MAX, STATUS_DETAILS_BYTES_MAX,
+    STATUS_MESSAGE_BYTES_MAX,
 };
 use longrun_core::{
-    Acceptance, Applied, Backoff, Caller, Claim, Code, Condition, Execution, Header, IdPrefix, Incarnation,
-    Input, Intent, Invalid, ItemId, ItemKey, Json, KindName, OperationId, Payload, Phase, Plan, PlanError,
-    ResourceId, ResourceKind, ResourceStatus, Source, Status, StepPolicy,
+    Acceptance, Applied, Backoff, Caller, Claim, Code, Condition, Execution, Fence, Header, IdPrefix,
+    Incarnation, Input, Intent, Invalid, ItemId, ItemKey, Json, KindName, OperationId, Payload, Phase, Plan,
+    PlanError, ResourceId, ResourceKind, ResourceStatus, Source, Status, StepPolicy, Timestamp,
 };
 use serde_json::{Value, json as value};
 
@@ -265,6 +266,42 @@ fn waits_double_to_their_bound() {
 }
 
 #[test]
+fn a_time_is_counted_in_microseconds_and_shown_as_a_date() {
+    let time = Timestamp::from_unix_millis(-1).unwrap();
+    assert_eq!((time.unix_micros(), time.unix_millis()), (-1000, -1));
+    assert_eq!(Timestamp::from_unix_micros(-1001).unwrap().unix_millis(), -2, "rounded down");
+    assert_eq!(format!("{time} {time:?}"), "1969-12-31T23:59:59.999Z 1969-12-31T23:59:59.999Z");
+}
+
+#[test]
+fn a_status_is_as_large_as_its_code_its_message_and_its_details() {
+    let status = Status::new(Code::Internal, "abc");
+    assert_eq!(status.byte_len(), 1 + 3);
+    let detail = payload("x");
+    assert_eq!(
+        status.with_detail(detail.clone()).with_detail(detail.clone()).byte_len(),
+        4 + 2 * detail.byte_len()
+    );
+}
+
+/// Those that stored records and callers rely on.
+#[test]
+fn limits_of_bytes_are_those_that_are_documented() {
+    let kib = |bytes: usize| (bytes / 1024, bytes % 1024);
+    for (limit, is) in [
+        (PAYLOAD_BYTES_MAX, 32),
+        (STATUS_MESSAGE_BYTES_MAX, 2),
+        (STATUS_DETAILS_BYTES_MAX, 8),
+        (PLAN_BYTES_MAX, 64),
+        (CLAIM_BYTES_MAX, 80),
+        (RECORD_BYTES_MAX, 256),
+        (ENTRY_BYTES_TARGET, 128),
+    ] {
+        assert_eq!(kib(limit), (is, 0));
+    }
+}
+
+#[test]
 fn ids_go_through_text_and_json_and_are_checked_on_the_way() {
     let prefix = IdPrefix::new("opr").unwrap();
     assert_eq!(format!("{prefix:?}"), "opr");
@@ -398,6 +435,7 @@ fn json_is_taken_as_it_is_and_looked_at_when_it_is_decoded() {
 #[test]
 fn what_people_read_says_what_it_is_about() {
     assert_eq!(error("boom").to_string(), "UNAVAILABLE: boom");
+    assert_eq!(Fence(7).to_string(), "7");
     let status = Status::from(Invalid::new("field", "must be there"));
     assert_eq!((status.code(), status.message()), (Code::InvalidArgument, "field: must be there"));
     assert_eq!(Condition::Ready(key("a")).to_string(), "test.thing a must be READY");
