@@ -3,8 +3,12 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::*;
-use longrun_core::{Applied, Blocked, Command, Event, StepReport, Verb};
+use longrun_core::{
+    Applied, Attempt, Blocked, Command, Entry, Event, Execution, Intervention, Revision, StepReport, Verb,
+};
 
 /// Read a block as: in this state there is this to do; each effect, and the commands that have it.
 /// `again 0 maybe ~2s`: the run failed, may have had an effect, the next may start after 1 to 2 s of jitter.
@@ -266,6 +270,39 @@ const TABLE: &str = r"
         .. mark-undone-no-reason skip-undo skip-undo-wrong abandon abandon-no-reason
 ";
 
+/// Read a line as: in this state these events may follow.
+const FOLLOWS: &str = r"
+    backlog: start retry-now decide-rolled-back
+    first step running: done again again-later-run-of-two interrupted save save-of-two decide
+        .. retry-now failed-decide
+    two running: done done-wrong again again-later-run-of-two interrupted save save-wrong
+        .. save-of-two decide retry-now failed-decide
+    waits to run again: start decide retry-now
+    last step running: again again-later-run-of-two interrupted save save-of-two decide retry-now
+        .. failed-decide done-succeeded
+    past no return: running: done again again-later-run-of-two interrupted save save-of-two
+        .. retry-now abandon
+    past no return: waits: start retry-now abandon
+    past no return: blocked: start retry-now abandon
+    past no return: running again: done again again-later-run-of-two interrupted save save-of-two
+        .. retry-now abandon
+    past no return: interrupted twice: done again again-later-run-of-two interrupted save
+        .. save-of-two retry-now abandon
+    past no return: interrupted thrice: start retry-now abandon
+    rolling back: a run still on: done failed save save-of-two undone-wrong retry-now
+        .. mark-undone-wrong abandon
+    rolling back: undoing: undone undo-failed undo-interrupted undo-wait-over retry-now mark-undone
+        .. skip-undo abandon
+    rolling back: undo waits: undone undo-failed undo-interrupted undo-wait-over retry-now
+        .. mark-undone skip-undo abandon
+    rolling back: blocked: undone undo-failed undo-interrupted undo-wait-over retry-now mark-undone
+        .. skip-undo abandon
+    rolled back:
+    abandoned:
+    abandoned past no return:
+    succeeded:
+";
+
 type State = (&'static str, u16, u16, fn(Draft) -> Bench, Draft);
 
 /// Every state, by real commands. The numbers are the step that the commands are about, and a wrong one.
@@ -469,6 +506,109 @@ fn show_blocked(blocked: &Blocked) -> String {
 fn every_command_in_every_state() {
     let table: String = states().iter().map(show_state).collect();
     assert_text(&table, TABLE);
+}
+
+/// Entries with every event, and with those that come together; and whether each stands for two.
+fn events(bench: &Bench, step: u16, wrong: u16) -> Vec<(&'static str, bool, Vec<Event>)> {
+    let run = bench.live.attempt(s(step));
+    let next = |step| attempt(bench.live.attempt(s(step)).0 + 1);
+    let (at, text) = (bench.now, || error("boom"));
+    let started = |step, attempt| Event::StepStarted { step: s(step), attempt };
+    let done = |step| Event::StepDone { step: s(step), output: output(step) };
+    let for_now = |attempt| Event::StepFailedForNow {
+        step: s(step),
+        attempt,
+        failures: 1,
+        may_have_run: true,
+        error: text(),
+        again_at: at,
+    };
+    let interrupted =
+        |attempt| Event::StepInterrupted { step: s(step), attempt, interruptions: 1, again_at: at };
+    let failed = Event::StepFailed { step: s(step), may_have_run: true, error: text() };
+    let saved = |step| Event::Checkpoint { step: s(step), checkpoint: json("half"), progress: None };
+    let decided = Event::RollbackDecided { cause: text(), step: None };
+    let succeeded = Event::Succeeded { response: payload("x") };
+    let undone = |step| Event::Undone { step: s(step) };
+    let undo_failed = Event::UndoFailed { step: s(step), failures: 1, error: text(), again_at: at };
+    let undo_interrupted = Event::UndoInterrupted { step: s(step), interruptions: 1, again_at: None };
+    let act = |verb| Event::Intervened(Intervention { at, by: caller("op"), verb, reason: "why".into() });
+    vec![
+        ("start", false, vec![started(step, next(step))]),
+        ("start-same-run", false, vec![started(step, run)]),
+        ("start-wrong", false, vec![started(wrong, next(wrong))]),
+        ("done", false, vec![done(step)]),
+        ("done-wrong", false, vec![done(wrong)]),
+        ("done-of-two", true, vec![done(step)]),
+        ("failed", false, vec![failed.clone()]),
+        ("again", false, vec![for_now(run)]),
+        ("again-later-run", false, vec![for_now(next(step))]),
+        ("again-later-run-of-two", true, vec![for_now(next(step))]),
+        ("again-earlier-run-of-two", true, vec![for_now(attempt(run.0.saturating_sub(1)))]),
+        ("again-no-such-run-of-two", true, vec![for_now(Attempt(1 << 31))]),
+        ("interrupted", false, vec![interrupted(run)]),
+        ("save", false, vec![saved(step)]),
+        ("save-wrong", false, vec![saved(wrong)]),
+        ("save-of-two", true, vec![saved(step)]),
+        ("decide", false, vec![decided.clone()]),
+        ("undone", false, vec![undone(step)]),
+        ("undone-wrong", false, vec![undone(wrong)]),
+        ("undo-failed", false, vec![undo_failed]),
+        ("undo-interrupted", false, vec![undo_interrupted]),
+        ("undo-wait-over", false, vec![Event::UndoWaitOver { step: s(step) }]),
+        ("retry-now", false, vec![act(Verb::RetryNow)]),
+        ("mark-undone", false, vec![act(Verb::MarkUndone(s(step)))]),
+        ("mark-undone-wrong", false, vec![act(Verb::MarkUndone(s(wrong)))]),
+        ("skip-undo", false, vec![act(Verb::SkipUndo(s(step)))]),
+        ("abandon", false, vec![act(Verb::Abandon)]),
+        ("succeeded", false, vec![succeeded.clone()]),
+        ("rolled-back", false, vec![Event::RolledBack]),
+        ("failed-decide", false, vec![failed.clone(), decided.clone()]),
+        ("failed-decide-rolled-back", false, vec![failed, decided.clone(), Event::RolledBack]),
+        ("decide-rolled-back", false, vec![decided.clone(), Event::RolledBack]),
+        ("decide-twice", false, vec![decided.clone(), decided.clone()]),
+        ("decide-start", false, vec![decided, started(step, next(step))]),
+        ("done-succeeded", false, vec![done(step), succeeded.clone()]),
+        ("done-rolled-back", false, vec![done(step), Event::RolledBack]),
+        ("undone-rolled-back", false, vec![undone(step), Event::RolledBack]),
+        ("undone-succeeded", false, vec![undone(step), succeeded]),
+    ]
+}
+
+/// Which of them may follow in each state; with any other the journal is held.
+#[test]
+fn s04_c18_every_event_after_every_state() {
+    let mut table = String::new();
+    for (name, step, wrong, make, draft) in states() {
+        let bench = make(draft);
+        let goes_on = |is_for_two, events| {
+            let mut entries: Vec<Entry> = bench.store.journal.values().cloned().collect();
+            let first = bench.live.revision().next();
+            let revision = if is_for_two { first.next() } else { first };
+            entries.push(Entry { first, revision, at: bench.live.modified_at(), events });
+            Execution::restore(Arc::clone(&bench.header), Arc::clone(&bench.plan), entries).is_ok()
+        };
+        let words = events(&bench, step, wrong).into_iter();
+        let words: Vec<_> = words
+            .filter(|(_, for_two, event)| goes_on(*for_two, event.clone()))
+            .map(|(word, ..)| word)
+            .collect();
+        table += &format!("{name}: {}\n", words.join(" "));
+    }
+    assert_text(&table, FOLLOWS);
+}
+
+/// How far numbers go that no operation comes to.
+#[test]
+fn c18_a_journal_with_numbers_beyond_all_sense_is_held() {
+    let mut bench = Draft::chain(1).accept();
+    bench.saves(0, "x");
+    let restores = |revision| {
+        let mut entries: Vec<Entry> = bench.store.journal.values().cloned().collect();
+        entries.last_mut().unwrap().revision = revision;
+        Execution::restore(Arc::clone(&bench.header), Arc::clone(&bench.plan), entries).is_ok()
+    };
+    assert!(restores(Revision(1 << 62)) && !restores(Revision((1 << 62) + 1)));
 }
 
 /// For an operation that no driver works on: the same is decided, and whatever would start waits for a driver.
