@@ -1024,7 +1024,11 @@ fn s04_a_journal_in_which_a_step_starts_after_the_decision_is_held() {
     let mut bench = Draft::chain(2).accept();
     bench.fails(0, Applied::Unknown, FINAL);
     let started = Event::StepStarted { step: s(1), attempt: attempt(1) };
-    is_held(&bench, |entries| entries.last_mut().unwrap().events.push(started));
+    is_held(&bench, |entries| entries.last_mut().unwrap().events.push(started.clone()));
+    let mut entries: Vec<Entry> = bench.store.journal.values().cloned().collect();
+    entries.last_mut().unwrap().events.push(started);
+    let held = Execution::restore(bench.header.clone(), bench.plan.clone(), entries).unwrap_err();
+    assert_eq!(held.what, "the start of a step cannot follow");
 }
 
 /// Pending, rolling back, done: whatever is said meanwhile, and whatever crashes.
