@@ -982,13 +982,10 @@ fn rows_count_their_writes_when_one_turn_goes_through_two_stages() {
     bench.store.check_done(&bench.plan, &bench.live.operation());
 }
 
-/// A journal whose events are each well formed, and which no operation can have written.
+/// A journal whose events are each well formed, and which no operation can have written. Gives what is told of it.
 #[track_caller]
-fn is_held(bench: &Bench, change: impl FnOnce(&mut Vec<Entry>)) {
-    let mut entries: Vec<Entry> = bench.store.journal.values().cloned().collect();
-    change(&mut entries);
-    let restored = Execution::restore(bench.header.clone(), bench.plan.clone(), entries);
-    assert!(restored.is_err(), "{restored:?}");
+fn is_held(bench: &Bench, change: impl FnOnce(&mut Vec<Entry>)) -> String {
+    bench.restored_with(change).unwrap_err().what
 }
 
 #[test]
@@ -1024,11 +1021,8 @@ fn s04_a_journal_in_which_a_step_starts_after_the_decision_is_held() {
     let mut bench = Draft::chain(2).accept();
     bench.fails(0, Applied::Unknown, FINAL);
     let started = Event::StepStarted { step: s(1), attempt: attempt(1) };
-    is_held(&bench, |entries| entries.last_mut().unwrap().events.push(started.clone()));
-    let mut entries: Vec<Entry> = bench.store.journal.values().cloned().collect();
-    entries.last_mut().unwrap().events.push(started);
-    let held = Execution::restore(bench.header.clone(), bench.plan.clone(), entries).unwrap_err();
-    assert_eq!(held.what, "the start of a step cannot follow");
+    let held = is_held(&bench, |entries| entries.last_mut().unwrap().events.push(started));
+    assert_eq!(held, "the start of a step cannot follow");
 }
 
 /// Pending, rolling back, done: whatever is said meanwhile, and whatever crashes.

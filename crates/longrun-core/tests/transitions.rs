@@ -3,11 +3,9 @@
 
 mod common;
 
-use std::sync::Arc;
-
 use common::*;
 use longrun_core::{
-    Applied, Attempt, Blocked, Command, Entry, Event, Execution, Intervention, Revision, StepReport, Verb,
+    Applied, Attempt, Blocked, Command, Entry, Event, Intervention, Revision, StepReport, Verb,
 };
 
 /// Read a block as: in this state there is this to do; each effect, and the commands that have it.
@@ -582,11 +580,10 @@ fn s04_c18_every_event_after_every_state() {
     for (name, step, wrong, make, draft) in states() {
         let bench = make(draft);
         let goes_on = |is_for_two, events| {
-            let mut entries: Vec<Entry> = bench.store.journal.values().cloned().collect();
             let first = bench.live.revision().next();
             let revision = if is_for_two { first.next() } else { first };
-            entries.push(Entry { first, revision, at: bench.live.modified_at(), events });
-            Execution::restore(Arc::clone(&bench.header), Arc::clone(&bench.plan), entries).is_ok()
+            let entry = Entry { first, revision, at: bench.live.modified_at(), events };
+            bench.restored_with(|entries| entries.push(entry)).is_ok()
         };
         let words = events(&bench, step, wrong).into_iter();
         let words: Vec<_> = words
@@ -603,11 +600,8 @@ fn s04_c18_every_event_after_every_state() {
 fn c18_a_journal_with_numbers_beyond_all_sense_is_held() {
     let mut bench = Draft::chain(1).accept();
     bench.saves(0, "x");
-    let restores = |revision| {
-        let mut entries: Vec<Entry> = bench.store.journal.values().cloned().collect();
-        entries.last_mut().unwrap().revision = revision;
-        Execution::restore(Arc::clone(&bench.header), Arc::clone(&bench.plan), entries).is_ok()
-    };
+    let restores =
+        |revision| bench.restored_with(|entries| entries.last_mut().unwrap().revision = revision).is_ok();
     assert!(restores(Revision(1 << 62)) && !restores(Revision((1 << 62) + 1)));
 }
 

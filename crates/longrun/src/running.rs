@@ -328,16 +328,20 @@ impl Slots {
     /// The scheduler has taken up all that is due, and found this time to be the next at which something is. What was
     /// noted meanwhile counts too: the look may have passed it by.
     pub(crate) fn end_look(&self, next_due: Option<Timestamp>) {
-        let mut state = lock(&self.state);
-        (state.backlog, state.waiting) = (state.noted, state.noted);
-        state.next_due = earliest(next_due, state.noted_due);
+        self.end(next_due, true);
     }
 
     /// The same where engines share the store, and there was room for more. What was stored meanwhile for whoever takes it up is looked for
     /// at once, and does not hold newer ones back: under load there would be one in each look.
     pub(crate) fn end_look_with_room(&self, next_due: Option<Timestamp>) {
-        self.end_look(next_due);
-        lock(&self.state).waiting = false;
+        self.end(next_due, false);
+    }
+
+    fn end(&self, next_due: Option<Timestamp>, holds_back: bool) {
+        let mut state = lock(&self.state);
+        state.backlog = state.noted;
+        state.waiting = state.noted && holds_back;
+        state.next_due = earliest(next_due, state.noted_due);
     }
 
     pub(crate) fn next_due(&self) -> Option<Timestamp> {

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use longrun_core::{
     Acceptance, Applied, Attempt, Backoff, Caller, Claim, Code, Command, Entry, Event, Execution, Header,
-    IdPrefix, Input, Intent, Json, KindName, Next, OperationId, Payload, Plan, PlanParts, Progress,
-    ProgressUnit, Refusal, ResourceId, ResourceKey, ResourceKind, ResourceStatus, Revision, Row, Source,
-    Status, StepIndex, StepName, StepPolicy, StepReport, StepSpec, Timestamp, Turn, Verb,
+    IdPrefix, Inconsistent, Input, Intent, Json, KindName, Next, OperationId, Payload, Plan, PlanParts,
+    Progress, ProgressUnit, Refusal, ResourceId, ResourceKey, ResourceKind, ResourceStatus, Revision, Row,
+    Source, Status, StepIndex, StepName, StepPolicy, StepReport, StepSpec, Timestamp, Turn, Verb,
 };
 
 pub use ledger::Ledger;
@@ -386,8 +386,14 @@ impl Bench {
     }
 
     pub fn restored(&self) -> Execution {
-        let entries = self.store.journal.values().cloned();
-        Execution::restore(Arc::clone(&self.header), Arc::clone(&self.plan), entries).unwrap()
+        self.restored_with(|_| {}).unwrap()
+    }
+
+    /// From a journal that was changed.
+    pub fn restored_with(&self, change: impl FnOnce(&mut Vec<Entry>)) -> Result<Execution, Inconsistent> {
+        let mut entries = self.store.journal.values().cloned().collect();
+        change(&mut entries);
+        Execution::restore(Arc::clone(&self.header), Arc::clone(&self.plan), entries)
     }
 
     /// At the time under which the store keeps it there is something to do, and just before there is not.

@@ -21,6 +21,12 @@ fn long(span: u64) -> Script {
     Script::new([Act::new("a").run([Do::Sleep(span), Do::Apply]).limits(3_600_000, 1000)])
 }
 
+/// Whose first run takes so long, and the next a second.
+fn long_at_first(span: u64) -> Script {
+    let runs = [span, 1000].map(|span| vec![Do::Sleep(span), Do::Apply]);
+    Script::new([Act::new("a").runs(runs).limits(3_600_000, 1000)])
+}
+
 async fn pass_leases(leases: u32) {
     tokio::time::sleep(LEASE * leases).await;
 }
@@ -101,9 +107,7 @@ async fn c17_s30_a_late_commit_is_refused_and_its_driver_leaves_the_operation_to
 #[tokio::test(start_paused = true)]
 async fn c17_a_step_of_an_operation_that_is_lost_is_dropped_when_its_node_learns_of_it() {
     let nodes = Nodes::new(2).await;
-    let script = Script::new([Act::new("a")
-        .runs([vec![Do::Sleep(60_000), Do::Apply], vec![Do::Sleep(1000), Do::Apply]])
-        .limits(3_600_000, 1000)]);
+    let script = long_at_first(60_000);
     let id = nodes.submit(0, &script).await;
     nodes.line(0, Line::Cut);
     nodes.checked(1, id, &script).await;
@@ -191,9 +195,7 @@ async fn l5_who_waits_is_told_although_the_node_that_ran_it_died() {
 #[tokio::test(start_paused = true)]
 async fn l5_who_waits_at_a_node_that_was_overtaken_is_told() {
     let nodes = Nodes::new(2).await;
-    let script = Script::new([Act::new("a")
-        .runs([vec![Do::Sleep(600_000), Do::Apply], vec![Do::Sleep(1000), Do::Apply]])
-        .limits(3_600_000, 1000)]);
+    let script = long_at_first(600_000);
     let id = nodes.submit(0, &script).await;
     nodes.line(0, Line::Cut);
     let engine = nodes.engine(0).clone();
@@ -528,9 +530,7 @@ async fn c01_a_draft_that_is_never_stored_leaves_nothing() {
 #[tokio::test(start_paused = true)]
 async fn c17_what_a_node_claims_while_its_own_overtaken_driver_runs_goes_on_with_a_new_one() {
     let nodes = Nodes::new(1).await;
-    let script = Script::new([Act::new("a")
-        .runs([vec![Do::Sleep(60_000), Do::Apply], vec![Do::Sleep(1000), Do::Apply]])
-        .limits(3_600_000, 1000)]);
+    let script = long_at_first(60_000);
     let id = nodes.submit(0, &script).await;
     pass(100).await;
     let (_, fence) = nodes.store.owner(id).unwrap();
