@@ -1,6 +1,6 @@
 //! Planted faults: known mistakes of an engine or a store, to see that the oracle catches them.
 //!
-//! They live in the simulated driver, the simulated store and the simulated world only. A simulation that does not find what was put
+//! They live in the simulated driver, the simulated store and the simulated world only, clocks and chance among it. A simulation that does not find what was put
 //! there on purpose would not find what was put there by accident.
 
 use std::fmt;
@@ -39,6 +39,8 @@ pub enum Plant {
     S33,
     /// C7: resource rows are written in a second commit.
     C7,
+    /// A task of the engine panics, which the engine survives: it begins another.
+    Panic,
 }
 
 impl Plant {
@@ -58,14 +60,15 @@ impl Plant {
         Self::S31,
         Self::S33,
         Self::C7,
+        Self::Panic,
     ];
 
     /// Whether the simulation can make it. The full one runs the real engine, so its store and its world may lie, nobody else.
     pub const fn is_for(self, mode: Mode) -> bool {
         match mode {
-            Mode::Fast => !matches!(self, Self::S31),
-            Mode::Full => matches!(self, Self::S22 | Self::S31),
-            Mode::Cluster => matches!(self, Self::S31),
+            Mode::Fast => !matches!(self, Self::S31 | Self::Panic),
+            Mode::Full => matches!(self, Self::S22 | Self::S31 | Self::Panic),
+            Mode::Cluster => matches!(self, Self::S31 | Self::Panic),
         }
     }
 
@@ -86,6 +89,7 @@ impl Plant {
             Self::S31 => "S31",
             Self::S33 => "S33",
             Self::C7 => "C7",
+            Self::Panic => "panic",
         }
     }
 

@@ -1,7 +1,7 @@
 //! The simulation of a cluster: several real engines, alive at the same time, on one store that they share.
 //!
 //! One seed is one run on a paused clock. Nodes crash and come again, stand still past their leases, lose their lines to the
-//! store or only its answers, shut down gently, and have clocks that differ. After a while the trouble ends, and then every
+//! store or only its answers, shut down gently, and have clocks that differ: each node's of the day, and the pace of the store's. After a while the trouble ends, and then every
 //! operation has to come to its end. What no node may do is judged against the store itself, which knows whose each operation
 //! is.
 
@@ -51,7 +51,8 @@ async fn live(shared: &Arc<Shared>) -> Result<(), Violation> {
     let broken =
         |rule: &'static str| move |error: &dyn std::fmt::Display| Violation::new(rule, error.to_string());
     let (start, medium) = (Instant::now(), Arc::new(MemoryKv::new()));
-    let store = SharedStore::over(Arc::clone(&medium), LEASE, move || start.elapsed());
+    let pace = lock(&shared.state).swarm.pace;
+    let store = SharedStore::over(Arc::clone(&medium), LEASE, move || start.elapsed() * pace / 1000);
     let store = Arc::new(store.map_err(|error| broken("start")(&error))?);
     shared.begin(start, Arc::clone(&store));
     let (nodes, calm_at) = {
@@ -99,7 +100,7 @@ async fn live(shared: &Arc<Shared>) -> Result<(), Violation> {
     finish(shared, &store, &machines).await?;
     drop(clients);
     verify_indexes(&*medium).map_err(|problems| Violation::new("S12", problems.join("; ")))?;
-    Ok(())
+    shared.trace_medium(&*medium).map_err(|error| broken("C22")(&error))
 }
 
 /// Everything is done: each node says the same, holds nothing, and lists all that anybody was told of.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::machine::Life;
 use super::world::{Shared, lock};
-use crate::sim::coverage::Situation;
+use crate::sim::coverage::{Fault, Situation};
 use crate::sim::invariants::demand;
 use crate::sim::invariants::durable::Story;
 use crate::sim::plant::Plant;
@@ -122,9 +122,8 @@ impl Actor {
         let stored = self.shared.stored(id).await;
         let owns = self.owns(id, token);
         let mut state = lock(&self.shared.state);
-        state.note(4, || {
-            format!("{} {id} step {step} {token:?} owns {owns}", if undoes { "undo" } else { "run" })
-        });
+        let what = if undoes { "undo" } else { "run" };
+        state.note(&format!("{what} {id} step {step} {token:?} owns {owns}"));
         let Some(known) = state.operations.get_mut(&id) else { return };
         let newest = known.met[step];
         if !owns {
@@ -171,7 +170,7 @@ impl Actor {
     fn change(&self, id: OperationId, step: usize, token: FencingToken, there: bool) {
         let owns = self.owns(id, token);
         let mut state = lock(&self.shared.state);
-        state.note(6, || format!("{id} step {step} {token:?} is {there}, owns {owns}"));
+        state.note(&format!("{id} step {step} {token:?} is {there}, owns {owns}"));
         let Some(known) = state.operations.get_mut(&id) else { return };
         let refused = known.met[step] > Some(token) && self.shared.setting.plant != Some(Plant::S31);
         if !refused {
@@ -224,6 +223,8 @@ impl Actor {
             _ = cx.stopped() => return Err(StepError::unknown(Code::Aborted, "stopped")),
         }
         if fails {
+            let fault = if ends { Fault::StepFailsForGood } else { Fault::StepFailsAfter };
+            lock(&self.shared.state).coverage.fault(fault);
             let error = StepError::unknown(Code::Unavailable, "it failed");
             return Err(if ends { error.permanent() } else { error });
         }
@@ -243,6 +244,7 @@ impl Actor {
         tokio::time::sleep(Duration::from_micros(lasts)).await;
         self.life.goes().await;
         if fails {
+            lock(&self.shared.state).coverage.fault(Fault::UndoFails);
             return Err(UndoError::new(Code::Unavailable, "cannot be undone"));
         }
         self.change(id, step, token, false);
