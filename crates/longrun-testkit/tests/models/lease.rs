@@ -161,6 +161,7 @@ enum Term {
     Gone,
 }
 
+/// A node, and of its lease what the store knows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Memory {
     alive: bool,
@@ -321,6 +322,7 @@ impl Lease {
     fn store(&self, state: &mut State, place: usize, by: Author, writes: Record) {
         let operation = &mut state.operations[place];
         let taken = self.is_taken(operation, by, writes);
+        // Of what is done it hears that the revision is another.
         let lost = !self.may_write(operation, by) && !operation.record.done;
         if taken {
             operation.record = writes;
