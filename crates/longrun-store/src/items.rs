@@ -353,4 +353,23 @@ mod tests {
             assert_eq!(dropped, Dropped { references, more });
         }
     }
+
+    /// S15: an item that lives in another life is not the one that the holder refers to.
+    #[test]
+    fn s15_a_reference_to_another_life_of_an_item_is_named() {
+        let key = ItemKey { kind: longest_kind("i"), id: ItemId::new([1]).unwrap() };
+        let reference = layout::reference(&holder().resource, &key);
+        for references in [1, 2] {
+            let (kv, mut batch) = (MemoryKv::new(), Batch::default());
+            let item = Item { incarnation: Incarnation(2), references, confirmed: true };
+            batch.put(Table::Items, layout::item(&key), record::encode_item(&item).unwrap());
+            let life = record::encode_reference(&reference, Incarnation(1)).unwrap();
+            batch.put(Table::References, reference.clone(), life);
+            kv.commit(&batch).unwrap();
+            let what = DropWhat::Items(vec![key.clone()]);
+            let drop_some = DropSome { holder: holder(), what, condition: DropIf::Held };
+            let error = drop_some.perform(&kv, usize::MAX).unwrap_err();
+            assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
+        }
+    }
 }

@@ -1,0 +1,69 @@
+//! What a store asks of an engine before it opens, and what it leaves behind when it is dropped.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::sync::Arc;
+
+use longrun_core::limits::RECORD_BYTES_MAX;
+use longrun_store::{
+    Batch, Direction, Durability, Entry, KeyRange, Kv, KvCapabilities, KvError, KvStore, MemoryKv, OpenError,
+    Table,
+};
+
+/// An engine in memory for values of so many bytes.
+struct Small(MemoryKv, usize);
+
+impl Kv for Small {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+        self.0.get(table, key)
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        range: &KeyRange,
+        way: Direction,
+        limit: usize,
+    ) -> Result<Vec<Entry>, KvError> {
+        self.0.scan(table, range, way, limit)
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<(), KvError> {
+        self.0.commit(batch)
+    }
+
+    fn reopen(&self) -> Result<(), KvError> {
+        self.0.reopen()
+    }
+
+    fn capabilities(&self) -> KvCapabilities {
+        KvCapabilities::new("small", Durability::Volatile, self.1, usize::MAX)
+    }
+}
+
+#[test]
+fn an_engine_must_take_the_largest_record() {
+    let open = |bytes| KvStore::open_inline(Small(MemoryKv::new(), bytes), [7; 32]);
+    let Err(OpenError::SmallValues { found }) = open(RECORD_BYTES_MAX - 1) else {
+        unreachable!("it is open")
+    };
+    assert_eq!(found, RECORD_BYTES_MAX - 1);
+    assert!(open(RECORD_BYTES_MAX).is_ok() && open(RECORD_BYTES_MAX + 1).is_ok());
+}
+
+/// So that whoever closes a store may open it again at once, in the same folder.
+#[test]
+fn a_store_that_is_dropped_has_let_go_of_its_engine() {
+    for _ in 0..100 {
+        let kv = Arc::new(MemoryKv::new());
+        let store = KvStore::open(Arc::clone(&kv)).unwrap();
+        assert!(Arc::strong_count(&kv) > 1);
+        drop(store);
+        assert_eq!(Arc::strong_count(&kv), 1);
+    }
+}
+
+#[test]
+fn a_store_shows_what_is_below_it() {
+    assert!(format!("{:?}", KvStore::memory().unwrap()).contains("memory"));
+}
