@@ -16,3 +16,4 @@ pub mod invariants;
 pub mod plant;
 pub mod rng;
 pub mod shrink;
+mod view;

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use longrun_core::{OperationId, Plan, Timestamp};
 
@@ -10,10 +11,10 @@ use super::disk::Disk;
 use super::driver::Driver;
 use super::scenario::{Draft, EPOCH, Kit, SECOND, Swarm};
 use crate::sim::coverage::{Coverage, Fault, Situation};
-use crate::sim::invariants::Violation;
 use crate::sim::invariants::answers::Answers;
 use crate::sim::invariants::durable::Story;
 use crate::sim::invariants::outside::Outside;
+use crate::sim::invariants::{Verdict, Violation, calm};
 use crate::sim::plant::Plant;
 use crate::sim::rng::{Rng, Trace};
 use crate::sim::shrink::Reduction;
@@ -257,7 +258,7 @@ impl<'a> World<'a> {
         self.violation.get_or_insert(violation);
     }
 
-    pub(super) fn judge(&mut self, verdict: Result<(), Violation>) {
+    pub(super) fn judge(&mut self, verdict: Verdict) {
         if let Err(violation) = verdict {
             self.fail(violation);
         }
@@ -283,24 +284,26 @@ impl<'a> World<'a> {
             events += 1;
             self.trace.add(item.at ^ u64::from(item.op) << 56);
             self.trace.add(self.rng.clone().bits());
-            if events > EVENTS_MAX || self.now > self.calm_at.saturating_add(CALM_MAX + self.set_back) {
-                let what = format!(
-                    "not done {} s after the faults have stopped",
-                    (self.now - self.calm_at.min(self.now)) / SECOND
-                );
-                self.fail(Violation::new("L1", what));
+            self.judge(self.check_time(events));
+            if self.violation.is_some() {
                 break;
             }
             self.step(usize::from(item.op), item.ev);
         }
         self.cov.events += u64::from(events);
         self.cov.seeds += 1;
-        if self.violation.is_none() && !self.settled() {
-            self.fail(Violation::new("L1", "nothing is left to happen, and an operation is not done"));
-        }
         if self.violation.is_none() {
+            self.judge(calm::check_goes_on(self.settled()));
             self.check_restored();
         }
+    }
+
+    /// Everything has to be done after so many events, and after so long.
+    fn check_time(&self, events: u32) -> Verdict {
+        let since = Duration::from_micros(self.now.saturating_sub(self.calm_at));
+        let most = Duration::from_micros(CALM_MAX + self.set_back);
+        calm::check_count(events, EVENTS_MAX, "events")?;
+        calm::check_time(since, most, || "an operation is not done".to_owned())
     }
 
     fn step(&mut self, op: usize, ev: Ev) {
