@@ -29,6 +29,7 @@ use super::invariants::calm::check_time;
 use super::invariants::commits::check_indexes;
 use super::invariants::rows::check_names;
 use super::invariants::{Verdict, Violation};
+use super::plant::Plant;
 use super::view::check_engine;
 
 /// How long a node keeps what it has without a renewal.
@@ -53,8 +54,14 @@ pub fn run(seed: u64, setting: Setting, coverage: &mut Coverage) -> Outcome {
 
 async fn live(shared: &Arc<Shared>) -> Verdict {
     let (start, medium) = (Instant::now(), Arc::new(MemoryKv::new()));
-    let store = SharedStore::over(Arc::clone(&medium), LEASE, move || start.elapsed());
+    let plant = shared.setting.plant;
+    let stops = plant == Some(Plant::L1);
+    let clock = move || if stops { Duration::ZERO } else { start.elapsed() };
+    let store = SharedStore::over(Arc::clone(&medium), LEASE, clock);
     let store = Arc::new(store.map_err(|error| Violation::new("start", error.to_string()))?);
+    if plant == Some(Plant::S30) {
+        store.forget_fences();
+    }
     shared.begin(start, Arc::clone(&store));
     let (nodes, calm_at) = {
         let mut state = lock(&shared.state);

@@ -172,7 +172,8 @@ impl Actor {
         state.note(6, || format!("{id} step {step} {token:?} is {there}, owns {owns}"));
         let Some(known) = state.operations.get_mut(&id) else { return };
         let refused = known.outside.refuses(step, token) && plant != Some(Plant::S31);
-        if !refused {
+        let lost = plant == Some(Plant::S25) && !there && known.outside.is_adopted();
+        if !refused && !lost {
             known.outside.places[step].effect = there;
         }
         let verdict = check_change(&Change { step, refused, owns, ended: known.ended });

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -186,7 +187,8 @@ pub fn run(seed: u64, kit: &Kit, setting: Setting, cov: &mut Coverage) -> Outcom
 
 impl<'a> World<'a> {
     fn new(seed: u64, kit: &'a Kit, setting: Setting, cov: &'a mut Coverage) -> Self {
-        let mut rng = Rng::new(seed);
+        let chance = if setting.plant == Some(Plant::L9) { RandomState::new().hash_one(seed) } else { seed };
+        let mut rng = Rng::new(chance);
         let less = setting.less;
         let swarm = Swarm::of(&mut rng).with(&less);
         let crashes_left = swarm.crashes;
