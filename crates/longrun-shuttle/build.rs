@@ -1,8 +1,9 @@
-//! Sets `cfg(longrun_shuttle)` for the store, and prepares single files of others for tests: with shuttle's primitives, and with mistakes.
+//! Sets `cfg(longrun_shuttle)` for the store, and prepares files of the project for tests: single ones, with shuttle's primitives and with
+//! mistakes, and the whole store with a mistake in its committer.
 // A panic is how a build script fails.
 #![allow(clippy::unwrap_used)]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// What replaces what. A text that is not there, or more than once, is an error: the file has changed, and this has to follow.
@@ -10,6 +11,7 @@ type Change = (&'static str, &'static str);
 
 const GATE: &str = "../longrun-store/src/gate.rs";
 const WAITERS: &str = "../longrun/src/waiters.rs";
+const STORE: &str = "../longrun-store/src";
 
 const WAITERS_ON_SHUTTLE: &[Change] = &[(
     "use std::sync::{Arc, Mutex, OnceLock, Weak};",
@@ -88,6 +90,29 @@ fn main() {
             &[("if ends.get(&self.id).is_some_and(|end| end.strong_count() == 0) {", "{")],
         ),
     );
+
+    // The committer cannot be had without the store around it.
+    write_store(
+        "store_answers_before_it_writes",
+        &[(
+            "        let result = if overlay.batch.writes.is_empty()",
+            "        answers.drain(..).for_each(|answer| answer.tell(None));\n        \
+             let result = if overlay.batch.writes.is_empty()",
+        )],
+    );
+    write_store(
+        "store_refuses_at_once",
+        &[(
+            "                self.gather(work, &mut overlay, bytes_max)\n",
+            "                match self.gather(work, &mut overlay, bytes_max) {\n                    \
+             Answer::Done(reply, Err(error)) => {\n                        \
+             _ = reply.send(Err(error));\n                        \
+             continue;\n                    \
+             }\n                    \
+             answer => answer,\n                \
+             }\n",
+        )],
+    );
 }
 
 fn with(changes: &[Change], more: &[Change]) -> Vec<Change> {
@@ -96,19 +121,56 @@ fn with(changes: &[Change], more: &[Change]) -> Vec<Change> {
 
 /// Writes a file of the project as one to be included: without its head, its own tests, and with these changes.
 fn write(name: &str, from: &str, changes: &[Change]) {
+    let text = without_head(&without_tests(from));
+    fs::write(out().join(format!("{name}.rs")), changed(from, text, changes)).unwrap();
+}
+
+/// Writes the store as a module of this name, at the root of the test that includes its `lib.rs`. The changes are to its committer.
+fn write_store(name: &str, changes: &[Change]) {
+    println!("cargo::rerun-if-changed={STORE}");
+    let mut folders = vec![PathBuf::new()];
+    while let Some(folder) = folders.pop() {
+        fs::create_dir_all(out().join(name).join(&folder)).unwrap();
+        for entry in fs::read_dir(Path::new(STORE).join(&folder)).unwrap() {
+            let entry = entry.unwrap();
+            let file = folder.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(file);
+                continue;
+            }
+            let from = format!("{STORE}/{}", file.display());
+            let text = without_tests(&from).replace("crate::", &format!("crate::{name}::"));
+            // Its macros would be those of the test, which uses none.
+            let mut text = text.replace("#[macro_export]\n", "");
+            match file.to_str() {
+                Some("lib.rs") => text = without_head(&text),
+                Some("committer.rs") => text = changed(&from, text, changes),
+                _ => {}
+            }
+            fs::write(out().join(name).join(file), text).unwrap();
+        }
+    }
+}
+
+fn out() -> PathBuf {
+    env::var_os("OUT_DIR").unwrap().into()
+}
+
+fn without_tests(from: &str) -> String {
     println!("cargo::rerun-if-changed={from}");
     let text = fs::read_to_string(from).unwrap();
-    let mut text = text
-        .split("\n#[cfg(test)]\nmod tests {")
-        .next()
-        .unwrap()
-        .replace("\n//!", "\n// ")
-        .replacen("//!", "// ", 1);
+    text.split("\n#[cfg(test)]\nmod tests {").next().unwrap().to_owned()
+}
+
+fn without_head(text: &str) -> String {
+    text.replace("\n//!", "\n// ").replacen("//!", "// ", 1)
+}
+
+fn changed(from: &str, mut text: String, changes: &[Change]) -> String {
     for (old, new) in changes {
         let found = text.matches(old).count();
         assert_eq!(found, 1, "{from} has to contain {old:?} once, this file has to follow it");
         text = text.replace(old, new);
     }
-    let out = env::var_os("OUT_DIR").unwrap();
-    fs::write(Path::new(&out).join(format!("{name}.rs")), text).unwrap();
+    text
 }

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use longrun_core::execution::Undoable;
 use longrun_core::{
-    Acceptance, Applied, Attempt, Caller, Code, Command, Entry, Execution, Header, IdPrefix, Input, Json,
-    KindName, OperationId, Payload, Plan, PlanParts, Revision, Source, Status, StepIndex, StepName,
+    Acceptance, Applied, Attempt, Caller, Code, Command, Entry, Event, Execution, Header, IdPrefix, Input,
+    Json, KindName, OperationId, Payload, Plan, PlanParts, Revision, Source, Status, StepIndex, StepName,
     StepReport, StepSpec, Timestamp, Turn, Verb,
 };
+use longrun_testkit::sim::invariants::durable::{End, Story};
 
 /// Bytes as decisions; zero when they run out.
 struct Dice<'a>(&'a [u8]);
@@ -21,12 +23,15 @@ impl Dice<'_> {
     }
 }
 
-/// Any commands in any order keep the invariants of the operation, and what was stored restores to the same.
+/// Any commands in any order keep the invariants of the operation, and what was stored restores to the same. A model in memory,
+/// the oracle of the simulation, is told what happened and has to be of the same mind.
 pub fn commands(data: &[u8]) {
     let mut dice = Dice(data);
     let Some((mut execution, turn)) = accept(&mut dice) else { return };
     let (header, plan) = (Arc::clone(execution.header()), execution.plan().cloned());
     let mut journal = BTreeMap::new();
+    let mut story = plan.as_deref().map(|plan| Story::new(plan, header.created_at));
+    tell(&mut story, &execution, &turn.entry.events);
     store(&mut journal, turn);
     let mut now = Timestamp::UNIX_EPOCH;
     while !dice.0.is_empty() && !execution.is_done() {
@@ -42,7 +47,9 @@ pub fn commands(data: &[u8]) {
         if events.is_empty() {
             continue;
         }
+        let happened = events.clone();
         let turn = execution.seal(events, now).expect("what was decided can be sealed");
+        tell(&mut story, &execution, &happened);
         store(&mut journal, turn);
         if let Some(plan) = plan.clone().filter(|_| !execution.is_done()) {
             let restored = Execution::restore(Arc::clone(&header), plan, journal.values().cloned());
@@ -50,6 +57,40 @@ pub fn commands(data: &[u8]) {
             assert_eq!(restored.operation(), execution.operation());
             assert_eq!(restored.next(now), execution.next(now));
             assert_eq!(restored.due_at(), execution.due_at());
+        }
+    }
+}
+
+/// Tells the model of a turn, and compares what both say of the operation after it.
+fn tell(story: &mut Option<Story>, execution: &Execution, happened: &[Event]) {
+    let Some(story) = story else { return };
+    story.note(execution.revision(), execution.modified_at(), happened).expect("a story that is possible");
+    let operation = execution.operation();
+    let end = operation.done().then(|| match (operation.response(), operation.was_abandoned()) {
+        (Some(_), _) => End::Succeeded,
+        (None, true) => End::Abandoned,
+        (None, false) => End::RolledBack,
+    });
+    assert_eq!(story.end, end);
+    match (&story.cause, end) {
+        // Past the point of no return nothing is rolled back: it is told why its last step failed.
+        (None, Some(End::Abandoned)) => assert!(operation.error().is_some()),
+        (cause, _) => assert_eq!(cause.as_ref(), operation.error()),
+    }
+    if end.is_some() {
+        return;
+    }
+    let next = execution.next(Timestamp::MAX);
+    assert!(next.undo.iter().all(|step| story.may_undo(step.place())));
+    for (place, line) in story.lines.iter().enumerate() {
+        let step = StepIndex(u16::try_from(place).expect("a few steps"));
+        assert_eq!(next.run.contains(&step), line.running);
+        assert_eq!(execution.attempt(step).0, line.attempt);
+        match execution.undoable(step) {
+            Some(Undoable::Done(output)) => assert_eq!(line.output, Some(output)),
+            // What it gave is not asked for again.
+            _ if line.undone => {}
+            _ => assert!(line.output.is_none()),
         }
     }
 }

@@ -153,6 +153,15 @@ fn c07_one_turn_carries_entry_rows_and_due_time() {
 }
 
 #[test]
+fn a_row_tells_when_it_last_changed() {
+    let mut bench = Draft::chain(1).three_claims().accept();
+    bench.later(7).done(0);
+    let row = |id: &str| &bench.store.rows[&key(id)];
+    assert_eq!((row("upd").created_at, row("upd").modified_at), (t(-100), bench.now));
+    assert_eq!((row("new").created_at, row("new").modified_at), (t(0), bench.now));
+}
+
+#[test]
 fn c08_s19_a_step_is_named_to_run_only_when_its_start_is_on_record() {
     let mut bench = Draft::chain(2).backlog().accept();
     assert_eq!(bench.next().run, []);
@@ -740,7 +749,8 @@ fn operators_can_retry_for_ever_and_leave_two_lines() {
     let by = caller("olga");
     let refusal = bench.refuses(Command::Intervene { by, verb: Verb::Abandon, reason: long });
     assert!(matches!(refusal, Refusal::Invalid(invalid) if invalid.field == "reason"));
-    bench.later(1).tell(verb(Verb::Abandon));
+    let (by, reason) = (caller("olga"), "x".repeat(limits::REASON_BYTES_MAX));
+    bench.later(1).tell(Command::Intervene { by, verb: Verb::Abandon, reason });
     assert!(bench.live.operation().was_abandoned());
     let acts = &bench.live.finished().unwrap().interventions;
     let told: Vec<_> = acts[..2].iter().map(|act| (act.at, act.reason.as_str())).collect();

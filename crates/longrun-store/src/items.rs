@@ -275,3 +275,82 @@ fn decode_reference(key: &ItemKey, reference: &[u8], bytes: &[u8]) -> Result<Inc
 fn encode(key: &ItemKey, bytes: Result<Vec<u8>, crate::codec::CodecError>) -> Result<Vec<u8>, StoreError> {
     bytes.map_err(|error| StoreError::unreadable(key.to_string(), error))
 }
+
+#[cfg(test)]
+mod tests {
+    use longrun_core::limits::{ID_CHARS_MAX, ITEM_ID_BYTES_MAX, NAME_CHARS_MAX};
+    use longrun_core::{IdPrefix, ItemId, ResourceId, ResourceKind, Timestamp};
+
+    use super::*;
+    use crate::memory::MemoryKv;
+
+    const ITEMS: u8 = 20;
+
+    fn longest_kind(letter: &str) -> ResourceKind {
+        ResourceKind::new(letter.repeat(NAME_CHARS_MAX)).unwrap()
+    }
+
+    fn holder() -> Holder {
+        let id = ResourceId::new("r".repeat(ID_CHARS_MAX)).unwrap();
+        Holder {
+            fence: Fence(1),
+            operation: OperationId::generate(IdPrefix::new("opr").unwrap(), Timestamp::UNIX_EPOCH, 1),
+            resource: ResourceKey { kind: longest_kind("h"), id },
+        }
+    }
+
+    /// Commits what a change of every item writes, which has to fit into what was said before, and not by far.
+    #[track_caller]
+    fn fits(kv: &MemoryKv, batch: &Batch, bytes_max: usize) {
+        assert_eq!(batch.byte_len().cmp(&bytes_max), std::cmp::Ordering::Less, "{} bytes", batch.byte_len());
+        assert!(bytes_max <= 8 * batch.byte_len(), "{} bytes of {bytes_max}", batch.byte_len());
+        kv.commit(batch).unwrap();
+    }
+
+    /// The committer asks before how much a change writes, so that no batch is larger than the store takes.
+    #[test]
+    fn no_change_writes_more_than_it_says() {
+        let kv = MemoryKv::new();
+        let key = |byte| {
+            let id = ItemId::new([byte; ITEM_ID_BYTES_MAX]).unwrap();
+            ItemKey { kind: longest_kind("i"), id }
+        };
+        let items: Vec<_> = (0..ITEMS).map(key).collect();
+        let fresh = Incarnation(u128::MAX);
+        let read = |table, key: &[u8]| Ok(kv.get(table, key)?);
+
+        let take = Take { holder: holder(), items: items.clone(), fresh };
+        let (batch, taken) = take.perform(|table, key, _| read(table, key)).unwrap();
+        assert_eq!(taken.len(), items.len());
+        fits(&kv, &batch, take.byte_len_max());
+
+        let marked: Vec<_> = items.iter().map(|key| (key.clone(), fresh)).collect();
+        let confirm = Confirm { holder: holder(), items: marked.clone() };
+        fits(&kv, &mark(&confirm.items, true, read).unwrap(), confirm.byte_len_max());
+        let unconfirm = Unconfirm { fence: Fence(1), items: marked };
+        fits(&kv, &mark(&unconfirm.items, false, read).unwrap(), unconfirm.byte_len_max());
+
+        let drop_some = DropSome { holder: holder(), what: DropWhat::Items(items), condition: DropIf::Held };
+        let (batch, dropped) = drop_some.perform(&kv, usize::MAX).unwrap();
+        assert_eq!((dropped.references, dropped.more), (usize::from(ITEMS), false));
+        fits(&kv, &batch, drop_some.byte_len_max(usize::MAX));
+    }
+
+    /// One that drops as many as fit begins a batch of its own.
+    #[test]
+    fn what_makes_itself_as_small_as_it_has_to_be_drops_at_least_one() {
+        let kv = MemoryKv::new();
+        let items = (0..3).map(|byte| ItemKey { kind: longest_kind("i"), id: ItemId::new([byte]).unwrap() });
+        let take = Take { holder: holder(), items: items.collect(), fresh: Incarnation(1) };
+        let (batch, _) = take.perform(|table, key, _| Ok(kv.get(table, key)?)).unwrap();
+        kv.commit(&batch).unwrap();
+        for (bytes_max, references, more) in
+            [(1, 1, true), (2 * DROP_BYTES_MAX, 2, true), (usize::MAX, 3, false)]
+        {
+            let drop_some = DropSome { holder: holder(), what: DropWhat::First(9), condition: DropIf::Held };
+            assert_eq!(drop_some.byte_len_max(bytes_max), 1);
+            let (_, dropped) = drop_some.perform(&kv, bytes_max).unwrap();
+            assert_eq!(dropped, Dropped { references, more });
+        }
+    }
+}

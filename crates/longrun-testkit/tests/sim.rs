@@ -109,6 +109,12 @@ fn s31_a_world_that_takes_late_effects_is_caught_by_what_is_left_of_it() {
 }
 
 #[test]
+fn s28_a_panic_that_the_engine_survives_is_caught() {
+    assert_eq!(assert_caught(Mode::Full, Plant::Panic, true, 300), "panic");
+    assert_eq!(assert_caught(Mode::Cluster, Plant::Panic, true, 300), "panic");
+}
+
+#[test]
 fn a_violation_is_made_smaller() {
     let kit = Kit::new().unwrap();
     for (mode, seeds) in [(Mode::Fast, 500), (Mode::Full, 300)] {

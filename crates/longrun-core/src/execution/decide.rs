@@ -340,3 +340,16 @@ fn seed(id: OperationId, step: StepIndex) -> u64 {
     let start = 0xcbf2_9ce4_8422_2325 ^ u64::from(step.0);
     id.as_bytes().iter().fold(start, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What FNV-1a gives of the id, begun with the step's number in its offset.
+    #[test]
+    fn waits_are_spread_by_operation_and_step() {
+        let id = OperationId::parse("fdv00000000000000000").unwrap();
+        assert_eq!(seed(id, StepIndex(0)), 0xcb94_e9c6_622a_f209);
+        assert_eq!(seed(id, StepIndex(3)), 0x5e77_8449_4fa2_993a);
+    }
+}

@@ -883,3 +883,67 @@ pub(super) struct Reference {
     pub(super) incarnation: [u8; 16],
     pub(super) key_checksum: u32,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a part of a record of so many bytes keeps all of the record.
+    fn shares(record: usize, part: usize) -> bool {
+        let record = Bytes::from(vec![0; record]);
+        let kept = Stored::new(&record).part(&record[1..=part]);
+        assert_eq!(kept, record[1..=part]);
+        record.as_ptr_range().contains(&kept.as_ptr())
+    }
+
+    #[test]
+    fn a_small_part_of_a_large_record_is_copied_and_any_other_shared() {
+        assert!(shares(SHARED_BYTES, 1));
+        let large = SHARED_BYTES + SHARED_PARTS_MAX;
+        assert!(!shares(large, large / SHARED_PARTS_MAX - 1));
+        assert!(shares(large, large / SHARED_PARTS_MAX));
+        assert!(shares(large, large / SHARED_PARTS_MAX + 1));
+    }
+
+    #[test]
+    fn a_plan_may_have_as_many_steps_as_one_can_be_accepted_with() {
+        let record = Bytes::from_static(b"step");
+        let decoded = |steps: usize| {
+            let name = std::str::from_utf8(&record).unwrap();
+            let step = |_| Step {
+                name,
+                version: 1,
+                input: Input::Tuple(Vec::new()),
+                after: Vec::new(),
+                policy: None,
+            };
+            let steps = (0..steps).map(step).collect();
+            let output = Source::Output(0);
+            let plan = Plan { steps, output, point_of_no_return: None, parallel: 1, claims: Vec::new() };
+            plan.into_core(Stored::new(&record))
+        };
+        assert_eq!(decoded(STEPS_MAX).unwrap().steps().len(), STEPS_MAX);
+        assert!(decoded(STEPS_MAX + 1).is_err());
+    }
+
+    #[test]
+    fn a_result_may_have_as_many_lines_as_one_can_end_with() {
+        let record = Bytes::from_static(b"ann");
+        let decoded = |steps: usize, acts: usize| {
+            let by = std::str::from_utf8(&record).unwrap();
+            let status = Status { code: 1, message: by, details: Vec::new() };
+            let finished = Finished {
+                outcome: Outcome::Error(status),
+                failed_step: None,
+                attempts: vec![1; steps],
+                interventions: (0..acts)
+                    .map(|_| Intervention { at: 0, by, verb: Verb::RetryNow, reason: by })
+                    .collect(),
+            };
+            finished.into_core(Stored::new(&record))
+        };
+        let largest = decoded(STEPS_MAX, INTERVENTIONS_MAX + 1).unwrap();
+        assert_eq!((largest.attempts.len(), largest.interventions.len()), (STEPS_MAX, INTERVENTIONS_MAX + 1));
+        assert!(decoded(STEPS_MAX + 1, 0).is_err() && decoded(0, INTERVENTIONS_MAX + 2).is_err());
+    }
+}

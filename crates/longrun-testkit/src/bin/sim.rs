@@ -18,6 +18,7 @@ const ALL_FAULTS_FROM_FULL: u64 = 2_000;
 /// Seeds of a long run, in which a situation that was hardly met is an error, too.
 const LONG_FROM: u64 = 1_000_000;
 const LONG_FROM_FULL: u64 = 200_000;
+const LONG_FROM_CLUSTER: u64 = 20_000;
 /// How often each has to be met in a long run.
 const MET_MIN: u64 = 100;
 
@@ -184,7 +185,8 @@ fn missing(campaign: &Campaign, coverage: &Coverage) -> Vec<String> {
     let (mode, nodes) = (campaign.mode, campaign.setting.nodes);
     let (enough, long) = match mode {
         Mode::Fast => (ALL_FAULTS_FROM, LONG_FROM),
-        Mode::Full | Mode::Cluster => (ALL_FAULTS_FROM_FULL, LONG_FROM_FULL),
+        Mode::Full => (ALL_FAULTS_FROM_FULL, LONG_FROM_FULL),
+        Mode::Cluster => (ALL_FAULTS_FROM_FULL, LONG_FROM_CLUSTER),
     };
     let mut missing = Vec::new();
     if campaign.setting.less != Reduction::default() {

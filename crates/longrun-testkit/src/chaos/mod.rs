@@ -107,7 +107,7 @@ async fn run(options: &Options) -> Result<bool> {
         Ok(server) => Arc::new(Mutex::new(server)),
         Err(missing) => {
             println!("SKIPPED: {missing}");
-            println!("0 checked, 0 violations");
+            println!("0 checked, 0 violations: SKIPPED, {missing}");
             return Ok(true);
         }
     };

@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::verify::Seen;
 
 /// Rounds of which, at any seed, some meet each of what they are there for.
-const ROUNDS_THAT_MEET_ALL: u64 = 100;
+const ROUNDS_THAT_MEET_ALL: u64 = 50;
 
 /// The counts of one test.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ use super::coverage::Coverage;
 use super::fast::{self, Kit, Outcome, Setting};
 use super::full;
 use super::invariants::Violation;
+use super::panics;
 
 /// Which simulation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,12 +85,14 @@ pub fn run_seed(mode: Mode, seed: u64, kit: &Kit, setting: Setting, coverage: &m
         Mode::Full => full::run(seed, setting, coverage),
         Mode::Cluster => cluster::run(seed, setting, coverage),
     });
-    // A panic, too, has a seed.
-    std::panic::catch_unwind(run).unwrap_or_else(|_| Outcome {
-        violation: Some(Violation::new("panic", "the core, the engine or the oracle panicked")),
-        trace: 0,
-        log: Vec::new(),
-    })
+    panics::watch();
+    let ran = std::panic::catch_unwind(run);
+    let panicked = panics::seen();
+    let mut outcome = ran.unwrap_or_default();
+    if let Some(what) = panicked {
+        outcome.violation = Some(Violation::new("panic", what));
+    }
+    outcome
 }
 
 impl Campaign {

@@ -58,12 +58,27 @@ counted! {
         Operator = "an operator steps in",
         AnswerLost = "an answer is lost and the client asks again",
         TakeOver = "another node takes the store over",
+        ShutDown = "a node of several shuts down gently",
+        StandStill = "a node of several stands still for a while",
+        CutOff = "a node is cut off from the store that it shares",
+        Mute = "a node reaches the store that it shares, and is not answered",
+        StoreAnswerLost = "a few answers of the shared store are lost",
     }
 }
 
 impl Fault {
-    /// Faults that the simulation of a cluster knows.
-    const OF_CLUSTERS: &'static [Self] = &[Self::Crash, Self::Cancel, Self::AnswerLost];
+    /// Faults that only the simulation of a cluster knows.
+    const CLUSTER_ONLY: &'static [Self] =
+        &[Self::ShutDown, Self::StandStill, Self::CutOff, Self::Mute, Self::StoreAnswerLost];
+    /// Faults that it knows, and others do too.
+    const OF_CLUSTERS: &'static [Self] = &[
+        Self::Crash,
+        Self::StepFailsAfter,
+        Self::StepFailsForGood,
+        Self::UndoFails,
+        Self::Cancel,
+        Self::AnswerLost,
+    ];
     /// Faults that only the full simulation knows.
     const FULL_ONLY: &'static [Self] =
         &[Self::ReopenRefused, Self::ReadFails, Self::AnswerLost, Self::UndoPanics, Self::TakeOver];
@@ -163,8 +178,6 @@ counted! {
         UndoneByAnother = "rolled back, by another node than began it",
         AnswerOfTheStoreLost = "the store does what a node asks, and its answer is lost",
         StoreOutOfReach = "a node does not reach the store",
-        NodeShutDown = "a node of several shuts down gently",
-        NodeStandsStill = "a node of several stands still for a while",
     }
 }
 
@@ -180,8 +193,6 @@ impl Situation {
         Self::UndoneByAnother,
         Self::AnswerOfTheStoreLost,
         Self::StoreOutOfReach,
-        Self::NodeShutDown,
-        Self::NodeStandsStill,
     ];
     /// Situations that it builds, and others do too.
     const OF_CLUSTERS: &'static [Self] = &[
@@ -340,9 +351,9 @@ impl Coverage {
     /// Faults that never fired, of those that the mode knows.
     pub fn never_fired(&self, mode: Mode, nodes: u32) -> Vec<Fault> {
         let known = Fault::ALL.iter().filter(|fault| match mode {
-            Mode::Full => !Fault::FAST_ONLY.contains(fault),
-            Mode::Fast => !Fault::FULL_ONLY.contains(fault),
-            Mode::Cluster => Fault::OF_CLUSTERS.contains(fault),
+            Mode::Full => !Fault::FAST_ONLY.contains(fault) && !Fault::CLUSTER_ONLY.contains(fault),
+            Mode::Fast => !Fault::FULL_ONLY.contains(fault) && !Fault::CLUSTER_ONLY.contains(fault),
+            Mode::Cluster => Fault::OF_CLUSTERS.contains(fault) || Fault::CLUSTER_ONLY.contains(fault),
         });
         let known = known.filter(|fault| nodes > 1 || **fault != Fault::TakeOver);
         known.filter(|fault| self.fault_count(**fault) == 0).copied().collect()

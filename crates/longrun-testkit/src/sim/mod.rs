@@ -13,6 +13,7 @@ pub mod coverage;
 pub mod fast;
 pub mod full;
 pub mod invariants;
+mod panics;
 pub mod plant;
 pub mod rng;
 pub mod shrink;

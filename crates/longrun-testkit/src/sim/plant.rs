@@ -1,6 +1,6 @@
 //! Planted faults: known mistakes of an engine or a store, to see that the oracle catches them.
 //!
-//! They live in the simulated driver, the simulated store and the simulated world only. A simulation that does not find what was put
+//! They live in the simulated driver, the simulated store and the simulated world only, clocks and chance among it. A simulation that does not find what was put
 //! there on purpose would not find what was put there by accident.
 
 use std::fmt;
@@ -41,12 +41,14 @@ pub enum Plant {
     S31,
     /// S33: a commit of unknown outcome is taken for applied, without reading back.
     S33,
-    /// L1: no lease ever runs out.
+    /// L1: no lease ever runs out, as the clock of the store stands still.
     L1,
     /// L9: a seed is not all that chance comes from. Only who runs it twice can see that.
     L9,
     /// C7: resource rows are written in a second commit.
     C7,
+    /// A task of the engine panics, which the engine survives: it begins another.
+    Panic,
 }
 
 impl Plant {
@@ -70,14 +72,15 @@ impl Plant {
         Self::L1,
         Self::L9,
         Self::C7,
+        Self::Panic,
     ];
 
     /// Whether the simulation can make it. The full one runs the real engine, so its store and its world may lie, nobody else.
     pub const fn is_for(self, mode: Mode) -> bool {
         match mode {
-            Mode::Fast => !matches!(self, Self::S25 | Self::S30 | Self::S31 | Self::L1),
-            Mode::Full => matches!(self, Self::S22 | Self::S31),
-            Mode::Cluster => matches!(self, Self::S25 | Self::S30 | Self::S31 | Self::L1),
+            Mode::Fast => !matches!(self, Self::S25 | Self::S30 | Self::S31 | Self::L1 | Self::Panic),
+            Mode::Full => matches!(self, Self::S22 | Self::S31 | Self::Panic),
+            Mode::Cluster => matches!(self, Self::S25 | Self::S30 | Self::S31 | Self::L1 | Self::Panic),
         }
     }
 
@@ -102,6 +105,7 @@ impl Plant {
             Self::L1 => "L1",
             Self::L9 => "L9",
             Self::C7 => "C7",
+            Self::Panic => "panic",
         }
     }
 

@@ -1,5 +1,7 @@
 //! Chance that can be had again: the same seed gives the same numbers, on every machine.
 
+use longrun_store::Batch;
+
 /// A small generator (SplitMix64). Good enough to pick faults, and cheap enough to make one for each seed.
 #[derive(Clone, Debug)]
 pub struct Rng(u64);
@@ -63,6 +65,25 @@ impl Trace {
     pub const fn add(&mut self, fact: u64) {
         let mixed = (self.0.rotate_left(5) ^ fact).wrapping_mul(0x517c_c1b7_2722_0a95);
         self.0 = mixed ^ (mixed >> 29);
+    }
+
+    /// Takes bytes in, and how many they are.
+    pub fn add_bytes(&mut self, bytes: &[u8]) {
+        self.add(bytes.len() as u64);
+        for part in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..part.len()].copy_from_slice(part);
+            self.add(u64::from_le_bytes(word));
+        }
+    }
+
+    /// Takes the changes of a commit in.
+    pub fn add_batch(&mut self, batch: &Batch) {
+        for write in &batch.writes {
+            self.add(write.table.index() as u64);
+            self.add_bytes(&write.key);
+            self.add_bytes(write.value.as_deref().unwrap_or_default());
+        }
     }
 
     /// The digest.

@@ -122,7 +122,7 @@ impl Client {
 
     fn accepted(&self, first: OperationId, id: OperationId, asks: u32) {
         let mut state = lock(&self.shared.state);
-        state.note(1, || format!("accepted {id} after {asks} asks"));
+        state.note(&format!("accepted {id} after {asks} asks"));
         state.judge(check_key(first, id));
     }
 

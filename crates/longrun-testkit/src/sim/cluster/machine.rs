@@ -9,8 +9,12 @@ use tokio::sync::Notify;
 
 use super::work::{Actor, Make, Play};
 use super::world::{NodeEnvironment, Shared, lock};
-use crate::sim::coverage::{Fault, Situation};
+use crate::sim::coverage::Fault;
 use crate::sim::invariants::Violation;
+
+/// What may happen to a machine, in the order of its weights in the swarm.
+const TROUBLES: [Fault; 6] =
+    [Fault::Crash, Fault::ShutDown, Fault::StandStill, Fault::CutOff, Fault::Mute, Fault::StoreAnswerLost];
 
 pub(super) struct Machine {
     shared: Arc<Shared>,
@@ -128,7 +132,7 @@ impl Machine {
                 _ = node.set(engine.fence());
                 let fence = engine.fence();
                 let place = self.place;
-                lock(&self.shared.state).note(2, || format!("machine {place} is node {fence}"));
+                lock(&self.shared.state).note(&format!("machine {place} is node {fence}"));
                 lock(&self.inside).process = Some(Process { engine, line, life });
             }
             Err(error) => lock(&self.shared.state).judge(Err(Violation::new("start", error.to_string()))),
@@ -154,65 +158,56 @@ impl Machine {
     }
 
     async fn one_trouble(&self) {
-        let (which, length) = {
+        let (trouble, length) = {
             let mut state = lock(&self.shared.state);
-            let troubles = state.swarm.troubles;
-            let mut drawn = state.rng.below(u64::from(troubles.iter().sum::<u32>()));
+            let weights = state.swarm.troubles;
+            let mut drawn = state.rng.below(u64::from(weights.iter().sum::<u32>()));
             let length = Duration::from_millis(state.rng.pick(&[50, 500, 2_000, 5_000, 9_000]));
-            let mut which = None;
-            for (place, weight) in troubles.into_iter().enumerate() {
-                if which.is_none() && drawn < u64::from(weight) {
-                    which = Some(place);
+            let mut trouble = None;
+            for (fault, weight) in TROUBLES.into_iter().zip(weights) {
+                if trouble.is_none() && drawn < u64::from(weight) {
+                    trouble = Some(fault);
                 }
                 drawn = drawn.saturating_sub(u64::from(weight));
             }
-            (which, length)
+            (trouble, length)
         };
-        let Some(which) = which else { return };
-        let place = self.place;
-        lock(&self.shared.state).note(5, || format!("trouble {which} of machine {place} for {length:?}"));
-        let (line, life) = {
+        let Some(trouble) = trouble else { return };
+        let (engine, line, life) = {
             let inside = lock(&self.inside);
             let Some(process) = &inside.process else { return };
-            (Arc::clone(&process.line), Arc::clone(&process.life))
+            (process.engine.clone(), Arc::clone(&process.line), Arc::clone(&process.life))
         };
-        match which {
-            0 => {
-                self.fault(Fault::Crash);
-                life.set(Standing::Dead);
-                line.set_line(Line::Cut);
-                lock(&self.inside).process = None;
-                tokio::time::sleep(length).await;
-                self.start().await;
-            }
-            1 => {
-                lock(&self.shared.state).coverage.met(Situation::NodeShutDown);
-                if let Some(engine) = self.engine() {
-                    engine.shutdown(Duration::from_secs(2)).await;
-                }
-                life.set(Standing::Dead);
-                line.set_line(Line::Cut);
-                lock(&self.inside).process = None;
-                tokio::time::sleep(length).await;
-                self.start().await;
-            }
-            2 => {
-                lock(&self.shared.state).coverage.met(Situation::NodeStandsStill);
+        {
+            let mut state = lock(&self.shared.state);
+            state.coverage.fault(trouble);
+            state.note(&format!("machine {}, {length:?}: {}", self.place, trouble.text()));
+        }
+        match trouble {
+            Fault::StandStill => {
                 life.set(Standing::Still);
                 tokio::time::sleep(length).await;
                 life.set(Standing::Goes);
             }
-            3 | 4 => {
-                line.set_line(if which == 3 { Line::Cut } else { Line::Mute });
+            Fault::CutOff | Fault::Mute => {
+                line.set_line(if trouble == Fault::Mute { Line::Mute } else { Line::Cut });
                 tokio::time::sleep(length).await;
                 line.set_line(Line::Whole);
             }
-            _ => line.lose_answers(3),
+            Fault::StoreAnswerLost => line.lose_answers(3),
+            _ => {
+                if trouble == Fault::ShutDown {
+                    engine.shutdown(Duration::from_secs(2)).await;
+                }
+                // A process that is gone holds no engine.
+                drop(engine);
+                life.set(Standing::Dead);
+                line.set_line(Line::Cut);
+                lock(&self.inside).process = None;
+                tokio::time::sleep(length).await;
+                self.start().await;
+            }
         }
-    }
-
-    fn fault(&self, fault: Fault) {
-        lock(&self.shared.state).coverage.fault(fault);
     }
 
     /// The trouble is over: everything works, and goes on working.

@@ -1,7 +1,7 @@
 //! The simulation of a cluster: several real engines, alive at the same time, on one store that they share.
 //!
 //! One seed is one run on a paused clock. Nodes crash and come again, stand still past their leases, lose their lines to the
-//! store or only its answers, shut down gently, and have clocks that differ. After a while the trouble ends, and then every
+//! store or only its answers, shut down gently, and have clocks that differ: each node's of the day, and the pace of the store's. After a while the trouble ends, and then every
 //! operation has to come to its end. What no node may do is judged against the store itself, which knows whose each operation
 //! is.
 
@@ -55,9 +55,8 @@ pub fn run(seed: u64, setting: Setting, coverage: &mut Coverage) -> Outcome {
 async fn live(shared: &Arc<Shared>) -> Verdict {
     let (start, medium) = (Instant::now(), Arc::new(MemoryKv::new()));
     let plant = shared.setting.plant;
-    let stops = plant == Some(Plant::L1);
-    let clock = move || if stops { Duration::ZERO } else { start.elapsed() };
-    let store = SharedStore::over(Arc::clone(&medium), LEASE, clock);
+    let pace = if plant == Some(Plant::L1) { 0 } else { lock(&shared.state).swarm.pace };
+    let store = SharedStore::over(Arc::clone(&medium), LEASE, move || start.elapsed() * pace / 1000);
     let store = Arc::new(store.map_err(|error| Violation::new("start", error.to_string()))?);
     if plant == Some(Plant::S30) {
         store.forget_fences();
@@ -106,7 +105,8 @@ async fn live(shared: &Arc<Shared>) -> Verdict {
     }
     finish(shared, &store, &machines).await?;
     drop(clients);
-    check_indexes(&*medium)
+    check_indexes(&*medium)?;
+    answered(shared.trace_medium(&*medium))
 }
 
 /// Everything is done: each node says the same, holds nothing, and lists all that anybody was told of.

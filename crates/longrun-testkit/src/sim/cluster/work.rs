@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::machine::Life;
 use super::world::{Shared, lock};
-use crate::sim::coverage::Situation;
+use crate::sim::coverage::{Fault, Situation};
 use crate::sim::invariants::Verdict;
 use crate::sim::invariants::commits::check_owner;
 use crate::sim::invariants::durable::Story;
@@ -153,7 +153,7 @@ impl Actor {
         let stored = self.shared.stored(id).await;
         let owns = self.owns(id, token);
         let mut state = lock(&self.shared.state);
-        state.note(4, || format!("{what} {id} step {step} {token:?} owns {owns}"));
+        state.note(&format!("{what} {id} step {step} {token:?} owns {owns}"));
         // It may have lost the operation and not know yet. What it shows the world is refused, if another was there before.
         let Some(known) = state.operations.get_mut(&id).filter(|_| owns) else { return };
         let outside = &mut known.outside;
@@ -169,7 +169,7 @@ impl Actor {
     fn change(&self, id: OperationId, step: usize, token: FencingToken, there: bool) {
         let (owns, plant) = (self.owns(id, token), self.shared.setting.plant);
         let mut state = lock(&self.shared.state);
-        state.note(6, || format!("{id} step {step} {token:?} is {there}, owns {owns}"));
+        state.note(&format!("{id} step {step} {token:?} is {there}, owns {owns}"));
         let Some(known) = state.operations.get_mut(&id) else { return };
         let refused = known.outside.refuses(step, token) && plant != Some(Plant::S31);
         let lost = plant == Some(Plant::S25) && !there && known.outside.is_adopted();
@@ -237,6 +237,8 @@ impl Actor {
             _ = cx.stopped() => return Err(StepError::unknown(Code::Aborted, "stopped")),
         }
         if fails {
+            let fault = if ends { Fault::StepFailsForGood } else { Fault::StepFailsAfter };
+            lock(&self.shared.state).coverage.fault(fault);
             let error = StepError::unknown(Code::Unavailable, "it failed");
             return Err(if ends { error.permanent() } else { error });
         }
@@ -261,6 +263,7 @@ impl Actor {
         tokio::time::sleep(Duration::from_micros(lasts)).await;
         self.life.goes().await;
         if fails {
+            lock(&self.shared.state).coverage.fault(Fault::UndoFails);
             return Err(UndoError::new(Code::Unavailable, "cannot be undone"));
         }
         self.change(id, step, token, false);

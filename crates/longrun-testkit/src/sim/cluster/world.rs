@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use longrun::{Environment, Fence, Operation, OperationId, Timestamp};
 use longrun_core::{Execution, Phase, Plan};
-use longrun_store::Store;
 use longrun_store::shared::SharedStore;
+use longrun_store::{Direction, KeyRange, Kv, KvError, Store, Table};
 use tokio::time::Instant;
 
 use crate::sim::coverage::{Coverage, Situation};
@@ -15,6 +15,7 @@ use crate::sim::invariants::answers::{Answers, check_there};
 use crate::sim::invariants::durable::{End, Story};
 use crate::sim::invariants::outside::Outside;
 use crate::sim::invariants::{Verdict, Violation};
+use crate::sim::plant::Plant;
 use crate::sim::rng::{Rng, Trace};
 use crate::sim::shrink::Trouble;
 
@@ -29,7 +30,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Clone, Debug)]
 pub(super) struct Swarm {
     pub(super) nodes: usize,
-    /// How often each kind of trouble comes to a node, against the others: crash, shutdown, standstill, cut, mute, lost answers.
+    /// How often each kind of trouble comes to a node, against the others.
     pub(super) troubles: [u32; 6],
     /// Microseconds that the way to the store takes, at most.
     pub(super) way: u64,
@@ -37,6 +38,8 @@ pub(super) struct Swarm {
     pub(super) pause: u64,
     /// Milliseconds by which clocks differ, at most.
     pub(super) drift: u64,
+    /// How fast the store's clock goes, in thousandths of the nodes' own.
+    pub(super) pace: u32,
     pub(super) step_fails: u32,
     pub(super) step_final: u32,
     pub(super) step_long: u32,
@@ -70,6 +73,11 @@ impl Swarm {
             way: rng.pick(&[0, 1_000, 20_000, 200_000]),
             pause: rng.pick(&[1_000, 4_000, 10_000]),
             drift: if less.lacks(Trouble::ClockJumps) { 0 } else { rng.pick(&[0, 10, 2_000, 60_000]) },
+            pace: if less.lacks(Trouble::ClockJumps) {
+                1000
+            } else {
+                rng.pick(&[1000, 1000, 990, 1010, 900, 1100])
+            },
             step_fails: rate(rng, Trouble::StepFailures, 400),
             step_final: rng.rate(500),
             step_long: rate(rng, Trouble::SlowSteps, 400),
@@ -115,12 +123,13 @@ impl State {
         }
     }
 
-    pub(super) fn note(&mut self, fact: u64, line: impl FnOnce() -> String) {
+    pub(super) fn note(&mut self, line: &str) {
         let now = self.began.map_or(0, |began| u64::try_from(began.elapsed().as_micros()).unwrap_or(0));
-        self.trace.add(now ^ fact << 40);
+        self.trace.add(now);
+        self.trace.add_bytes(line.as_bytes());
         self.coverage.events += 1;
         if let Some(log) = &mut self.log {
-            log.push(format!("{now:>12} {}", line()));
+            log.push(format!("{now:>12} {line}"));
         }
     }
 
@@ -176,7 +185,7 @@ impl Shared {
         let id = answer.id();
         let stored = self.stored(id).await;
         let mut state = lock(&self.state);
-        state.note(3, || format!("told {id} {:?} r{}", answer.phase(), answer.revision()));
+        state.note(&format!("told {id} {:?} r{}", answer.phase(), answer.revision()));
         let durable = stored.as_ref().map(Execution::revision);
         let verdict = match state.operations.get_mut(&id) {
             Some(known) => known.answers.told_after(floor, answer, durable),
@@ -231,6 +240,18 @@ impl Shared {
         coverage.commits += seen.commits;
     }
 
+    /// What is left in the store belongs to what happened, to the byte.
+    pub(super) fn trace_medium(&self, medium: &dyn Kv) -> Result<(), KvError> {
+        let mut state = lock(&self.state);
+        for table in Table::ALL {
+            for (key, value) in medium.scan(table, &KeyRange::prefix(&[]), Direction::Forward, usize::MAX)? {
+                state.trace.add_bytes(&key);
+                state.trace.add_bytes(&value);
+            }
+        }
+        Ok(())
+    }
+
     /// What came of the seed.
     pub(super) fn outcome(&self, coverage: &mut Coverage) -> Outcome {
         let mut state = lock(&self.state);
@@ -259,8 +280,11 @@ impl std::fmt::Debug for NodeEnvironment {
 
 impl Environment for NodeEnvironment {
     fn now(&self) -> Timestamp {
-        let state = lock(&self.shared.state);
+        let mut state = lock(&self.shared.state);
+        let panics = self.shared.setting.plant == Some(Plant::Panic) && state.rng.chance(1);
         let since = state.began.map_or(0, |began| i64::try_from(began.elapsed().as_micros()).unwrap_or(0));
+        drop(state);
+        assert!(!panics, "planted");
         Timestamp::from_unix_micros(EPOCH + since + self.offset).unwrap_or(Timestamp::MAX)
     }
 

@@ -41,7 +41,7 @@ pub struct Setting {
 }
 
 /// What came of a seed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// The rule that was broken, if one was.
     pub violation: Option<Violation>,

@@ -280,7 +280,7 @@ impl Actor {
         let gets = cx.checkpoint().ok().flatten().and_then(|number| Json::encode("checkpoint", &number).ok());
         let input = serde_json::to_vec(input).unwrap_or_default();
         let mut state = lock(&self.shared.state);
-        state.note(4, || format!("run {id} step {step} attempt {attempt}"));
+        state.note(&format!("run {id} step {step} attempt {attempt}"));
         if state.owner != self.node {
             // It has lost the store and does not know yet. What its start was stored for, the new owner takes up.
             return;
@@ -359,7 +359,7 @@ impl Actor {
         let gets = stored(outcome);
         let story = self.story(id, step.place());
         let mut state = lock(&self.shared.state);
-        state.note(5, || format!("undo {id} step {step}"));
+        state.note(&format!("undo {id} step {step}"));
         if state.owner != self.node {
             return 0;
         }

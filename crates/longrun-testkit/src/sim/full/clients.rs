@@ -249,7 +249,7 @@ impl Client {
 
     fn refused(&self, wish: &Wish, error: &SubmitError) {
         let mut state = lock(&self.shared.state);
-        state.note(6, || format!("submit refused: {error}"));
+        state.note(&format!("submit refused: {error}"));
         let again = match error {
             SubmitError::Busy { .. } => {
                 state.coverage.met(Situation::ResourceBusy);

@@ -173,7 +173,7 @@ impl Kv for SimKv {
             if !state.alive(self.life) {
                 return Err(Self::dead());
             }
-            state.trace.add(batch.byte_len() as u64);
+            state.trace.add_batch(batch);
             if state.crash_point(CrashPoint::BeforeCommit) {
                 let keeps = state.rng.chance(500);
                 state.coverage.fault(if keeps { Fault::CrashKeepsCommit } else { Fault::CrashLosesCommit });

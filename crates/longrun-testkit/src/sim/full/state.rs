@@ -210,7 +210,7 @@ impl State {
         self.deposed.insert(self.owner, known);
         self.owner = self.starting;
         let owner = self.owner;
-        self.note(7, || format!("node {owner} owns the store"));
+        self.note(&format!("node {owner} owns the store"));
         for op in self.ops.values_mut() {
             op.outside.process_died();
         }
@@ -292,12 +292,13 @@ impl State {
         self.before + u64::try_from(since.as_micros()).unwrap_or(0)
     }
 
-    pub(super) fn note(&mut self, fact: u64, line: impl FnOnce() -> String) {
+    pub(super) fn note(&mut self, line: &str) {
         let now = self.virtual_now();
-        self.trace.add(now ^ fact << 40);
+        self.trace.add(now);
+        self.trace.add_bytes(line.as_bytes());
         self.coverage.events += 1;
         if let Some(log) = &mut self.log {
-            log.push(format!("{now:>12} life {} {}", self.life, line()));
+            log.push(format!("{now:>12} life {} {line}", self.life));
         }
     }
 
@@ -331,7 +332,7 @@ impl State {
         self.coverage.crash(point);
         self.coverage.fault(Fault::Crash);
         self.name_crash(point);
-        self.note(1, || format!("crash {}", point.text()));
+        self.note(&format!("crash {}", point.text()));
     }
 
     fn name_crash(&mut self, point: CrashPoint) {

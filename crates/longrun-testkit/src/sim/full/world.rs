@@ -16,6 +16,7 @@ use crate::sim::invariants::commits::check_indexes;
 use crate::sim::invariants::durable::{End, Story};
 use crate::sim::invariants::outside::Outside;
 use crate::sim::invariants::rows;
+use crate::sim::plant::Plant;
 
 /// The wall clock when the world begins, in microseconds since 1970.
 const EPOCH: i64 = 1_700_000_000_000_000;
@@ -51,7 +52,7 @@ impl Shared {
         state.began = Some(Instant::now());
         state.first_node = state.nodes + 1;
         let life = state.life;
-        state.note(2, || "begins".to_owned());
+        state.note("begins");
         life
     }
 
@@ -117,7 +118,7 @@ impl Shared {
         if !state.alive(life) {
             return;
         }
-        state.note(3, || format!("told {id} {:?} r{}", answer.phase(), answer.revision()));
+        state.note(&format!("told {id} {:?} r{}", answer.phase(), answer.revision()));
         if !answer.blocked().is_empty() {
             state.coverage.met(Situation::Blocked);
         }
@@ -240,8 +241,11 @@ pub(super) struct SimEnvironment(pub(super) Arc<Shared>);
 
 impl Environment for SimEnvironment {
     fn now(&self) -> Timestamp {
-        let state = lock(&self.0.state);
+        let mut state = lock(&self.0.state);
+        let panics = self.0.setting.plant == Some(Plant::Panic) && state.rng.chance(1);
         let micros = EPOCH + i64::try_from(state.virtual_now()).unwrap_or(0) + state.offset;
+        drop(state);
+        assert!(!panics, "planted");
         Timestamp::from_unix_micros(micros).unwrap_or(Timestamp::MAX)
     }
 
