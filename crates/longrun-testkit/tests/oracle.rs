@@ -1,21 +1,30 @@
 //! Whether the oracle of the simulation sees: each rule is broken on purpose, alone, and has to be named.
 //!
-//! The planted faults of `sim` show that whole histories with a mistake in them are caught by something. Here each rule
-//! is broken at least once by itself.
+//! The planted faults of `sim` show that whole histories with a mistake in them are caught, and by which rule. Here each rule in
+//! `sim/invariants` is broken at least once by itself, and [`every_rule_is_broken_here`] holds that there is no other.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use longrun::FencingToken;
 use longrun_core::execution::{Attempt, Undoable};
 use longrun_core::{
-    Acceptance, Applied, Caller, Claim, Code, Command, Event, Execution, Header, IdPrefix, Input, Intent,
-    Intervention, Json, KindName, Operation, OperationId, Payload, Plan, PlanParts, Progress, ProgressUnit,
-    ResourceId, ResourceKey, ResourceKind, ResourceStatus, Revision, Row, RowWrite, Source, Status,
-    StepIndex, StepName, StepReport, StepSpec, Timestamp, Turn, Verb,
+    Acceptance, Applied, Caller, Claim, Code, Command, Event, Execution, Fence, Header, IdPrefix, Input,
+    Intent, Intervention, Json, KindName, Operation, OperationId, Payload, Phase, Plan, PlanParts, Progress,
+    ProgressUnit, ResourceId, ResourceKey, ResourceKind, ResourceStatus, Revision, Row, RowWrite, Source,
+    Status, StepIndex, StepName, StepReport, StepSpec, Timestamp, Turn, Verb,
 };
-use longrun_testkit::sim::invariants::Verdict;
-use longrun_testkit::sim::invariants::answers::Answers;
+use longrun_store::conformance::wait;
+use longrun_store::{Batch, Commit, Direction, KeyRange, Kv, KvStore, MemoryKv, Store, Table};
+use longrun_testkit::sim::invariants::answers::{self, Answers};
 use longrun_testkit::sim::invariants::durable::{End, Story};
-use longrun_testkit::sim::invariants::outside::Outside;
-use longrun_testkit::sim::invariants::rows::{Rows, check_claims, check_write};
+use longrun_testkit::sim::invariants::outside::{Change, Outside, Run, check_change, on_record};
+use longrun_testkit::sim::invariants::rows::{Rows, check_claims, check_names, check_stored, check_write};
+use longrun_testkit::sim::invariants::{Verdict, calm, commits};
 
 const A: StepIndex = StepIndex(0);
 const B: StepIndex = StepIndex(1);
@@ -206,9 +215,14 @@ fn s17_a_second_output_is_named() {
     breaks("S17", tell(&mut story, &[done(A)]));
 }
 
+/// A run with this number and input.
+fn run_of(attempt: u32, input: &[u8]) -> Run<'_> {
+    Run { attempt, input, checkpoint: None }
+}
+
 /// Where a run of `step` begins, after these events, and the oracle is asked for its opinion.
 fn run(events: &[Event], step: usize, attempt: u32, input: &[u8]) -> Verdict {
-    Outside::new(2, true).run_begins(&after(events), step, attempt, input)
+    Outside::new(2, true).run_begins(&after(events), step, &run_of(attempt, input))
 }
 
 #[test]
@@ -225,13 +239,57 @@ fn runs_that_must_not_begin_are_named() {
     breaks("C5", {
         let mut story = after(&[started(A)]);
         story.end = Some(End::Succeeded);
-        Outside::new(2, true).run_begins(&story, 0, 1, a.bytes())
+        Outside::new(2, true).run_begins(&story, 0, &run_of(1, a.bytes()))
     });
     let mut twice = Outside::new(2, true);
-    twice.run_begins(&after(&[started(A)]), 0, 1, a.bytes()).unwrap();
-    breaks("S17", twice.run_begins(&after(&[started(A)]), 0, 2, a.bytes()));
+    twice.run_begins(&after(&[started(A)]), 0, &run_of(1, a.bytes())).unwrap();
+    breaks("S17", twice.run_begins(&after(&[started(A)]), 0, &run_of(2, a.bytes())));
     twice.run_ends(0, 2);
-    breaks("S31", twice.run_begins(&after(&[started(A)]), 0, 1, a.bytes()));
+    breaks("S31", twice.run_begins(&after(&[started(A)]), 0, &run_of(1, a.bytes())));
+    let saved = json("saved");
+    let story =
+        after(&[started(A), Event::Checkpoint { step: A, checkpoint: saved.clone(), progress: None }]);
+    let gets = |checkpoint| {
+        let run = Run { checkpoint, ..run_of(1, a.bytes()) };
+        Outside::new(2, true).run_begins(&story, 0, &run)
+    };
+    gets(Some(&saved)).unwrap();
+    breaks("C8", gets(None));
+    breaks("C8", gets(Some(&a)));
+    let id = accepted().0.id();
+    on_record(id, Some(after(&[]))).unwrap();
+    breaks("S19", on_record(id, None).map(drop));
+}
+
+#[test]
+fn s30_s31_who_works_on_an_operation_without_a_newer_token_is_named() {
+    let token = |epoch, attempt| FencingToken { epoch: Fence(epoch), attempt };
+    let mut outside = Outside::new(2, true);
+    outside.worked_on_with(Fence(2)).unwrap();
+    outside.meets(0, token(2, 1)).unwrap();
+    outside.meets(1, token(2, 1)).unwrap();
+    breaks("S31", outside.meets(1, token(2, 1)));
+    outside.run_begins(&after(&[started(A)]), 0, &run_of(1, json("in").bytes())).unwrap();
+    outside.worked_on_with(Fence(2)).unwrap();
+    assert!(outside.is_left(0) && !outside.is_adopted());
+    // Another takes it, and nothing of what the one before was doing is on.
+    outside.worked_on_with(Fence(5)).unwrap();
+    assert!(!outside.is_left(0) && outside.is_adopted());
+    assert!(!outside.refuses(0, token(2, 1)) && outside.refuses(0, token(1, 9)));
+    outside.meets(0, token(5, 1)).unwrap();
+    breaks("S31", outside.meets(0, token(2, 2)));
+    breaks("S30", outside.worked_on_with(Fence(3)));
+}
+
+#[test]
+fn s25_s31_a_change_after_the_end_and_an_owner_who_is_refused_are_named() {
+    let change = |refused, owns, ended| check_change(&Change { step: 0, refused, owns, ended });
+    change(false, true, false).unwrap();
+    change(false, false, false).unwrap();
+    change(true, false, false).unwrap();
+    change(true, false, true).unwrap();
+    breaks("S25", change(false, false, true));
+    breaks("S31", change(true, true, false));
 }
 
 #[test]
@@ -247,7 +305,7 @@ fn undos_that_must_not_begin_are_named() {
     breaks("S20", undo(&mut fresh(), &[started(A), done(A), decided()], 1, &done_a));
     breaks("S20", undo(&mut fresh(), &[started(A), decided()], 0, &done_a));
     let mut live = fresh();
-    live.run_begins(&after(&[started(A)]), 0, 1, json("in").bytes()).unwrap();
+    live.run_begins(&after(&[started(A)]), 0, &run_of(1, json("in").bytes())).unwrap();
     breaks("S20", undo(&mut live, &[started(A), done(A), decided()], 0, &done_a));
     breaks("S21", undo(&mut fresh(), &[&both[..], &[decided()]].concat(), 0, &done_a));
     breaks("C8", undo(&mut fresh(), &[started(A), done(A), decided()], 0, &Undoable::MayHaveRun(None)));
@@ -313,6 +371,21 @@ fn sights() -> [Operation; 3] {
     [accepted().0.operation(), rolling, done]
 }
 
+/// The operation that is done, with another revision and time.
+fn ended_at(revision: u64, seconds: i64) -> Operation {
+    let (mut execution, _) = accepted();
+    let mut events = Vec::new();
+    let cancel = Command::Cancel { by: Caller::new("client").unwrap() };
+    let report = StepReport::Failed { error: status(), applied: Applied::No, retryable: false };
+    let report = Command::Report { step: A, attempt: Attempt(1), report };
+    for command in [cancel, report] {
+        execution.handle(&command, t(12), &mut events).unwrap();
+    }
+    execution.seal(events, t(12)).unwrap();
+    let (header, finished) = (Arc::clone(execution.header()), Arc::clone(execution.finished().unwrap()));
+    Execution::restore_finished(header, Revision(revision), t(seconds), finished).operation()
+}
+
 #[test]
 fn s11_answers_that_go_back_are_named() {
     let [first, rolling, done] = sights();
@@ -332,6 +405,83 @@ fn s11_answers_that_go_back_are_named() {
     let mut answers = told(&[&first, &rolling]).unwrap();
     answers.told_after(None, first.clone(), None).unwrap();
     breaks("S11", answers.told_after(Some(rolling.revision()), first, None));
+    // A phase that goes back, and one revision in two ways.
+    breaks("S11", told(&[&ended_at(1, 10), &rolling]).map(drop));
+    let waits = {
+        let (mut execution, _) = accepted();
+        let (mut events, checkpoint) = (Vec::new(), json("saved"));
+        let save = Command::Checkpoint { step: A, attempt: Attempt(1), checkpoint, progress: None };
+        execution.handle(&save, t(12), &mut events).unwrap();
+        execution.seal(events, t(12)).unwrap();
+        execution.operation()
+    };
+    breaks("S11", told(&[&waits, &rolling]).map(drop));
+}
+
+#[test]
+fn c02_an_error_and_a_response_that_do_not_go_with_the_phase_are_named() {
+    for phase in [Phase::Pending, Phase::RollingBack, Phase::Done] {
+        let fits: &[(bool, bool)] = match phase {
+            Phase::Pending => &[(false, false)],
+            Phase::RollingBack => &[(true, false)],
+            Phase::Done => &[(true, false), (false, true)],
+        };
+        for ends in [(false, false), (true, false), (false, true), (true, true)] {
+            let verdict = answers::check_ends(phase, ends.0, ends.1);
+            if fits.contains(&ends) { verdict.unwrap() } else { breaks("C2", verdict) }
+        }
+    }
+}
+
+#[test]
+fn c16_times_that_go_back_are_named() {
+    let told = |answer: Operation| Answers::default().told(answer, None);
+    told(ended_at(3, 10)).unwrap();
+    breaks("C16", told(ended_at(3, 9)));
+    let mut answers = Answers::default();
+    answers.told(ended_at(3, 12), None).unwrap();
+    breaks("C16", answers.told(ended_at(4, 11), None));
+}
+
+#[test]
+fn s09_s35_what_is_gone_and_what_a_key_gives_is_named() {
+    let id = accepted().0.id();
+    let other = OperationId::generate(IdPrefix::new("tst").unwrap(), t(10), 2);
+    answers::check_there(id, true).unwrap();
+    breaks("S9", answers::check_there(id, false));
+    answers::check_key(id, id).unwrap();
+    breaks("S35", answers::check_key(id, other));
+    answers::check_key_refused(None, true, &"no").unwrap();
+    answers::check_key_refused(Some(id), false, &"no").unwrap();
+    breaks("S35", answers::check_key_refused(Some(id), true, &"no"));
+}
+
+#[test]
+fn c13_a_cancel_that_did_nothing_is_named() {
+    let [first, rolling, done] = sights();
+    answers::check_cancel(&rolling, false).unwrap();
+    answers::check_cancel(&done, false).unwrap();
+    answers::check_cancel(&first, true).unwrap();
+    breaks("C13", answers::check_cancel(&first, false));
+}
+
+#[test]
+fn c19_a_list_that_repeats_or_skips_is_named() {
+    let id = |random| OperationId::generate(IdPrefix::new("tst").unwrap(), t(10), random);
+    let (one, two) = (id(1), id(2));
+    answers::check_once(&[one, two]).unwrap();
+    breaks("C19", answers::check_once(&[one, two, one]));
+    answers::check_complete(&[two], &[one, two]).unwrap();
+    breaks("C19", answers::check_complete(&[one, two], &[one]));
+}
+
+#[test]
+fn c22_a_refusal_without_its_reason_is_named() {
+    let refused = |code| answers::check_refusal("a wait", code, &[Code::Unavailable], &"no");
+    refused(Code::Unavailable).unwrap();
+    breaks("C22", refused(Code::Internal));
+    assert_eq!(answers::answered(Ok::<_, &str>(7)), Ok(7));
+    breaks("C22", answers::answered(Err::<(), _>("no")));
 }
 
 #[test]
@@ -461,4 +611,137 @@ fn s42_rows_that_do_not_go_with_their_operation_are_named() {
     breaks("C4", check(&delete, good, false, Some(row(Ready, 4, None))));
     breaks("C4", check(&delete, bad, true, None));
     breaks("C4", check(&create, Some(End::Abandoned), true, Some(row(Ready, 5, None))));
+}
+
+#[test]
+fn c07_s42_rows_that_stay_as_they_were_after_the_end_are_named() {
+    use ResourceStatus::{Creating, Deleting, Error, Ready};
+    let id = accepted().0.id();
+    let parent = ResourceId::new("p").unwrap();
+    let create =
+        Intent::Create { parent, name: "made".to_owned(), body: payload("was"), becomes: Source::Output(B) };
+    let delete = Intent::Delete { before: Box::new(row(Ready, 3, None)) };
+    let check = |intent: &Intent, end: Option<End>, row: Option<Row>, alone: bool| {
+        let mut story = after(&[started(A), done(A), started(B), done(B)]);
+        story.end = end;
+        let claim = Claim { key: key(), intent: intent.clone() };
+        let rows: Rows = row.into_iter().map(|row| (key(), row)).collect();
+        check_stored(id, &[claim], &story, &rows, |_| alone)
+    };
+    let (good, bad) = (Some(End::Succeeded), Some(End::RolledBack));
+    check(&create, None, Some(row(Creating, 3, Some(id))), true).unwrap();
+    check(&create, good, Some(row(Ready, 4, None)), true).unwrap();
+    check(&create, bad, None, true).unwrap();
+    check(&delete, good, None, true).unwrap();
+    check(&delete, bad, Some(row(Ready, 5, None)), true).unwrap();
+    check(&delete, Some(End::Abandoned), Some(row(Error, 5, None)), true).unwrap();
+    // Others have changed it since.
+    check(&create, good, None, false).unwrap();
+    breaks("C7", check(&create, None, None, true));
+    breaks("C7", check(&create, good, Some(row(Ready, 4, Some(id))), false));
+    breaks("S42", check(&create, good, Some(row(Creating, 4, None)), true));
+    breaks("S42", check(&create, bad, Some(row(Ready, 4, None)), true));
+    breaks("S42", check(&delete, good, Some(row(Deleting, 4, None)), true));
+    breaks("S42", check(&delete, bad, None, true));
+}
+
+#[test]
+fn c17_two_children_of_one_name_are_named() {
+    check_names(["a", "b"].into_iter()).unwrap();
+    breaks("C17", check_names(["a", "b", "a"].into_iter()));
+}
+
+#[test]
+fn s12_an_index_that_does_not_go_with_its_record_is_named() {
+    commits::check_due(Some(t(1)), Some(t(1))).unwrap();
+    breaks("S12", commits::check_due(Some(t(1)), None));
+    let kv = Arc::new(MemoryKv::new());
+    let store = KvStore::open_inline(Arc::clone(&kv), [7; 32]).unwrap();
+    let fence = wait(store.take_over()).unwrap();
+    let (execution, turn) = accepted();
+    wait(store.commit(Commit::new(&execution, turn, fence))).unwrap();
+    commits::check_indexes(&*kv).unwrap();
+    let due = kv.scan(Table::Due, &KeyRange::prefix(b""), Direction::Forward, 1).unwrap();
+    let mut batch = Batch::default();
+    batch.remove(Table::Due, due[0].0.clone());
+    kv.commit(&batch).unwrap();
+    breaks("S12", commits::check_indexes(&*kv));
+}
+
+#[test]
+fn s14_what_is_not_restored_as_it_lived_is_named() {
+    let (execution, turn) = accepted();
+    let plan = execution.plan().unwrap();
+    let restored = commits::restored(execution.header(), plan, std::slice::from_ref(&turn.entry)).unwrap();
+    let check = |live: &Execution, due_at| commits::check_restored(&restored, live, due_at, t(12));
+    check(&execution, turn.due_at).unwrap();
+    breaks("S14", check(&execution, None));
+    breaks("S14", check(&accepted_at(t(9)).0, turn.due_at));
+    breaks("S14", commits::restored(execution.header(), plan, &[]).map(drop));
+}
+
+#[test]
+fn s29_s30_what_is_taken_from_others_is_named() {
+    commits::check_late(false).unwrap();
+    breaks("S29", commits::check_late(true));
+    commits::check_owner(true, "a checkpoint").unwrap();
+    breaks("S30", commits::check_owner(false, "a checkpoint"));
+    commits::check_conflict(true).unwrap();
+    breaks("S30", commits::check_conflict(false));
+}
+
+#[test]
+fn s33_a_commit_that_does_not_follow_is_named() {
+    commits::check_follows(None, Revision::FIRST).unwrap();
+    commits::check_follows(Some(Revision(3)), Revision(4)).unwrap();
+    breaks("S33", commits::check_follows(None, Revision(2)));
+    breaks("S33", commits::check_follows(Some(Revision(1)), Revision::FIRST));
+    breaks("S33", commits::check_follows(Some(Revision(3)), Revision(5)));
+    commits::check_settled(Revision(4), Revision(4)).unwrap();
+    breaks("S33", commits::check_settled(Revision(3), Revision(4)));
+}
+
+#[test]
+fn l1_c18_what_is_not_over_when_all_is_calm_is_named() {
+    let [first, _, done] = sights();
+    let second = Duration::from_secs(1);
+    calm::check_time(second, second, String::new).unwrap();
+    breaks("L1", calm::check_time(second * 2, second, String::new));
+    calm::check_count(3, 3, "lives").unwrap();
+    breaks("L1", calm::check_count(4, 3, "lives"));
+    calm::check_goes_on(true).unwrap();
+    breaks("L1", calm::check_goes_on(false));
+    calm::check_done(std::slice::from_ref(&done)).unwrap();
+    breaks("L1", calm::check_done(&[done, first]));
+    calm::check_held::<&str>(&[]).unwrap();
+    breaks("C18", calm::check_held(&["one"]));
+}
+
+/// The rules that are named in a text, each as a string of its own.
+fn rules(text: &str) -> BTreeSet<&str> {
+    let is_rule = |word: &&str| {
+        let number = word.strip_prefix(['C', 'L', 'S']).unwrap_or_default();
+        !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    text.split('"').filter(is_rule).collect()
+}
+
+/// The text of every file in a folder of the simulation.
+fn texts(folder: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/sim").join(folder);
+    let files = fs::read_dir(folder).unwrap().map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap());
+    files.collect()
+}
+
+#[test]
+fn every_rule_is_broken_here() {
+    let (oracle, here) = (texts("invariants"), include_str!("oracle.rs"));
+    let demanded = rules(&oracle);
+    assert!(demanded.len() > 30, "{demanded:?}");
+    let sleeping: Vec<_> = demanded.difference(&rules(here)).copied().collect();
+    assert_eq!(sleeping, Vec::<&str>::new());
+    // The simulations gather facts and judge nothing.
+    for mode in ["fast", "full", "cluster"] {
+        assert_eq!(rules(&texts(mode)), BTreeSet::new(), "{mode}");
+    }
 }

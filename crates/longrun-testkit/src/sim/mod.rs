@@ -17,3 +17,4 @@ mod panics;
 pub mod plant;
 pub mod rng;
 pub mod shrink;
+mod view;

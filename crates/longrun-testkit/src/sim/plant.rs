@@ -31,12 +31,20 @@ pub enum Plant {
     S22,
     /// S23: a step whose start was stored together with the decision to roll back is begun nevertheless.
     S23,
+    /// S25: what was done for an operation before another node took it is not undone.
+    S25,
     /// S29: the result of a run that was given up counts for the run after it.
     S29,
+    /// S30: the store takes commits without a look at their fences.
+    S30,
     /// S31: the outside world does not look at the fencing tokens of those that have lost the store.
     S31,
     /// S33: a commit of unknown outcome is taken for applied, without reading back.
     S33,
+    /// L1: no lease ever runs out, as the clock of the store stands still.
+    L1,
+    /// L9: a seed is not all that chance comes from. Only who runs it twice can see that.
+    L9,
     /// C7: resource rows are written in a second commit.
     C7,
     /// A task of the engine panics, which the engine survives: it begins another.
@@ -56,9 +64,13 @@ impl Plant {
         Self::S21,
         Self::S22,
         Self::S23,
+        Self::S25,
         Self::S29,
+        Self::S30,
         Self::S31,
         Self::S33,
+        Self::L1,
+        Self::L9,
         Self::C7,
         Self::Panic,
     ];
@@ -66,9 +78,9 @@ impl Plant {
     /// Whether the simulation can make it. The full one runs the real engine, so its store and its world may lie, nobody else.
     pub const fn is_for(self, mode: Mode) -> bool {
         match mode {
-            Mode::Fast => !matches!(self, Self::S31 | Self::Panic),
+            Mode::Fast => !matches!(self, Self::S25 | Self::S30 | Self::S31 | Self::L1 | Self::Panic),
             Mode::Full => matches!(self, Self::S22 | Self::S31 | Self::Panic),
-            Mode::Cluster => matches!(self, Self::S31 | Self::Panic),
+            Mode::Cluster => matches!(self, Self::S25 | Self::S30 | Self::S31 | Self::L1 | Self::Panic),
         }
     }
 
@@ -85,9 +97,13 @@ impl Plant {
             Self::S21 => "S21",
             Self::S22 => "S22",
             Self::S23 => "S23",
+            Self::S25 => "S25",
             Self::S29 => "S29",
+            Self::S30 => "S30",
             Self::S31 => "S31",
             Self::S33 => "S33",
+            Self::L1 => "L1",
+            Self::L9 => "L9",
             Self::C7 => "C7",
             Self::Panic => "panic",
         }

@@ -11,7 +11,7 @@ use super::machine::Machine;
 use super::work::{Make, Request};
 use super::world::{Shared, lock};
 use crate::sim::coverage::{Fault, Situation};
-use crate::sim::invariants::demand;
+use crate::sim::invariants::answers::{check_key, check_refusal};
 use crate::sim::shrink::at_most;
 
 struct Client {
@@ -109,8 +109,8 @@ impl Client {
                 }
                 Ok(Err(SubmitError::Refused(status))) if status.code() == Code::AlreadyExists => return None,
                 Ok(Err(error)) => {
-                    let fits = matches!(error.code(), Code::Unavailable | Code::Aborted);
-                    let verdict = demand(fits, "C22", || format!("a submit is refused: {error:?}"));
+                    let may = [Code::Unavailable, Code::Aborted];
+                    let verdict = check_refusal("a submit", error.code(), &may, &error);
                     lock(&self.shared.state).judge(verdict);
                 }
                 Err(_) => lock(&self.shared.state).coverage.fault(Fault::AnswerLost),
@@ -123,7 +123,7 @@ impl Client {
     fn accepted(&self, first: OperationId, id: OperationId, asks: u32) {
         let mut state = lock(&self.shared.state);
         state.note(&format!("accepted {id} after {asks} asks"));
-        state.judge(demand(first == id, "S35", || format!("one key, and {first} and {id}")));
+        state.judge(check_key(first, id));
     }
 
     async fn cancel(&self, id: OperationId) {
@@ -140,8 +140,7 @@ impl Client {
                     return self.shared.told(floor, operation).await;
                 }
                 Ok(Err(error)) => {
-                    let fits = error.code() == Code::Unavailable;
-                    let verdict = demand(fits, "C22", || format!("a cancel is refused: {error:?}"));
+                    let verdict = check_refusal("a cancel", error.code(), &[Code::Unavailable], &error);
                     lock(&self.shared.state).judge(verdict);
                 }
                 Err(_) => lock(&self.shared.state).coverage.fault(Fault::AnswerLost),
@@ -170,8 +169,7 @@ impl Client {
                     }
                 }
                 Err(error) => {
-                    let fits = error.code() == Code::Unavailable;
-                    let verdict = demand(fits, "C22", || format!("a wait is refused: {error:?}"));
+                    let verdict = check_refusal("a wait", error.code(), &[Code::Unavailable], &error);
                     lock(&self.shared.state).judge(verdict);
                 }
             }

@@ -13,9 +13,8 @@ mod world;
 use std::sync::Arc;
 use std::time::Duration;
 
-use longrun::store::conformance::verify_indexes;
 use longrun::store::{MemoryKv, Store};
-use longrun::{OperationQuery, PageRequest, ResourceId, ResourceList};
+use longrun::{PageRequest, ResourceId, ResourceList};
 use longrun_store::Cluster;
 use longrun_store::shared::SharedStore;
 use tokio::time::Instant;
@@ -25,7 +24,13 @@ use self::work::Thing;
 use self::world::{Shared, lock};
 use super::coverage::Coverage;
 use super::fast::{Outcome, Setting};
-use super::invariants::Violation;
+use super::invariants::answers::answered;
+use super::invariants::calm::check_time;
+use super::invariants::commits::check_indexes;
+use super::invariants::rows::check_names;
+use super::invariants::{Verdict, Violation};
+use super::plant::Plant;
+use super::view::check_engine;
 
 /// How long a node keeps what it has without a renewal.
 const LEASE: Duration = Duration::from_secs(3);
@@ -47,13 +52,15 @@ pub fn run(seed: u64, setting: Setting, coverage: &mut Coverage) -> Outcome {
     shared.outcome(coverage)
 }
 
-async fn live(shared: &Arc<Shared>) -> Result<(), Violation> {
-    let broken =
-        |rule: &'static str| move |error: &dyn std::fmt::Display| Violation::new(rule, error.to_string());
+async fn live(shared: &Arc<Shared>) -> Verdict {
     let (start, medium) = (Instant::now(), Arc::new(MemoryKv::new()));
-    let pace = lock(&shared.state).swarm.pace;
+    let plant = shared.setting.plant;
+    let pace = if plant == Some(Plant::L1) { 0 } else { lock(&shared.state).swarm.pace };
     let store = SharedStore::over(Arc::clone(&medium), LEASE, move || start.elapsed() * pace / 1000);
-    let store = Arc::new(store.map_err(|error| broken("start")(&error))?);
+    let store = Arc::new(store.map_err(|error| Violation::new("start", error.to_string()))?);
+    if plant == Some(Plant::S30) {
+        store.forget_fences();
+    }
     shared.begin(start, Arc::clone(&store));
     let (nodes, calm_at) = {
         let mut state = lock(&shared.state);
@@ -83,58 +90,38 @@ async fn live(shared: &Arc<Shared>) -> Result<(), Violation> {
         if lock(&shared.state).violation.is_some() {
             return Ok(());
         }
-        let unfinished = store.unfinished().await.map_err(|error| broken("C22")(&error))?;
+        let unfinished = answered(store.unfinished().await)?;
         if unfinished == 0 && clients.iter().all(tokio::task::JoinHandle::is_finished) {
             break;
         }
-        if calm.elapsed() > CALM_MAX {
+        check_time(calm.elapsed(), CALM_MAX, || {
             let held: Vec<_> =
                 machines.iter().filter_map(|machine| machine.engine()).map(|engine| engine.held()).collect();
             let left = lock(&shared.state).operations.keys().copied().collect::<Vec<_>>();
             let owners = left.iter().filter_map(|id| Some((*id, store.owner(*id)?))).collect::<Vec<_>>();
-            let what = format!("{unfinished} operations are not done, owned {owners:?}, held {held:?}");
-            return Err(Violation::new("L1", what));
-        }
+            format!("{unfinished} operations are not done, owned {owners:?}, held {held:?},")
+        })?;
         pause = (pause * 2).min(Duration::from_secs(5));
     }
     finish(shared, &store, &machines).await?;
     drop(clients);
-    verify_indexes(&*medium).map_err(|problems| Violation::new("S12", problems.join("; ")))?;
-    shared.trace_medium(&*medium).map_err(|error| broken("C22")(&error))
+    check_indexes(&*medium)?;
+    answered(shared.trace_medium(&*medium))
 }
 
 /// Everything is done: each node says the same, holds nothing, and lists all that anybody was told of.
-async fn finish(shared: &Shared, store: &SharedStore, machines: &[Arc<Machine>]) -> Result<(), Violation> {
+async fn finish(shared: &Shared, store: &SharedStore, machines: &[Arc<Machine>]) -> Verdict {
     let known: Vec<_> = lock(&shared.state).operations.keys().copied().collect();
     for engine in machines.iter().filter_map(|machine| machine.engine()) {
-        let held = engine.held();
-        if !held.is_empty() {
-            return Err(Violation::new("C18", format!("held at the end: {held:?}")));
-        }
-        let page = PageRequest { size: 1000, token: String::new() };
-        let listed = engine.list_operations(&OperationQuery::All, &page).await;
-        let listed = listed.map_err(|error| Violation::new("C22", error.to_string()))?.items;
-        if let Some(id) = known.iter().find(|id| !listed.iter().any(|operation| operation.id() == **id)) {
-            return Err(Violation::new("C19", format!("{id} is not in the list")));
-        }
-        if let Some(operation) = listed.iter().find(|operation| !operation.done()) {
-            return Err(Violation::new("L1", format!("{} is listed as not done", operation.id())));
-        }
+        check_engine(&engine, &known).await?;
     }
     // A rule about all children of one parent, whichever nodes made them.
     if let Some(engine) = machines.first().and_then(|machine| machine.engine())
         && let Ok(parent) = ResourceId::new("p")
     {
         let page = PageRequest { size: 1000, token: String::new() };
-        let listed = engine.list_resources::<Thing>(&ResourceList::of(parent), &page).await;
-        let listed = listed.map_err(|error| Violation::new("C22", error.to_string()))?.items;
-        let mut names: Vec<_> = listed.iter().map(|found| found.row.name.clone()).collect();
-        let all = names.len();
-        names.sort_unstable();
-        names.dedup();
-        if names.len() < all {
-            return Err(Violation::new("C17", "two nodes gave one name to two children".to_owned()));
-        }
+        let listed = answered(engine.list_resources::<Thing>(&ResourceList::of(parent), &page).await)?.items;
+        check_names(listed.iter().map(|found| found.row.name.as_str()))?;
     }
     for id in known {
         let stored = store.load(id).await.ok().flatten();

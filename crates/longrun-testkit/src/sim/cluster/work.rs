@@ -8,13 +8,16 @@ use longrun::{
     Status, Step, StepContext, StepError, StepPolicy, StepResult, UndoContext, UndoError, UndoResult,
     Undoable, async_trait,
 };
+use longrun_core::Json;
 use serde::{Deserialize, Serialize};
 
 use super::machine::Life;
 use super::world::{Shared, lock};
 use crate::sim::coverage::{Fault, Situation};
-use crate::sim::invariants::demand;
+use crate::sim::invariants::Verdict;
+use crate::sim::invariants::commits::check_owner;
 use crate::sim::invariants::durable::Story;
+use crate::sim::invariants::outside::{Change, Outside, Run, check_change, on_record, stored};
 use crate::sim::plant::Plant;
 
 /// What clients ask for: of each step those that it waits for, as bits; and a name to take, if any.
@@ -102,12 +105,35 @@ impl Step for Play {
         }
     }
 
-    async fn run(&self, cx: &StepContext<u32>, _: u32) -> StepResult<Thing> {
-        self.0.run(cx).await
+    async fn run(&self, cx: &StepContext<u32>, input: u32) -> StepResult<Thing> {
+        self.0.run(cx, input).await
     }
 
     async fn undo(&self, cx: &UndoContext, _: u32, outcome: Undoable<Thing, u32>) -> UndoResult {
         self.0.undo(cx, &outcome).await
+    }
+}
+
+/// Notes that a run or an undo is over, also when it is dropped.
+struct Over<'a> {
+    actor: &'a Actor,
+    id: OperationId,
+    step: usize,
+    token: FencingToken,
+    undoes: bool,
+}
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        let mut state = lock(&self.actor.shared.state);
+        let Some(known) = state.operations.get_mut(&self.id) else { return };
+        // Once somebody else works on it, what it did is over anyway.
+        if known.outside.fences.last() == Some(&self.token.epoch) {
+            match self.undoes {
+                true => known.outside.undo_ends(self.step),
+                false => known.outside.run_ends(self.step, self.token.attempt),
+            }
+        }
     }
 }
 
@@ -116,71 +142,41 @@ impl Actor {
         self.node.get().is_some_and(|node| self.shared.owns(*node, id, token.epoch))
     }
 
-    /// A run or an undo begins: what is stored has to say so, if its node works on the operation still.
-    async fn begins(&self, id: OperationId, step: usize, token: FencingToken, undoes: bool) {
+    /// A run or an undo begins: what is stored has to allow it, if its node works on the operation still.
+    async fn begins(
+        &self,
+        (id, step, token): (OperationId, usize, FencingToken),
+        what: &str,
+        judge: impl FnOnce(&mut Outside, Story) -> Verdict + Send,
+    ) {
         self.life.goes().await;
         let stored = self.shared.stored(id).await;
         let owns = self.owns(id, token);
         let mut state = lock(&self.shared.state);
-        let what = if undoes { "undo" } else { "run" };
         state.note(&format!("{what} {id} step {step} {token:?} owns {owns}"));
-        let Some(known) = state.operations.get_mut(&id) else { return };
-        let newest = known.met[step];
-        if !owns {
-            // It has lost the operation and does not know yet. What it shows the world is refused, if another was there before.
-            return;
-        }
-        known.met[step] = Some(token);
-        if known.fences.last() != Some(&token.epoch) {
-            known.fences.push(token.epoch);
-        }
-        let rising = known.fences.is_sorted();
-        let plan = Arc::clone(&known.plan);
-        let left = |step: usize| known.outside.places[step].effect;
-        let story = stored.as_ref().map(|stored| Story::observed(&plan, stored, step, left));
-        let verdict = demand(rising, "S30", || format!("the fences of {id} do not rise"))
-            .and_then(|()| {
-                demand(newest < Some(token), "S31", || format!("{token:?} of step {step} follows {newest:?}"))
-            })
-            .and_then(|()| {
-                let Some(story) = &story else {
-                    return demand(false, "S19", || format!("{id} is not stored"));
-                };
-                let line = &story.lines[step];
-                demand(story.end.is_none(), "C5", || format!("step {step} after the end"))?;
-                if undoes {
-                    demand(story.cause.is_some(), "S22", || format!("an undo of {step} without a decision"))?;
-                    demand(!line.running, "S20", || format!("step {step} is undone while it runs"))?;
-                    demand(line.attempt > 0, "S20", || format!("step {step} is undone and never ran"))?;
-                    return demand(story.users_clear(step), "S21", || {
-                        format!("step {step} is undone too early")
-                    });
-                }
-                let on_record = line.running && line.attempt == token.attempt;
-                demand(on_record, "S19", || {
-                    format!("run {} of step {step} is not on record", token.attempt)
-                })?;
-                demand(line.output.is_none(), "S17", || format!("step {step} runs and is done"))?;
-                demand(story.needs_done(step), "S18", || format!("step {step} runs before what it needs"))
-            });
+        // It may have lost the operation and not know yet. What it shows the world is refused, if another was there before.
+        let Some(known) = state.operations.get_mut(&id).filter(|_| owns) else { return };
+        let outside = &mut known.outside;
+        let owned = outside.worked_on_with(token.epoch);
+        let left = |step: usize| outside.is_left(step);
+        let story = stored.map(|stored| Story::observed(&known.plan, &stored, step, left));
+        let met = outside.meets(step, token);
+        let verdict = owned.and(met).and_then(|()| judge(outside, on_record(id, story)?));
         state.judge(verdict);
     }
 
     /// Changes the world outside, which remembers the newest token that it met at a step and refuses all before it (S31).
     fn change(&self, id: OperationId, step: usize, token: FencingToken, there: bool) {
-        let owns = self.owns(id, token);
+        let (owns, plant) = (self.owns(id, token), self.shared.setting.plant);
         let mut state = lock(&self.shared.state);
         state.note(&format!("{id} step {step} {token:?} is {there}, owns {owns}"));
         let Some(known) = state.operations.get_mut(&id) else { return };
-        let refused = known.met[step] > Some(token) && self.shared.setting.plant != Some(Plant::S31);
-        if !refused {
+        let refused = known.outside.refuses(step, token) && plant != Some(Plant::S31);
+        let lost = plant == Some(Plant::S25) && !there && known.outside.is_adopted();
+        if !refused && !lost {
             known.outside.places[step].effect = there;
         }
-        let verdict =
-            demand(refused || !known.ended, "S25", || format!("step {step} changes the world after the end"))
-                .and_then(|()| {
-                    demand(!(refused && owns), "S31", || format!("the owner's token is old at {step}"))
-                });
+        let verdict = check_change(&Change { step, refused, owns, ended: known.ended });
         state.judge(verdict);
         match (owns, refused) {
             (false, true) => state.coverage.met(Situation::LateEffectRefused),
@@ -189,11 +185,29 @@ impl Actor {
         }
     }
 
-    async fn run(&self, cx: &StepContext<u32>) -> StepResult<Thing> {
+    /// Saves a checkpoint, which only a node that works on the operation may.
+    async fn save(&self, cx: &StepContext<u32>, number: u64) -> Result<(), StepError> {
+        let owned = self.owns(cx.effect_key().operation, cx.fencing_token());
+        cx.save(&u32::try_from(number).unwrap_or(0)).await?;
+        lock(&self.shared.state).judge(check_owner(owned, "a checkpoint"));
+        Ok(())
+    }
+
+    async fn run(&self, cx: &StepContext<u32>, input: u32) -> StepResult<Thing> {
         let (key, token) = (cx.effect_key(), cx.fencing_token());
         let (id, step) = (key.operation, key.step.place());
-        self.begins(id, step, token, false).await;
-        if cx.checkpoint()?.is_some() {
+        let saved = cx.checkpoint()?;
+        let checkpoint = saved.and_then(|number| Json::encode("checkpoint", &number).ok());
+        let input = serde_json::to_vec(&input).unwrap_or_default();
+        let run = Run { attempt: token.attempt, input: &input, checkpoint: checkpoint.as_ref() };
+        self.begins((id, step, token), "run", |outside, mut story| {
+            // It was told to begin before a decision that another node has stored, or that was stored while it stood still.
+            story.cause = None;
+            outside.run_begins(&story, step, &run)
+        })
+        .await;
+        let _over = Over { actor: self, id, step, token, undoes: false };
+        if saved.is_some() {
             lock(&self.shared.state).coverage.met(Situation::CheckpointReturned);
         }
         let (lasts, effect, saves, fails, ends) = {
@@ -210,7 +224,7 @@ impl Actor {
             self.life.goes().await;
             self.change(id, step, token, true);
             for number in 0..saves {
-                cx.save(&u32::try_from(number).unwrap_or(0)).await?;
+                self.save(cx, number).await?;
                 tokio::time::sleep(Duration::from_micros((lasts - effect) / (saves + 1))).await;
             }
             tokio::time::sleep(Duration::from_micros((lasts - effect) / (saves + 1))).await;
@@ -231,10 +245,15 @@ impl Actor {
         Ok(Thing(u64::from(token.attempt)))
     }
 
-    async fn undo(&self, cx: &UndoContext, _: &Undoable<Thing, u32>) -> UndoResult {
+    async fn undo(&self, cx: &UndoContext, outcome: &Undoable<Thing, u32>) -> UndoResult {
         let (key, token) = (cx.effect_key(), cx.fencing_token());
         let (id, step) = (key.operation, key.step.place());
-        self.begins(id, step, token, true).await;
+        let gets = stored(outcome);
+        self.begins((id, step, token), "undo", |outside, story| {
+            outside.undo_begins(&story, step, gets.as_ref())
+        })
+        .await;
+        let _over = Over { actor: self, id, step, token, undoes: true };
         let (lasts, fails) = {
             let mut state = lock(&self.shared.state);
             let swarm = state.swarm.clone();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use longrun::{Environment, Fence, FencingToken, Operation, OperationId, Timestamp};
+use longrun::{Environment, Fence, Operation, OperationId, Timestamp};
 use longrun_core::{Execution, Phase, Plan};
 use longrun_store::shared::SharedStore;
 use longrun_store::{Direction, KeyRange, Kv, KvError, Store, Table};
@@ -11,10 +11,10 @@ use tokio::time::Instant;
 
 use crate::sim::coverage::{Coverage, Situation};
 use crate::sim::fast::{Outcome, Setting};
-use crate::sim::invariants::answers::Answers;
+use crate::sim::invariants::answers::{Answers, check_there};
 use crate::sim::invariants::durable::{End, Story};
 use crate::sim::invariants::outside::Outside;
-use crate::sim::invariants::{Verdict, Violation, demand};
+use crate::sim::invariants::{Verdict, Violation};
 use crate::sim::plant::Plant;
 use crate::sim::rng::{Rng, Trace};
 use crate::sim::shrink::Trouble;
@@ -96,10 +96,6 @@ pub(super) struct Known {
     pub(super) outside: Outside,
     pub(super) answers: Answers,
     pub(super) ended: bool,
-    /// By step, the newest token that was shown to the world.
-    pub(super) met: Vec<Option<FencingToken>>,
-    /// With which fences it was worked on.
-    pub(super) fences: Vec<Fence>,
 }
 
 pub(super) struct State {
@@ -171,16 +167,9 @@ impl Shared {
         if let Some(plan) = stored.plan()
             && !state.operations.contains_key(&id)
         {
-            let steps = plan.steps().len();
-            let known = Known {
-                plan: Arc::clone(plan),
-                outside: Outside::new(steps, false),
-                answers: Answers::default(),
-                ended: false,
-                met: vec![None; steps],
-                fences: Vec::new(),
-            };
-            state.operations.insert(id, known);
+            let outside = Outside::new(plan.steps().len(), !self.setting.outcome_only);
+            let plan = Arc::clone(plan);
+            state.operations.insert(id, Known { plan, outside, answers: Answers::default(), ended: false });
         }
         drop(state);
         Some(stored)
@@ -201,9 +190,7 @@ impl Shared {
         let verdict = match state.operations.get_mut(&id) {
             Some(known) => known.answers.told_after(floor, answer, durable),
             // It was done before anybody looked at it.
-            None => demand(stored.is_some(), "S9", || {
-                format!("operation {id} was acknowledged and is not stored")
-            }),
+            None => check_there(id, stored.is_some()),
         };
         state.judge(verdict);
         drop(state);
@@ -225,7 +212,7 @@ impl Shared {
         known.ended = true;
         let story = Story::observed(&known.plan, stored, 0, |_| false);
         let verdict = known.outside.check_end(&story);
-        let adopted = known.fences.len() > 1;
+        let adopted = known.outside.is_adopted();
         state.coverage.operations += 1;
         match story.end {
             Some(End::Succeeded) if adopted => state.coverage.met(Situation::DoneByAnother),

@@ -9,6 +9,7 @@ use super::scenario::SECOND;
 use super::world::{Ev, World};
 use crate::sim::coverage::{Fault, Situation};
 use crate::sim::invariants::Violation;
+use crate::sim::invariants::answers::check_there;
 use crate::sim::invariants::durable::Story;
 use crate::sim::plant::Plant;
 
@@ -133,9 +134,10 @@ impl World<'_> {
     pub(super) fn on_poll(&mut self, op: usize) {
         // A client that was not told of its operation does not know its id.
         if self.up && self.ops[op].answers.newest().is_some() {
-            match self.seen(op) {
-                Some(seen) => self.tell(op, seen.operation()),
-                None => self.fail(Violation::new("S9", "an operation that was acknowledged is not found")),
+            match (self.seen(op), self.ops[op].id) {
+                (Some(seen), _) => self.tell(op, seen.operation()),
+                (None, Some(id)) => self.judge(check_there(id, false)),
+                (None, None) => {}
             }
         }
     }

@@ -6,7 +6,8 @@ use super::driver::{Driver, Flight, Happened, Purpose, Reply, Told};
 use super::scenario::SECOND;
 use super::world::{Ev, Landed, World};
 use crate::sim::coverage::{CrashPoint, Fault, Situation};
-use crate::sim::invariants::{Violation, demand};
+use crate::sim::invariants::answers::{check_cancel, check_there};
+use crate::sim::invariants::commits::{check_conflict, check_settled};
 use crate::sim::plant::Plant;
 
 impl World<'_> {
@@ -103,11 +104,11 @@ impl World<'_> {
         }
         match landed {
             Landed::Ok => self.on_durable(op, driver),
-            Landed::Conflict if driver.purpose == Purpose::First => {
+            Landed::Conflict => {
+                self.judge(check_conflict(driver.purpose == Purpose::First));
                 self.cov.met(Situation::ResourceBusy);
                 self.refused(op, true);
             }
-            Landed::Conflict => self.fail(Violation::new("S30", "the only driver meets a conflict")),
             Landed::Refused if driver.purpose == Purpose::First => self.refused(op, false),
             Landed::Refused | Landed::Unknown => {
                 let unknown = landed == Landed::Unknown;
@@ -136,7 +137,7 @@ impl World<'_> {
         let Some(record) = &self.disk.records[op] else {
             // Only a new operation can be absent, and it is known now that it was not stored.
             let first = driver.purpose == Purpose::First;
-            self.judge(demand(first, "C1", || "an operation is gone".to_owned()));
+            self.judge(check_there(driver.execution.header().id, first));
             return self.refused(op, false);
         };
         let stored = match record.restore() {
@@ -158,6 +159,9 @@ impl World<'_> {
     /// The turn is durable: now, and not before, it is told and followed.
     pub(super) fn on_durable(&mut self, op: usize, mut driver: Box<Driver>) {
         let Some(flight) = driver.flight.take() else { return };
+        if self.strict {
+            self.judge(check_settled(self.ops[op].story.revision, flight.expected));
+        }
         driver.recovering = false;
         if driver.purpose == Purpose::First {
             self.accepted(op, &driver.execution);
@@ -179,9 +183,8 @@ impl World<'_> {
         {
             let story = &self.ops[op].story;
             let answer = execution.operation();
-            let decided = answer.done() || answer.error().is_some() || story.is_past_no_return();
             if one.reply == Reply::Cancel {
-                self.judge(demand(decided, "C13", || "a cancel was acknowledged and did nothing".to_owned()));
+                self.judge(check_cancel(&answer, story.is_past_no_return()));
             }
             self.tell(op, answer);
         }

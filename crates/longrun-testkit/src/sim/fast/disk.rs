@@ -5,8 +5,9 @@ use std::sync::Arc;
 use longrun_core::{Execution, Finished, Header, Plan, Revision, Row, RowWrite, Timestamp, Turn};
 
 use super::driver::Told;
+use crate::sim::invariants::Violation;
+use crate::sim::invariants::commits::{check_due, check_follows, restored};
 use crate::sim::invariants::rows::{Rows, check_write};
-use crate::sim::invariants::{Violation, demand};
 
 /// What is stored of one operation.
 #[derive(Debug)]
@@ -45,8 +46,7 @@ impl Record {
             let finished = Arc::clone(finished);
             return Ok(Execution::restore_finished(header, self.revision, self.modified_at, finished));
         }
-        Execution::restore(Arc::clone(&self.header), Arc::clone(&self.plan), self.journal.iter().cloned())
-            .map_err(|error| Violation::new("S14", format!("what is stored cannot be restored: {error}")))
+        restored(&self.header, &self.plan, &self.journal)
     }
 
     pub(super) const fn is_done(&self) -> bool {
@@ -75,9 +75,7 @@ impl Disk {
         let turn = &told.turn;
         let entry = &turn.entry;
         let stored = self.records[op].as_ref().map(|record| record.revision);
-        let expected = (entry.revision != Revision::FIRST).then(|| Revision(entry.revision.0 - 1));
-        demand(stored == expected, "S33", || format!("a commit follows {expected:?}, stored is {stored:?}"))
-            .map_err(Refused::Broken)?;
+        check_follows(stored, entry.revision).map_err(Refused::Broken)?;
         if rows && !self.rows_fit(turn) {
             return Err(Refused::Row);
         }
@@ -93,10 +91,7 @@ impl Disk {
             modified_at: entry.at,
             due_at: None,
         });
-        demand(record.due_at == turn.was_due_at, "S12", || {
-            "the place in the order of due work is off".to_owned()
-        })
-        .map_err(Refused::Broken)?;
+        check_due(record.due_at, turn.was_due_at).map_err(Refused::Broken)?;
         (record.revision, record.modified_at, record.due_at) = (entry.revision, entry.at, turn.due_at);
         if turn.due_at.is_none() {
             // The turn that ended it is the newest: the execution is as that left it.

@@ -7,7 +7,8 @@ use super::driver::Flight;
 use super::scenario::SECOND;
 use super::world::{Ev, Landed, World};
 use crate::sim::coverage::{CrashPoint, Fault};
-use crate::sim::invariants::{Violation, rows};
+use crate::sim::invariants::commits::check_restored;
+use crate::sim::invariants::rows;
 
 impl World<'_> {
     /// A place where the process may crash. True when it did.
@@ -52,16 +53,10 @@ impl World<'_> {
 
     /// What is restored says the same as what lived: recovery is the ordinary path.
     pub(super) fn compare(&mut self, op: usize, live: &Execution) {
-        let Some(Ok(stored)) = self.disk.records[op].as_ref().map(super::disk::Record::restore) else {
-            return;
-        };
-        let now = self.wall();
-        let same = stored.operation() == live.operation()
-            && stored.next(now) == live.next(now)
-            && Some(stored.due_at()) == self.disk.records[op].as_ref().map(|record| record.due_at);
-        if !same {
-            self.fail(Violation::new("S14", "what is restored differs from what lived"));
-        }
+        let Some(record) = &self.disk.records[op] else { return };
+        let Ok(stored) = record.restore() else { return };
+        let verdict = check_restored(&stored, live, record.due_at, self.wall());
+        self.judge(verdict);
     }
 
     /// What is stored bears out what clients were told.

@@ -6,7 +6,7 @@ use super::driver::{Driver, Happened, Reply, Run, Undo};
 use super::scenario::SECOND;
 use super::world::{Ev, Return, World};
 use crate::sim::coverage::{CrashPoint, Fault, Situation};
-use crate::sim::invariants::Violation;
+use crate::sim::invariants::{Violation, outside};
 use crate::sim::plant::Plant;
 
 fn index(step: usize) -> StepIndex {
@@ -41,19 +41,15 @@ impl World<'_> {
     pub(super) fn begin_run(&mut self, op: usize, driver: &mut Driver, step: usize, attempt: u32) {
         let input = match driver.execution.input(index(step)) {
             Ok(input) => input,
-            Err(error) => return self.fail(Violation::new("S17", error.to_string())),
+            Err(error) => return self.fail(Violation::new("input", error.to_string())),
         };
         let one = &mut self.ops[op];
         let checkpoint = driver.execution.checkpoint(index(step));
-        let saved = one.story.lines[step].checkpoint.as_ref();
-        let same = checkpoint == saved;
-        if saved.is_some() && same {
+        if checkpoint.is_some() && checkpoint == one.story.lines[step].checkpoint.as_ref() {
             self.cov.met(Situation::CheckpointReturned);
         }
-        let verdict = one.outside.run_begins(&one.story, step, attempt, input.bytes());
-        if !same && self.strict && verdict.is_ok() {
-            self.fail(Violation::new("C8", format!("run {attempt} of step {step} gets another checkpoint")));
-        }
+        let run = outside::Run { attempt, input: input.bytes(), checkpoint };
+        let verdict = one.outside.run_begins(&one.story, step, &run);
         self.judge(verdict);
         let (effect_at, ends_at, how) = self.draw_run(attempt);
         driver.runs[step] =

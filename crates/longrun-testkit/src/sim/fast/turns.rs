@@ -7,6 +7,7 @@ use super::scenario::SECOND;
 use super::world::{Ev, World};
 use crate::sim::coverage::{CrashPoint, Situation};
 use crate::sim::invariants::Violation;
+use crate::sim::invariants::calm::check_goes_on;
 use crate::sim::plant::Plant;
 
 /// The longest that a driver trusts a wait: the wall clock may have been set.
@@ -102,12 +103,10 @@ impl World<'_> {
         }
         let now = self.wall();
         let next = driver.execution.next(now);
-        match next.wake_at {
-            Some(at) => {
-                let wait = u64::try_from(at.since(now).as_micros()).unwrap_or(WAIT_MAX).min(WAIT_MAX);
-                self.later(wait, op, Ev::TakeUp);
-            }
-            None => self.fail(Violation::new("L1", "nothing is left to do, and it is not done")),
+        self.judge(check_goes_on(next.wake_at.is_some()));
+        if let Some(at) = next.wake_at {
+            let wait = u64::try_from(at.since(now).as_micros()).unwrap_or(WAIT_MAX).min(WAIT_MAX);
+            self.later(wait, op, Ev::TakeUp);
         }
         false
     }

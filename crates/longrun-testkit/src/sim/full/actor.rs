@@ -11,12 +11,11 @@ use serde::Serialize;
 
 use super::disk::lock;
 use super::kind::Thing;
-use super::state::Op;
 use super::world::Shared;
 use crate::sim::coverage::{CrashPoint, Fault, Situation};
+use crate::sim::invariants::commits::check_owner;
 use crate::sim::invariants::durable::Story;
-use crate::sim::invariants::outside::Outside;
-use crate::sim::invariants::{Verdict, Violation, demand};
+use crate::sim::invariants::outside::{Change, Outside, Run, check_change, on_record, stored};
 use crate::sim::plant::Plant;
 
 /// Dead code walking: what a crashed process would have done next never happens.
@@ -94,9 +93,7 @@ impl Actor {
     fn stored_by(&self, owned: bool, what: &str) {
         let mut state = lock(&self.shared.state);
         if state.alive(self.life) {
-            state.judge(demand(owned, "S30", || {
-                format!("{what} of a node that does not own the store is stored")
-            }));
+            state.judge(check_owner(owned, what));
         }
     }
 
@@ -115,31 +112,19 @@ impl Actor {
         if !state.alive(self.life) {
             return;
         }
-        let late = state.owner != self.node;
+        let owns = state.owner == self.node;
         let Some(op) = state.ops.get_mut(&id) else { return };
-        let refused = op.met[step] > Some(token) && self.shared.setting.plant != Some(Plant::S31);
-        let ended = op.ended;
+        let refused = op.outside.refuses(step, token) && self.shared.setting.plant != Some(Plant::S31);
         if !refused {
             change(&mut op.outside);
         }
-        if ended && !refused {
-            let what = format!("step {step} changes the world after the end");
-            state.judge(Err(Violation::new("S25", what)));
+        let verdict = check_change(&Change { step, refused, owns, ended: op.ended });
+        state.judge(verdict);
+        match (owns, refused) {
+            (false, true) => state.coverage.met(Situation::LateEffectRefused),
+            (false, false) => state.coverage.met(Situation::LateEffectFirst),
+            _ => {}
         }
-        match (late, refused) {
-            (true, true) => state.coverage.met(Situation::LateEffectRefused),
-            (true, false) => state.coverage.met(Situation::LateEffectFirst),
-            (false, true) => {
-                state.judge(Err(Violation::new("S31", format!("the owner's token is old at {step}"))));
-            }
-            (false, false) => {}
-        }
-    }
-
-    /// The owner of the store begins a run or an undo, and shows its token to the world outside.
-    fn meets(op: &mut Op, step: usize, token: FencingToken) -> Verdict {
-        let newest = op.met[step].replace(token);
-        demand(newest < Some(token), "S31", || format!("{token:?} of step {step} follows {newest:?}"))
     }
 
     fn effect(&self, id: OperationId, step: usize, token: FencingToken) {
@@ -156,11 +141,7 @@ impl Actor {
         self.shared.meet(id, stored.as_ref());
         let state = lock(&self.shared.state);
         let op = state.ops.get(&id)?;
-        let left = |step: usize| {
-            let place = &op.outside.places[step];
-            place.effect || place.live.is_some() || place.undoing
-        };
-        Some(Story::observed(&op.plan, &stored?, step, left))
+        Some(Story::observed(&op.plan, &stored?, step, |step| op.outside.is_left(step)))
     }
 
     fn script(&self, attempt: u32) -> Script {
@@ -304,23 +285,18 @@ impl Actor {
             // It has lost the store and does not know yet. What its start was stored for, the new owner takes up.
             return;
         }
-        let met = state.ops.get_mut(&id).map_or(Ok(()), |op| Self::meets(op, place, cx.fencing_token()));
-        state.judge(met);
-        let Some(story) = story else {
-            return state.judge(Err(Violation::new("S19", "an operation runs that is not stored")));
+        let story = match on_record(id, story) {
+            Ok(story) => story,
+            Err(violation) => return state.judge(Err(violation)),
         };
-        let saved = &story.lines[place].checkpoint;
-        if *saved == gets && saved.is_some() {
+        if gets.is_some() && gets == story.lines[place].checkpoint {
             state.coverage.met(Situation::CheckpointReturned);
         }
-        let strict = !self.shared.setting.outcome_only;
-        let same = !strict || *saved == gets;
-        let verdict = match state.ops.get_mut(&id) {
-            Some(op) => op.outside.run_begins(&story, place, attempt, &input),
-            None => Ok(()),
-        };
-        state.judge(verdict);
-        state.judge(demand(same, "C8", || format!("step {step} gets another checkpoint")));
+        let Some(op) = state.ops.get_mut(&id) else { return };
+        let run = Run { attempt, input: &input, checkpoint: gets.as_ref() };
+        let met = op.outside.meets(place, cx.fencing_token());
+        let verdict = op.outside.run_begins(&story, place, &run);
+        state.judge(met.and(verdict));
     }
 
     pub(super) async fn undo(&self, cx: &UndoContext, outcome: Undoable<Thing, u32>) -> UndoResult {
@@ -380,14 +356,7 @@ impl Actor {
         token: FencingToken,
         outcome: &Undoable<Thing, u32>,
     ) -> u32 {
-        use longrun_core::execution::Undoable as Stored;
-        let gets = match outcome {
-            Undoable::Done(thing) => Json::encode("output", thing).ok().map(Stored::Done),
-            Undoable::MayHaveRun(checkpoint) => {
-                let number = checkpoint.and_then(|number| Json::encode("checkpoint", &number).ok());
-                Some(Stored::MayHaveRun(number))
-            }
-        };
+        let gets = stored(outcome);
         let story = self.story(id, step.place());
         let mut state = lock(&self.shared.state);
         state.note(&format!("undo {id} step {step}"));
@@ -398,7 +367,7 @@ impl Actor {
         state.coverage.met(if done { Situation::UndoOfDone } else { Situation::UndoOfUnknown });
         let Some(story) = story else { return 0 };
         let Some(op) = state.ops.get_mut(&id) else { return 0 };
-        let met = Self::meets(op, step.place(), token);
+        let met = op.outside.meets(step.place(), token);
         let verdict = op.outside.undo_begins(&story, step.place(), gets.as_ref());
         let undos = op.outside.places[step.place()].undos;
         let at_once = op.outside.undoing() > 1;

@@ -1,6 +1,5 @@
 //! Clients of the real engine: they submit with and without keys, ask again, look, cancel, list and wait.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,11 @@ use super::kind::{Make, Request, Spec};
 use super::state::Floors;
 use super::world::Shared;
 use crate::sim::coverage::{Fault, Situation};
-use crate::sim::invariants::{Violation, demand};
+use crate::sim::invariants::Violation;
+use crate::sim::invariants::answers::{
+    check_cancel, check_complete, check_key, check_key_refused, check_once, check_there,
+};
+use crate::sim::invariants::commits::check_owner;
 use crate::sim::rng::Rng;
 use crate::sim::shrink::{OPERATIONS_MAX, STEPS_MAX, at_most};
 
@@ -208,10 +211,7 @@ impl Client {
             Ok(operation) => {
                 // A repeat is only read, and anybody may do that.
                 let news = wish.key.is_none() || wish.answered.is_none() && wish.asks == 0;
-                let verdict = demand(owned || !news, "S30", || {
-                    format!("a node that does not own the store has accepted {}", operation.id())
-                });
-                lock(&self.shared.state).judge(verdict);
+                lock(&self.shared.state).judge(check_owner(owned || !news, "a submit"));
                 self.accepted(&wish, &node, &floors, operation);
             }
             Err(error) => self.refused(&wish, &error),
@@ -226,8 +226,7 @@ impl Client {
             if crashes > wish.crashes {
                 self.met(Situation::KeyRepeatedAfterCrash);
             }
-            let verdict = demand(before == id, "C15", || format!("one key gave {before}, and later {id}"));
-            lock(&self.shared.state).judge(verdict);
+            lock(&self.shared.state).judge(check_key(before, id));
         }
         self.shared.told(self.life, node.number, floors, operation);
         let crashes = lock(&self.shared.state).crashes;
@@ -278,8 +277,7 @@ impl Client {
             }
         };
         let gives_up = !again || wish.asks >= ASKS_MAX && wish.answered.is_none();
-        let forgot = wish.answered.is_some() && !again;
-        state.judge(demand(!forgot, "C15", || format!("a key that was answered is refused: {error}")));
+        state.judge(check_key_refused(wish.answered, !again, error));
         drop(state);
         self.learn(|wish| wish.over = gives_up);
     }
@@ -299,7 +297,6 @@ impl Client {
         match node.engine.cancel(id, &self.caller).await {
             Ok(operation) => {
                 let no_return = self.past_no_return(id);
-                let decided = operation.done() || operation.error().is_some() || no_return;
                 let won = operation.error().is_some_and(|error| error.code() == longrun::Code::Cancelled);
                 {
                     let mut state = lock(&self.shared.state);
@@ -309,8 +306,7 @@ impl Client {
                         } else if no_return && !operation.done() {
                             state.coverage.met(Situation::CancelPastNoReturn);
                         }
-                        let verdict = demand(decided, "C13", || format!("a cancel of {id} did nothing"));
-                        state.judge(verdict);
+                        state.judge(check_cancel(&operation, no_return));
                     }
                 }
                 self.shared.told(self.life, node.number, &floors, operation);
@@ -333,10 +329,7 @@ impl Client {
     fn lost(&self, id: OperationId) {
         let mut state = lock(&self.shared.state);
         if state.alive(self.life) {
-            state.judge(Err(Violation::new(
-                "S9",
-                format!("operation {id} was acknowledged and is not found"),
-            )));
+            state.judge(check_there(id, false));
         }
     }
 
@@ -356,7 +349,7 @@ impl Client {
 
     /// Reads the whole list, page by page: what is there throughout is there once (C19).
     async fn list(&self, id: OperationId) {
-        let mut seen = BTreeSet::new();
+        let mut seen = Vec::new();
         let before = self.shared.floors();
         let mut page = PageRequest { size: 1, token: String::new() };
         for _ in 0..50 {
@@ -364,9 +357,8 @@ impl Client {
             let node = self.node();
             let Ok(found) = node.engine.list_operations(&OperationQuery::All, &page).await else { return };
             for operation in found.items {
-                let twice = !seen.insert(operation.id());
-                let verdict = demand(!twice, "C19", || format!("{} is listed twice", operation.id()));
-                lock(&self.shared.state).judge(verdict);
+                seen.push(operation.id());
+                lock(&self.shared.state).judge(check_once(&seen));
                 self.shared.told(self.life, node.number, &floors, operation);
             }
             if found.next_token.is_empty() {
@@ -380,7 +372,7 @@ impl Client {
             if state.known() != before {
                 state.coverage.met(Situation::ListDuringChange);
             }
-            state.judge(demand(seen.contains(&id), "C19", || format!("{id} is not in the list")));
+            state.judge(check_complete(&[id], &seen));
         }
     }
 }

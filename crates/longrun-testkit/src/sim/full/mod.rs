@@ -15,7 +15,7 @@ mod world;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use longrun::{BuildError, Caller, Engine, KvStore, OperationQuery, PageRequest};
+use longrun::{BuildError, Caller, Engine, KvStore};
 
 use self::actor::Actor;
 use self::clients::{Client, Node, Wish};
@@ -26,6 +26,8 @@ use self::world::{Shared, SimEnvironment};
 use super::coverage::{Coverage, CrashPoint};
 use super::fast::{Outcome, Setting};
 use super::invariants::Violation;
+use super::invariants::calm::{check_count, check_time};
+use super::view::check_engine;
 
 /// Lives after which a seed is held to hang.
 const LIVES_MAX: u32 = 40;
@@ -65,8 +67,8 @@ pub fn run(seed: u64, setting: Setting, coverage: &mut Coverage) -> Outcome {
         if matches!(end, End::Done) || lock(&shared.state).violation.is_some() {
             break;
         }
-        if life >= LIVES_MAX {
-            lock(&shared.state).judge(Err(Violation::new("L1", "too many lives")));
+        if let Err(violation) = check_count(life + 1, LIVES_MAX, "lives") {
+            lock(&shared.state).judge(Err(violation));
             break;
         }
     }
@@ -222,48 +224,25 @@ async fn watch(shared: &Arc<Shared>, wishes: &Mutex<Vec<Wish>>, life: u32, curre
         let unfinished = shared.inspect(false).map_or(0, |look| look.unfinished().len());
         if all_over && unfinished == 0 {
             let engine = lock(current).engine.clone();
-            return finish(shared, &engine).await;
+            lock(&shared.state).calm = true;
+            let known: Vec<_> = lock(&shared.state).ops.keys().copied().collect();
+            let verdict = check_engine(&engine, &known).await;
+            lock(&shared.state).judge(verdict);
+            return End::Done;
         }
         if calm {
             calm_for += pause;
             pause = (pause * 2).min(Duration::from_secs(10));
-            if calm_for > CALM_MAX + lock(&shared.state).set_back {
+            let most = CALM_MAX + lock(&shared.state).set_back;
+            let verdict = check_time(calm_for, most, || {
                 let held = lock(current).engine.held();
-                let what =
-                    format!("{unfinished} operations are not done, clients over {all_over}, held {held:?}");
-                return fail(shared, Violation::new("L1", what));
+                format!("{unfinished} operations are not done, clients over {all_over}, held {held:?},")
+            });
+            if let Err(violation) = verdict {
+                return fail(shared, violation);
             }
         }
     }
-}
-
-/// Everything is done: nothing may be held, and the list holds every operation that anybody was told of.
-async fn finish(shared: &Arc<Shared>, engine: &Engine) -> End {
-    lock(&shared.state).calm = true;
-    if !engine.held().is_empty() {
-        return fail(shared, Violation::new("C18", format!("held at the end: {:?}", engine.held())));
-    }
-    let page = PageRequest { size: 1000, token: String::new() };
-    match engine.list_operations(&OperationQuery::All, &page).await {
-        Ok(found) => {
-            let known: Vec<_> = lock(&shared.state).ops.keys().copied().collect();
-            let missing = known.iter().find(|id| !found.items.iter().any(|operation| operation.id() == **id));
-            let not_done = found.items.iter().find(|operation| !operation.done());
-            if let Some(id) = missing {
-                return fail(shared, Violation::new("C19", format!("{id} is not in the list")));
-            }
-            if let Some(operation) = not_done {
-                return fail(
-                    shared,
-                    Violation::new("L1", format!("{} is listed as not done", operation.id())),
-                );
-            }
-        }
-        Err(error) => {
-            return fail(shared, Violation::new("C22", format!("the list cannot be read: {error}")));
-        }
-    }
-    End::Done
 }
 
 /// What the outside world does to the process: clocks that jump, disks that fill, and the power switch.

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use longrun::FencingToken;
 use longrun_core::{OperationId, Plan, Revision};
 use tokio::time::Instant;
 
@@ -118,8 +117,6 @@ pub(super) struct Op {
     pub(super) answers: Answers,
     pub(super) ended: bool,
     pub(super) crashes: u32,
-    /// By step: the newest fencing token of a run or an undo that the outside world has met.
-    pub(super) met: Vec<Option<FencingToken>>,
 }
 
 /// What changes.

@@ -3,8 +3,7 @@
 use std::sync::{Arc, Mutex, OnceLock};
 
 use longrun::Environment;
-use longrun_core::{Claim, Code, Execution, Operation, OperationId, Phase, Plan, Timestamp};
-use longrun_store::conformance::verify_indexes;
+use longrun_core::{Claim, Code, Execution, Operation, OperationId, Phase, Plan, ResourceKey, Timestamp};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -12,10 +11,11 @@ use super::disk::{Inspector, Look, Medium, lock};
 use super::state::{Floors, Op, State};
 use crate::sim::coverage::{Coverage, Fault, Situation};
 use crate::sim::fast::Setting;
-use crate::sim::invariants::answers::Answers;
+use crate::sim::invariants::answers::{Answers, check_there};
+use crate::sim::invariants::commits::check_indexes;
 use crate::sim::invariants::durable::{End, Story};
 use crate::sim::invariants::outside::Outside;
-use crate::sim::invariants::{Violation, demand, rows};
+use crate::sim::invariants::rows;
 use crate::sim::plant::Plant;
 
 /// The wall clock when the world begins, in microseconds since 1970.
@@ -100,11 +100,8 @@ impl Shared {
         };
         let strict = !self.setting.outcome_only;
         let outside = Outside::new(plan.steps().len(), strict);
-        let met = vec![None; plan.steps().len()];
         let plan = Arc::clone(plan);
-        state
-            .ops
-            .insert(id, Op { plan, outside, answers: Answers::default(), ended: false, crashes: 0, met });
+        state.ops.insert(id, Op { plan, outside, answers: Answers::default(), ended: false, crashes: 0 });
     }
 
     /// What is known of every operation when a question is asked.
@@ -143,8 +140,7 @@ impl Shared {
                 op.answers.told_after(floor, answer, durable)
             }
             // It was done before anybody looked at it.
-            None if stored.is_some() => Ok(()),
-            None => demand(false, "S9", || format!("operation {id} was acknowledged and is not durable")),
+            None => check_there(id, stored.is_some()),
         };
         state.judge(verdict);
         drop(state);
@@ -172,10 +168,9 @@ impl Shared {
     /// Nothing runs: what is stored must bear out what clients were told, rows must go with their operations, and indexes with both.
     pub(super) fn check_stored(&self) {
         // Before the first commit there is no store.
-        if self.inspect(false).is_some()
-            && let Err(problems) = verify_indexes(&Look::durable(&self.medium))
-        {
-            lock(&self.state).judge(Err(Violation::new("S12", problems.join("; "))));
+        if self.inspect(false).is_some() {
+            let verdict = check_indexes(&Look::durable(&self.medium));
+            lock(&self.state).judge(verdict);
         }
         let ids: Vec<OperationId> = lock(&self.state).ops.keys().copied().collect();
         for id in ids {
@@ -189,24 +184,9 @@ impl Shared {
             let Some(execution) = &stored else { continue };
             let rows = self.rows(&plan);
             let story = Story::observed(&plan, execution, 0, |_| false);
-            let mut verdict = rows::check_claims(id, plan.claims(), &story, &rows, false);
-            for claim in plan.claims() {
-                let row = rows.get(&claim.key);
-                let held = row.is_some_and(|row| row.operation == Some(id));
-                verdict = verdict.and_then(|()| {
-                    demand(!held || story.end.is_none(), "C7", || {
-                        format!("{} is held after the end", claim.key)
-                    })?;
-                    // Others may have changed it since.
-                    let alone =
-                        self.inspect(false).is_some_and(|look| look.operations_of(&claim.key) == [id]);
-                    let status = rows::status_at_end(claim, story.end.filter(|_| alone));
-                    let found = row.map(|row| row.status);
-                    demand(status.is_none_or(|status| status == found), "S42", || {
-                        format!("{} shows {found:?} after {:?}", claim.key, story.end)
-                    })
-                });
-            }
+            let alone =
+                |key: &ResourceKey| self.inspect(false).is_some_and(|look| look.operations_of(key) == [id]);
+            let verdict = rows::check_stored(id, plan.claims(), &story, &rows, alone);
             lock(&self.state).judge(verdict);
             self.check_end(id, stored.as_ref());
         }

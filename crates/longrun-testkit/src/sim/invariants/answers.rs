@@ -1,8 +1,10 @@
 //! What clients were told: every answer is kept, and compared with every later one and with the disk after each crash.
 
-use longrun_core::{Operation, Phase, Revision};
+use std::fmt::{Debug, Display};
 
-use super::{Verdict, demand};
+use longrun_core::{Code, Operation, OperationId, Phase, Revision};
+
+use super::{Verdict, Violation, demand};
 
 /// The newest answer about one operation.
 #[derive(Clone, Debug, Default)]
@@ -58,24 +60,71 @@ impl Answers {
     /// After a crash: what is on disk must bear out what clients were told.
     pub fn check_stored(&self, stored: Option<&Operation>) -> Verdict {
         let Some(told) = &self.newest else { return Ok(()) };
-        let Some(stored) = stored else {
-            return demand(false, "S9", || format!("operation {} was acknowledged and is gone", told.id()));
-        };
+        check_there(told.id(), stored.is_some())?;
+        let Some(stored) = stored else { return Ok(()) };
         shape(stored)?;
         follows(told, stored)
     }
 }
 
+/// An operation that was acknowledged is there (S9).
+pub fn check_there(id: OperationId, there: bool) -> Verdict {
+    demand(there, "S9", || format!("operation {id} was acknowledged and is not there"))
+}
+
+/// A cancel that is acknowledged was decided: it wins, or comes too late (C13).
+pub fn check_cancel(answer: &Operation, past_no_return: bool) -> Verdict {
+    demand(answer.done() || answer.error().is_some() || past_no_return, "C13", || {
+        format!("a cancel of {} was acknowledged and did nothing", answer.id())
+    })
+}
+
+/// One key, one operation (S35).
+pub fn check_key(first: OperationId, later: OperationId) -> Verdict {
+    demand(first == later, "S35", || format!("one key gave {first}, and later {later}"))
+}
+
+/// A key that was answered once is not refused for good later (S35).
+pub fn check_key_refused(answered: Option<OperationId>, for_good: bool, error: &impl Display) -> Verdict {
+    demand(answered.is_none() || !for_good, "S35", || format!("a key that was answered is refused: {error}"))
+}
+
+/// Whatever the store does, an engine that has no answer says so, and by these codes (C22).
+pub fn check_refusal(what: &str, code: Code, may: &[Code], error: &impl Debug) -> Verdict {
+    demand(may.contains(&code), "C22", || format!("{what} is refused: {error:?}"))
+}
+
+/// Without faults everything is answered (C22).
+pub fn answered<T, E: Display>(answer: Result<T, E>) -> Result<T, Violation> {
+    answer.map_err(|error| Violation::new("C22", format!("without a fault it is refused: {error}")))
+}
+
+/// A list shows nothing twice, over all its pages (C19).
+pub fn check_once(listed: &[OperationId]) -> Verdict {
+    let twice = listed.iter().enumerate().find(|(place, id)| listed[..*place].contains(id));
+    twice.map_or(Ok(()), |(_, id)| demand(false, "C19", || format!("{id} is listed twice")))
+}
+
+/// A list shows everything that is there throughout (C19).
+pub fn check_complete(there: &[OperationId], listed: &[OperationId]) -> Verdict {
+    let missing = there.iter().find(|id| !listed.contains(id));
+    missing.map_or(Ok(()), |id| demand(false, "C19", || format!("{id} is not in the list")))
+}
+
 /// One operation at one moment makes sense.
 fn shape(operation: &Operation) -> Verdict {
-    let (error, response) = (operation.error().is_some(), operation.response().is_some());
-    let fits = match operation.phase() {
+    check_ends(operation.phase(), operation.error().is_some(), operation.response().is_some())?;
+    demand(operation.created_at() <= operation.modified_at(), "C16", || "modified before created".to_owned())
+}
+
+/// What is done has one of error and response, what is not has no response, and an error only while it rolls back (C2).
+pub fn check_ends(phase: Phase, error: bool, response: bool) -> Verdict {
+    let fits = match phase {
         Phase::Pending => !error && !response,
         Phase::RollingBack => error && !response,
         Phase::Done => error != response,
     };
-    demand(fits, "C2", || format!("{:?} with error {error} and response {response}", operation.phase()))?;
-    demand(operation.created_at() <= operation.modified_at(), "C16", || "modified before created".to_owned())
+    demand(fits, "C2", || format!("{phase:?} with error {error} and response {response}"))
 }
 
 /// A later sight of an operation does not take back an earlier one.

@@ -1,12 +1,18 @@
-//! The oracle: the rules of the contract, written a second time, away from the engine. In the full simulation the story of an operation
-//! is what its stored record restores to; in the fast one it is told event by event, without the core's own fold.
+//! The oracle: the rules of the contract, written a second time, away from the engine. In the full simulation and in that of a cluster
+//! the story of an operation is what its stored record restores to; in the fast one it is told event by event, without the core's own
+//! fold. The simulations gather facts, and every judgement on them is here: only that one seed goes one way (L9) is for a
+//! [`campaign`](super::campaign) to see.
 //!
-//! - [`durable`]: what is on disk tells a possible story (C3, C8, C9, C10, C11, S4, S5).
-//! - [`outside`]: what is done to the world, and when it may be (C4, C8 to C11, S17 to S25, S29).
-//! - [`answers`]: what clients were told stays true (C1, C2, C5, C13, C16, S10, S11).
-//! - [`rows`]: resource rows go with their operation (C4, C7, C21, S41, S42).
+//! - [`durable`]: what is on disk tells a possible story (C2 to C5, C8 to C11, C16, S4, S5, S17, S18).
+//! - [`outside`]: what is done to the world, when it may be, and by whom (C5, C8, S17 to S23, S25, S30, S31).
+//! - [`answers`]: what clients were told stays true (C2, C3, C5, C13, C16, C19, C22, S6, S9, S11, S35).
+//! - [`rows`]: resource rows go with their operation (C4, C7, C17, S5, S41, S42).
+//! - [`commits`]: what is stored, and from whom (S12, S14, S29, S30, S33).
+//! - [`calm`]: what comes to pass once the faults have stopped (C18, L1).
 
 pub mod answers;
+pub mod calm;
+pub mod commits;
 pub mod durable;
 pub mod outside;
 pub mod rows;

@@ -1,9 +1,12 @@
 //! The ledger of effects: what was really done, kept outside of the engine, surviving every crash of it.
 
+use longrun::FencingToken;
 use longrun_core::execution::Undoable;
+use longrun_core::{Fence, Json, OperationId};
+use serde::Serialize;
 
 use super::durable::{End, Story};
-use super::{Verdict, demand};
+use super::{Verdict, Violation, demand};
 
 /// One step, as the outside world sees it.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +21,32 @@ pub struct Place {
     pub last_run: u32,
     /// Undos that began.
     pub undos: u32,
+    /// The newest fencing token that was shown to it.
+    pub met: Option<FencingToken>,
+}
+
+/// A run that begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Run<'a> {
+    /// Its number.
+    pub attempt: u32,
+    /// What it gets.
+    pub input: &'a [u8],
+    /// The checkpoint that it gets.
+    pub checkpoint: Option<&'a Json>,
+}
+
+/// The world is changed, or refuses to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Change {
+    /// At which step.
+    pub step: usize,
+    /// It refuses.
+    pub refused: bool,
+    /// Whoever changes it works on the operation.
+    pub owns: bool,
+    /// The end of the operation was durable before.
+    pub ended: bool,
 }
 
 /// The outside world, as far as one operation changes it.
@@ -25,6 +54,8 @@ pub struct Place {
 pub struct Outside {
     /// By step.
     pub places: Vec<Place>,
+    /// The fences with which it was worked on.
+    pub fences: Vec<Fence>,
     /// Judge when things are done, too. Without it, only what is left at the end counts.
     pub strict: bool,
 }
@@ -32,7 +63,7 @@ pub struct Outside {
 impl Outside {
     /// Before anything is done.
     pub fn new(steps: usize, strict: bool) -> Self {
-        Self { places: vec![Place::default(); steps], strict }
+        Self { places: vec![Place::default(); steps], fences: Vec::new(), strict }
     }
 
     /// Undos that are on.
@@ -52,8 +83,41 @@ impl Outside {
         }
     }
 
+    /// Whether anything of a step is there, or is being done.
+    pub fn is_left(&self, step: usize) -> bool {
+        let place = &self.places[step];
+        place.effect || place.live.is_some() || place.undoing
+    }
+
+    /// Whoever works on the operation from now on has this fence, which is above all before it (S30). What those were doing is late.
+    pub fn worked_on_with(&mut self, fence: Fence) -> Verdict {
+        if self.fences.last() == Some(&fence) {
+            return Ok(());
+        }
+        self.process_died();
+        self.fences.push(fence);
+        demand(self.fences.is_sorted(), "S30", || format!("the fences do not rise: {:?}", self.fences))
+    }
+
+    /// Whether somebody else has worked on it before.
+    pub fn is_adopted(&self) -> bool {
+        self.fences.len() > 1
+    }
+
+    /// Who works on the operation begins a run or an undo, and shows a token that is newer than all before it (S31).
+    pub fn meets(&mut self, step: usize, token: FencingToken) -> Verdict {
+        let newest = self.places[step].met.replace(token);
+        demand(newest < Some(token), "S31", || format!("{token:?} of step {step} follows {newest:?}"))
+    }
+
+    /// Whether the world refuses a token: it has met a newer one.
+    pub fn refuses(&self, step: usize, token: FencingToken) -> bool {
+        self.places[step].met > Some(token)
+    }
+
     /// A run begins.
-    pub fn run_begins(&mut self, story: &Story, step: usize, attempt: u32, input: &[u8]) -> Verdict {
+    pub fn run_begins(&mut self, story: &Story, step: usize, run: &Run<'_>) -> Verdict {
+        let Run { attempt, input, checkpoint } = *run;
         let place = &mut self.places[step];
         let (last, overlaps) = (place.last_run, place.live.is_some());
         place.last_run = attempt.max(last);
@@ -76,6 +140,9 @@ impl Outside {
         demand(attempt > last, "S31", || format!("run {attempt} of step {step} begins a second time"))?;
         demand(story.input(step).as_deref() == Some(input), "S17", || {
             format!("step {step} gets an input that is not on record")
+        })?;
+        demand(line.checkpoint.as_ref() == checkpoint, "C8", || {
+            format!("run {attempt} of step {step} gets another checkpoint")
         })
     }
 
@@ -129,7 +196,7 @@ impl Outside {
         self.places[step].undoing = false;
     }
 
-    /// The end is durable: what is left of it?
+    /// The end is durable: what is left of it (S25)?
     pub fn check_end(&self, story: &Story) -> Verdict {
         for (step, (place, line)) in self.places.iter().zip(&story.lines).enumerate() {
             match story.end {
@@ -143,5 +210,28 @@ impl Outside {
             }
         }
         Ok(())
+    }
+}
+
+/// The story of an operation of which a step begins: it is stored (S19).
+pub fn on_record(id: OperationId, story: Option<Story>) -> Result<Story, Violation> {
+    story.ok_or_else(|| Violation::new("S19", format!("{id} is worked on and is not stored")))
+}
+
+/// Nothing changes the world after the end (S25), and who works on the operation is not refused (S31).
+pub fn check_change(change: &Change) -> Verdict {
+    let Change { step, refused, owns, ended } = *change;
+    demand(refused || !ended, "S25", || format!("step {step} changes the world after the end"))?;
+    demand(!refused || !owns, "S31", || format!("the owner's token is old at {step}"))
+}
+
+/// What an undo gets, as it is stored.
+pub(crate) fn stored<T: Serialize>(gets: &longrun::Undoable<T, u32>) -> Option<Undoable> {
+    match gets {
+        longrun::Undoable::Done(output) => Json::encode("output", output).ok().map(Undoable::Done),
+        longrun::Undoable::MayHaveRun(checkpoint) => {
+            let number = checkpoint.and_then(|number| Json::encode("checkpoint", &number).ok());
+            Some(Undoable::MayHaveRun(number))
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Resource rows: they change with their operation, along the table, and are as before after a rollback.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use longrun_core::{Claim, Event, Intent, OperationId, ResourceKey, ResourceStatus, Row, RowWrite};
 
@@ -59,17 +59,47 @@ fn check_held(id: OperationId, claim: &Claim, story: &Story, row: Option<&Row>) 
     demand(row.status == expected, "C7", || format!("{} shows {}, not {expected}", claim.key, row.status))
 }
 
-/// What a row shows after the end, as long as nobody else changes it: the status, or that there is no row. `None` when that
-/// cannot be told from the claim.
-pub fn status_at_end(claim: &Claim, end: Option<End>) -> Option<Option<ResourceStatus>> {
+/// The rows of an operation that may have ended long ago (C7, S42). `alone` tells whether nobody else ever claimed a resource.
+pub fn check_stored(
+    id: OperationId,
+    claims: &[Claim],
+    story: &Story,
+    rows: &Rows,
+    alone: impl Fn(&ResourceKey) -> bool,
+) -> Verdict {
+    check_claims(id, claims, story, rows, false)?;
+    let Some(end) = story.end else { return Ok(()) };
+    for claim in claims {
+        let row = rows.get(&claim.key);
+        let held = row.is_some_and(|row| row.operation == Some(id));
+        demand(!held, "C7", || format!("{} is held after the end", claim.key))?;
+        let (expected, found) = (status_at_end(claim, end), row.map(|row| row.status));
+        demand(expected == found || !alone(&claim.key), "S42", || {
+            format!("{} shows {found:?} after {end:?}", claim.key)
+        })?;
+    }
+    Ok(())
+}
+
+/// What a row shows after the end, as long as nobody else changes it: the status, or that there is no row.
+fn status_at_end(claim: &Claim, end: End) -> Option<ResourceStatus> {
     let before = claim.before().map(|row| row.status);
-    Some(match (&claim.intent, end?) {
+    match (&claim.intent, end) {
         (_, End::Abandoned) => Some(ResourceStatus::Error),
         (Intent::Create { .. }, End::Succeeded) => Some(ResourceStatus::Ready),
         (Intent::Update { status, .. }, End::Succeeded) => Some(*status),
         (Intent::Delete { .. }, End::Succeeded) | (Intent::Create { .. }, End::RolledBack) => None,
         (Intent::Update { .. } | Intent::Delete { .. }, End::RolledBack) => before,
-    })
+    }
+}
+
+/// The children of a parent, whose names differ whoever made them (C17).
+pub fn check_names<'a>(names: impl Iterator<Item = &'a str>) -> Verdict {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        demand(seen.insert(name), "C17", || format!("two children have the name {name}"))?;
+    }
+    Ok(())
 }
 
 fn check_ended(claim: &Claim, end: End, story: &Story, row: Option<&Row>) -> Verdict {
