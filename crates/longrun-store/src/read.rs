@@ -470,3 +470,37 @@ fn purge_key(kv: &dyn Kv, expiry_key: &[u8]) -> Result<Removal, StoreError> {
         Ok(Some(_)) | Err(_) => Ok(Removal::Unreadable),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use longrun_core::IdPrefix;
+
+    use super::*;
+    use crate::kv::Batch;
+    use crate::memory::MemoryKv;
+
+    /// C18: however many keys among them are damaged, those who are due are found, and as many as were asked for.
+    #[test]
+    fn c18_damaged_keys_take_no_place_among_what_is_due() {
+        let (kv, mut batch, mut all) = (MemoryKv::new(), Batch::default(), Vec::new());
+        for second in 0..9 {
+            let at = Timestamp::from_unix_millis(second * 1000).unwrap();
+            let id = OperationId::generate(IdPrefix::new("opr").unwrap(), at, 1);
+            let mut key = layout::timed(at, id);
+            if second % 3 == 1 {
+                key.push(b'!');
+            } else {
+                all.push(Due { at, id });
+            }
+            batch.put(Table::Due, key, Vec::new());
+        }
+        kv.commit(&batch).unwrap();
+        assert_eq!(all.len(), 6);
+        for limit in 1..=7 {
+            let found = due(&kv, Timestamp::MAX, None, limit).unwrap();
+            assert_eq!(found, all[..limit.min(6)], "{limit}");
+            let found = due(&kv, Timestamp::MAX, Some(all[1]), limit).unwrap();
+            assert_eq!(found, all[2..(2 + limit).min(6)], "{limit} after the second");
+        }
+    }
+}

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use longrun_core::limits::RECORD_BYTES_MAX;
 use longrun_store::{
     Batch, Direction, Durability, Entry, KeyRange, Kv, KvCapabilities, KvError, KvStore, MemoryKv, OpenError,
-    Table,
+    Store, Table,
 };
 
 /// An engine in memory for values of so many bytes.
@@ -49,6 +49,15 @@ fn an_engine_must_take_the_largest_record() {
     };
     assert_eq!(found, RECORD_BYTES_MAX - 1);
     assert!(open(RECORD_BYTES_MAX).is_ok() && open(RECORD_BYTES_MAX + 1).is_ok());
+}
+
+#[test]
+fn the_secret_of_page_tokens_is_drawn_once_for_ever() {
+    let kv = Arc::new(MemoryKv::new());
+    for secret in [[9; 32], [5; 32]] {
+        let store = KvStore::open_inline(Arc::clone(&kv), secret).unwrap();
+        assert_eq!(store.page_secret(), [9; 32]);
+    }
 }
 
 /// So that whoever closes a store may open it again at once, in the same folder.
