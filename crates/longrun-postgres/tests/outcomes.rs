@@ -328,7 +328,7 @@ async fn c22_a_server_that_crashes_loses_nothing_and_keeps_nothing_open() {
 
 /// What was the primary may be a standby now, although connections to it have lasted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn c22_a_server_that_takes_no_writes_any_more_is_left() {
+async fn c22_the_committer_leaves_a_server_that_takes_no_writes_any_more() {
     let Some(server) = common::own_server(&["fsync=off", "full_page_writes=off"]) else { return };
     let place = Place { address: server.address(), schema: server.fresh_schema() };
     let store = place.open().await;
