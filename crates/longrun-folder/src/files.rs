@@ -149,3 +149,20 @@ pub(crate) fn size(path: &Path) -> u64 {
     });
     if walked.is_err() { 0 } else { bytes }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_is_dropped_is_free_though_a_child_has_its_descriptor() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = FolderLock::acquire(folder.path()).unwrap();
+        // As a child has it between its fork and its becoming another program.
+        let inherited = lock.file.try_clone().unwrap();
+        assert!(matches!(FolderLock::acquire(folder.path()), Err(OpenError::Locked { .. })));
+        drop(lock);
+        FolderLock::acquire(folder.path()).unwrap();
+        drop(inherited);
+    }
+}

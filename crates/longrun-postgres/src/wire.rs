@@ -54,3 +54,26 @@ impl Wire {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// Whoever uses the connection learns that it is lost, and can lay another.
+    #[tokio::test]
+    async fn a_panic_of_the_connection_is_its_loss_and_nothing_more() {
+        let wire = Wire::default();
+        let (answer, answered) = oneshot::channel::<()>();
+        wire.lay(async move {
+            let _answer = answer;
+            panic!("this panic is part of the test");
+        });
+        assert!(wire.carry(answered).await.is_err());
+        wire.end().await;
+        let (answer, answered) = oneshot::channel();
+        wire.lay(async move { _ = answer.send(()) });
+        wire.carry(answered).await.unwrap();
+    }
+}

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use common::{Place, place, revision};
@@ -11,7 +12,9 @@ use longrun_postgres::PostgresStore;
 use longrun_store::conformance::sample::{
     Draft, Live, creates, deletes, operation_id, parent, resource_key, resource_kind, updates,
 };
-use longrun_store::{Asked, Cluster, Commit, CommitError, Conflict, Store, Wanted};
+use longrun_store::{
+    Asked, Cluster, Commit, CommitError, Conflict, ResourceQuery, Store, StoreError, Wanted,
+};
 
 mod common;
 
@@ -293,6 +296,67 @@ async fn s32_a_lock_of_somebody_costs_no_node_its_lease() {
     assert_eq!((told.freed, told.changed), (1, vec![operation_id(9)]));
     assert_eq!(two.one.claim().await, [operation_id(2)]);
     assert_eq!(two.place.count("SELECT count(*) FROM longrun.nodes").await, 1);
+}
+
+/// Somebody's long lists may take every connection for readings, and none of those that keep a node alive.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s32_lists_that_take_every_connection_cost_no_node_its_lease() {
+    let Some(two) = two().await else { return };
+    let draft = Draft { start: false, ..Draft::chain(1, 1) };
+    two.other.store.commit(draft.accept(two.other.fence).1.by_visitor()).await.unwrap();
+    let mut other = two.place.client().await;
+    let lock = other.transaction().await.unwrap();
+    lock.batch_execute(&two.place.sql("LOCK longrun.resources")).await.unwrap();
+    let query = ResourceQuery::new(resource_kind(), parent("folder"));
+    // Twice as many as there are connections.
+    let mut lists = pin!(join_all((0..4).map(|_| two.one.store.list_resources(&query, None, 10))));
+    let kept_alive = async {
+        two.place.blocked(2).await;
+        let told = two.one.store.renew(two.one.fence, &Asked::default()).await.unwrap();
+        assert!(!told.lapsed);
+        assert_eq!(two.one.claim().await, [operation_id(1)]);
+    };
+    tokio::select! {
+        biased;
+        lists = lists.as_mut() => panic!("they were to wait: {lists:?}"),
+        () = kept_alive => {}
+    }
+    lock.rollback().await.unwrap();
+    lists.await.into_iter().for_each(|list| assert_eq!(list.unwrap().items.len(), 0));
+}
+
+/// Where rows that somebody holds are not passed over, a node waits for them, but never until its next renewal is due.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s32_without_skip_locked_a_lock_of_somebody_costs_no_node_its_lease() {
+    let Some(place) = place() else { return };
+    let lease = Duration::from_secs(20);
+    let store = PostgresStore::open(place.options().skip_locked(false).lease(lease)).await.unwrap();
+    let fence = store.take_over().await.unwrap();
+    let node = Node { store, fence };
+    let free = Draft { start: false, ..Draft::chain(1, 1) };
+    node.store.commit(free.accept(fence).1.by_visitor()).await.unwrap();
+    let mut own = node.accept(Draft::chain(2, 1)).await;
+    node.store.commit(own.cancel(fence).by_visitor()).await.unwrap();
+    let mut other = place.client().await;
+    let lock = other.transaction().await.unwrap();
+    lock.execute(&place.sql("SELECT FROM longrun.operations FOR UPDATE"), &[]).await.unwrap();
+    let wanted = Wanted { until: Timestamp::MAX, limit: 10, kinds: None, except: Vec::new() };
+    let began = Instant::now();
+    let claimed = node.store.claim(fence, &wanted).await;
+    assert!(matches!(claimed, Err(StoreError::Unavailable(_))), "{claimed:?}");
+    assert!(began.elapsed() < lease / 3, "{:?}", began.elapsed());
+    // What others did cannot be told, and the lease is extended all the same.
+    place.execute("UPDATE longrun.nodes SET expires_at = clock_timestamp()").await;
+    let began = Instant::now();
+    let told = node.store.renew(fence, &Asked::default()).await;
+    assert!(matches!(told, Err(StoreError::Unavailable(_))), "{told:?}");
+    assert!(began.elapsed() < lease / 3, "{:?}", began.elapsed());
+    let alive = "SELECT count(*) FROM longrun.nodes WHERE expires_at > clock_timestamp()";
+    assert_eq!(place.count(alive).await, 1);
+    lock.rollback().await.unwrap();
+    let told = node.store.renew(fence, &Asked::default()).await.unwrap();
+    assert_eq!(told.changed, [operation_id(2)]);
+    assert_eq!(node.claim().await, [operation_id(1)]);
 }
 
 /// What a node took while it was buried would belong to nobody who is known, for ever.

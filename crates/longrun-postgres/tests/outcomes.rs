@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::proxy::{BATCH, Fate, Proxy, QUESTION, is_error};
+use common::proxy::{BATCH, Fate, HINT, Proxy, QUESTION, is_error};
 use common::{Place, place, revision, until};
 use longrun_core::{Fence, OperationId};
 use longrun_postgres::{PostgresOptions, PostgresStore};
@@ -195,6 +195,23 @@ async fn s33_a_silent_server_keeps_nobody_for_ever() {
     far.goes_on(10).await;
 }
 
+/// A hint that nobody answers is given up, and the next one goes over a new connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hint_that_is_not_answered_is_not_the_last() {
+    let patience = Duration::from_millis(500);
+    let Some(far) = far_with(|options| options.statement_timeout(patience)).await else { return };
+    far.proxy.doom([(HINT, Fate::Swallowed), (HINT, Fate::AnswerLost)]);
+    // Of what a visitor writes the other nodes are told.
+    let visited = async |n| {
+        let draft = Draft { start: false, ..Draft::chain(n, 1) };
+        far.store.commit(draft.accept(far.fence).1.by_visitor()).await.unwrap();
+    };
+    visited(1).await;
+    far.proxy.fulfilled_but(1).await;
+    visited(2).await;
+    far.proxy.fulfilled().await;
+}
+
 /// The row of a committer may be cleared away, and a database may be set back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s33_a_committer_without_its_row_begins_anew() {
@@ -307,4 +324,34 @@ async fn c22_a_server_that_crashes_loses_nothing_and_keeps_nothing_open() {
     let there = known.values().filter(|revision| **revision > 0).count();
     let stored = place.count("SELECT count(*) FROM longrun.operations").await;
     assert_eq!(usize::try_from(stored).unwrap(), there, "there is one that nobody was told of");
+}
+
+/// What was the primary may be a standby now, although connections to it have lasted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c22_the_committer_leaves_a_server_that_takes_no_writes_any_more() {
+    let Some(server) = common::own_server(&["fsync=off", "full_page_writes=off"]) else { return };
+    let place = Place { address: server.address(), schema: server.fresh_schema() };
+    let store = place.open().await;
+    let fence = store.take_over().await.unwrap();
+    let accept = async |n| store.commit(Draft::chain(n, 2).accept(fence).1).await;
+    accept(1).await.unwrap();
+    // New connections take writes, as those to the new primary do, and those that are there take none from now on.
+    for change in [
+        "ALTER ROLE longrun SET default_transaction_read_only = off",
+        "ALTER SYSTEM SET default_transaction_read_only = on",
+        "SELECT pg_reload_conf()",
+    ] {
+        place.execute(change).await;
+    }
+    let (mut last, mut refused) = (1, None);
+    until(async || {
+        last += 1;
+        refused = accept(last).await.err();
+        refused.is_some()
+    })
+    .await;
+    assert!(matches!(refused, Some(CommitError::Unavailable(_))), "{refused:?}");
+    assert_eq!(revision(&store, operation_id(last)).await, 0);
+    accept(last).await.unwrap();
+    assert_eq!(revision(&store, operation_id(last)).await, 1);
 }

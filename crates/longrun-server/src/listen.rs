@@ -235,3 +235,43 @@ impl Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use axum::routing::get;
+    use http_body_util::channel::Channel;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// A newcomer gets the place of a connection that is idle, and one whose answer has only begun is not.
+    #[tokio::test(start_paused = true)]
+    async fn b27_a_connection_whose_answer_is_still_being_sent_is_left_alone() {
+        let (mut rest, body) = Channel::<Bytes>::new(1);
+        let body = Arc::new(Mutex::new(Some(Body::new(body))));
+        let answer = move || std::future::ready(body.lock().unwrap().take().unwrap());
+        let router = Router::new().route("/", get(answer));
+        let connections = Connections::new(1);
+        let limits = Limits { peer_time: LEAVE_TIME * 100, ..Limits::default() };
+        let connection = Connection { limits, router, slot: connections.slot().await };
+        let (mut client, stream) = tokio::io::duplex(1024);
+        let talk = tokio::spawn(connection.talk(stream));
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        rest.send_data(Bytes::from_static(b"first")).await.unwrap();
+        let mut received = Vec::new();
+        while !received.ends_with(b"first\r\n") {
+            assert!(client.read_buf(&mut received).await.unwrap() > 0, "it was closed");
+        }
+        let newcomer = tokio::spawn(async move { connections.slot().await });
+        tokio::time::sleep(LEAVE_TIME * 10).await;
+        assert!(!talk.is_finished() && !newcomer.is_finished());
+        rest.send_data(Bytes::from_static(b"last")).await.unwrap();
+        drop(rest);
+        client.read_to_end(&mut received).await.unwrap();
+        assert!(received.ends_with(b"4\r\nlast\r\n0\r\n\r\n"), "{}", String::from_utf8_lossy(&received));
+        talk.await.unwrap();
+        drop(newcomer.await.unwrap());
+    }
+}

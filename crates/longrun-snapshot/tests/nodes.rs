@@ -10,12 +10,12 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
-use longrun::{Code, Engine, Operation, ResourceId, ResourceStatus};
+use longrun::{Code, Engine, Operation, ResourceId, ResourceStatus, Timestamp};
 use longrun_snapshot::SnapshotService;
 use longrun_snapshot::data::CHUNK_BYTES;
 use longrun_snapshot::service::Limits;
-use longrun_store::Cluster;
 use longrun_store::shared::{Line, SharedStore};
+use longrun_store::{Cluster, Store, Wanted};
 use tokio::time::Instant;
 
 use common::{Lab, call, caller, create_of, delete_of, done, get_of, made, made_by, noise, pass, status};
@@ -117,6 +117,41 @@ async fn c08_s31_a_copy_whose_node_is_cut_off_goes_on_at_another_from_its_checkp
         nodes.delete(1, &id).await;
         nodes.assert_nothing_left().await;
     }
+}
+
+/// It is told by the store before it seals: what it copied may not be what the run that is believed copies.
+#[tokio::test(start_paused = true)]
+async fn c17_s31_a_copy_that_was_overtaken_and_does_not_know_it_seals_nothing() {
+    let nodes = Nodes::new(2, 4).await;
+    let (accepted, id) = nodes.create(0).await;
+    let engine = nodes.service(0).engine();
+    // The last bytes are stored, and the run waits for its rate before it ends.
+    loop {
+        let shown = engine.get(accepted.id()).await.unwrap();
+        assert!(!shown.done());
+        if shown.progress().is_some_and(|progress| progress.done == 4 * CHUNK_BYTES) {
+            break;
+        }
+        pass(10).await;
+    }
+    // Somebody else has it, from one moment to the next, and does nothing.
+    let other = nodes.store.another();
+    let node = other.take_over().await.unwrap();
+    let (_, fence) = nodes.store.owner(accepted.id()).unwrap();
+    other.release(&[(accepted.id(), fence)]).await.unwrap();
+    let wanted = Wanted { until: Timestamp::MAX, limit: 1, kinds: None, except: Vec::new() };
+    assert_eq!(other.claim(node, &wanted).await.unwrap().len(), 1);
+    pass(1500).await;
+    assert_eq!(nodes.store.owner(accepted.id()).unwrap().0, Some(node));
+    assert_eq!(nodes.store.seen().late, 1, "it came to its end, and was refused");
+    let sealed: Vec<_> =
+        nodes.lab.files().into_keys().filter(|path| path.starts_with("manifests/")).collect();
+    assert_eq!(sealed, [""; 0]);
+    other.leave(node).await.unwrap();
+    assert!(done(nodes.service(1), &accepted).await.response().is_some());
+    nodes.assert_whole(1, &id).await;
+    nodes.delete(1, &id).await;
+    nodes.assert_nothing_left().await;
 }
 
 #[tokio::test(start_paused = true)]

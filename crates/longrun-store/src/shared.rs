@@ -102,6 +102,8 @@ struct Faults {
     line: Line,
     /// Commits from now on that are done and not answered.
     answers_lost: u32,
+    /// Claims from now on that are done, and whose callers wait for ever.
+    claims_kept: u32,
 }
 
 struct Hub {
@@ -201,6 +203,11 @@ impl SharedStore {
     /// Has the next commits through this handle done and not answered.
     pub fn lose_answers(&self, commits: u32) {
         lock(&self.own.faults).answers_lost = commits;
+    }
+
+    /// Has the next claims through this handle done, and whoever makes one wait until he gives up.
+    pub fn keep_claims_waiting(&self, claims: u32) {
+        lock(&self.own.faults).claims_kept = claims;
     }
 
     /// Has every call through this handle wait.
@@ -453,32 +460,44 @@ impl Cluster for SharedStore {
     }
 
     async fn claim(&self, node: Fence, wanted: &Wanted) -> Result<Vec<Claimed>, StoreError> {
-        self.ask(|_, state| {
-            if !state.nodes.contains_key(&node) {
-                return Ok(Vec::new());
-            }
-            let is_wanted = |id: &OperationId, owned: &Owned| {
-                owned.node.is_none()
-                    && owned.due_at <= wanted.until
-                    && wanted.kinds.as_ref().is_none_or(|kinds| kinds.contains(&owned.kind))
-                    && !wanted.except.contains(id)
-            };
-            let free = state.operations.iter().filter(|(id, owned)| is_wanted(id, owned));
-            let mut found: Vec<_> = free.map(|(&id, owned)| Due { at: owned.due_at, id }).collect();
-            found.sort_unstable();
-            found.truncate(wanted.limit);
-            let mut claimed = Vec::new();
-            for due in found {
-                if let Some(owned) = state.operations.get_mut(&due.id) {
-                    owned.fence = node.max(Fence(owned.fence.0 + 1));
-                    owned.node = Some(node);
-                    claimed.push(Claimed { due, fence: owned.fence });
+        let claimed = self
+            .ask(|_, state| {
+                if !state.nodes.contains_key(&node) {
+                    return Ok(Vec::new());
                 }
-            }
-            state.seen.claimed += claimed.len() as u64;
-            Ok(claimed)
-        })
-        .await
+                let is_wanted = |id: &OperationId, owned: &Owned| {
+                    owned.node.is_none()
+                        && owned.due_at <= wanted.until
+                        && wanted.kinds.as_ref().is_none_or(|kinds| kinds.contains(&owned.kind))
+                        && !wanted.except.contains(id)
+                };
+                let free = state.operations.iter().filter(|(id, owned)| is_wanted(id, owned));
+                let mut found: Vec<_> = free.map(|(&id, owned)| Due { at: owned.due_at, id }).collect();
+                found.sort_unstable();
+                found.truncate(wanted.limit);
+                let mut claimed = Vec::new();
+                for due in found {
+                    if let Some(owned) = state.operations.get_mut(&due.id) {
+                        owned.fence = node.max(Fence(owned.fence.0 + 1));
+                        owned.node = Some(node);
+                        claimed.push(Claimed { due, fence: owned.fence });
+                    }
+                }
+                state.seen.claimed += claimed.len() as u64;
+                Ok(claimed)
+            })
+            .await;
+        let kept = {
+            let mut faults = lock(&self.own.faults);
+            let kept = faults.claims_kept > 0;
+            faults.claims_kept -= u32::from(kept);
+            kept
+        };
+        if kept {
+            lock(&self.hub.state).seen.unanswered += 1;
+            std::future::pending::<()>().await;
+        }
+        claimed
     }
 
     async fn next_due(&self, until: Timestamp) -> Result<Option<Timestamp>, StoreError> {

@@ -15,6 +15,8 @@ use super::until;
 pub(crate) const BATCH: &str = "1 / (CASE WHEN";
 /// In the text of the question what became of one.
 pub(crate) const QUESTION: &str = "CASE batch WHEN";
+/// In the text of a hint to the other nodes.
+pub(crate) const HINT: &str = "pg_notify";
 
 /// What happens to a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +79,12 @@ impl Proxy {
 
     /// Waits until all fates have come.
     pub(crate) async fn fulfilled(&self) {
-        until(async || self.is_fulfilled()).await;
+        self.fulfilled_but(0).await;
+    }
+
+    /// Waits until no more than so many fates are still to come.
+    pub(crate) async fn fulfilled_but(&self, fates: usize) {
+        until(async || self.state.fates.lock().unwrap().len() <= fates).await;
     }
 
     pub(crate) fn is_fulfilled(&self) -> bool {

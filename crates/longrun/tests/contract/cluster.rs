@@ -279,6 +279,31 @@ async fn c22_an_outage_longer_than_the_lease_pauses_everything_and_nothing_fails
 }
 
 #[tokio::test(start_paused = true)]
+async fn s32_a_claim_that_is_never_answered_costs_no_node_its_lease() {
+    let nodes = Nodes::new(2).await;
+    let script = long(20_000);
+    let ids = [nodes.submit(0, &script).await, nodes.submit(1, &script).await];
+    pass(100).await;
+    nodes.nodes[0].store.keep_claims_waiting(1);
+    // Both are told that there is something to take up.
+    let visitor = nodes.engine(1).draft::<Scripted>(&script, call()).await.unwrap();
+    nodes.store.commit(visitor.commit().unwrap().clone()).await.unwrap();
+    pass(1500).await;
+    assert_eq!(nodes.store.seen().unanswered, 1, "it waits for its claim");
+    // Now a renewal has to say what the node holds, for which it must know what became of the claim.
+    nodes.line(0, Line::Cut);
+    pass(1000).await;
+    nodes.line(0, Line::Whole);
+    pass_leases(2).await;
+    assert_eq!(nodes.store.seen().lapsed, 0);
+    assert_eq!(ids.map(|id| nodes.owner(id)), [Some(0), Some(1)]);
+    for id in ids.into_iter().chain([visitor.operation().id()]) {
+        nodes.checked(1, id, &script).await;
+        assert_eq!(nodes.world.runs(id, "a"), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn s30_a_node_that_lapsed_and_lost_nothing_goes_on() {
     let nodes = Nodes::new(1).await;
     let script = long(20_000);
