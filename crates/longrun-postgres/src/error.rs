@@ -68,6 +68,11 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
+    /// Nobody is to use the connection again: it says nothing, or its server takes no writes.
+    pub(crate) fn spoils(&self) -> bool {
+        matches!(self, Self::Silent) || self.is_of_a_standby()
+    }
+
     /// The server takes no writes.
     pub(crate) fn is_of_a_standby(&self) -> bool {
         matches!(self, Self::Told(error) if error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION))

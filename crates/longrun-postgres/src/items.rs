@@ -76,8 +76,8 @@ macro_rules! transact {
             };
             let silent = || Err($crate::items::Trouble::Failed($crate::error::Fault::Silent));
             let once = tokio::time::timeout($shared.patience(), once).await.unwrap_or_else(|_| silent());
-            if let Err($crate::items::Trouble::Failed($crate::error::Fault::Silent)) = &once {
-                // Nobody else is to wait for it.
+            if matches!(&once, Err($crate::items::Trouble::Failed(fault)) if fault.spoils()) {
+                // Nobody else is to wait for it, or be refused by it.
                 drop(deadpool_postgres::Object::take(client));
             }
             if let Some(ended) = $crate::items::ended(once, &mut tries) {

@@ -294,8 +294,8 @@ impl Shared {
             client.query(&statement, params).await
         };
         let found = in_time(self.patience(), work).await;
-        if let Err(Fault::Silent) = &found {
-            // Nobody else is to wait for it.
+        if found.as_ref().is_err_and(Fault::spoils) {
+            // Nobody else is to wait for it, or be refused by it.
             drop(Object::take(client));
         }
         found.map_err(|fault| StoreError::Unavailable(with_full(fault)))

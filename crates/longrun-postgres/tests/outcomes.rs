@@ -12,7 +12,7 @@ use common::{Place, place, revision, until};
 use longrun_core::{Fence, OperationId};
 use longrun_postgres::{PostgresOptions, PostgresStore};
 use longrun_store::conformance::sample::{Draft, operation_id};
-use longrun_store::{CommitError, Store, StoreError};
+use longrun_store::{Asked, Cluster, CommitError, Store, StoreError};
 
 mod common;
 
@@ -328,7 +328,7 @@ async fn c22_a_server_that_crashes_loses_nothing_and_keeps_nothing_open() {
 
 /// What was the primary may be a standby now, although connections to it have lasted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn c22_the_committer_leaves_a_server_that_takes_no_writes_any_more() {
+async fn c22_a_node_leaves_a_server_that_takes_no_writes_any_more() {
     let Some(server) = common::own_server(&["fsync=off", "full_page_writes=off"]) else { return };
     let place = Place { address: server.address(), schema: server.fresh_schema() };
     let store = place.open().await;
@@ -354,4 +354,6 @@ async fn c22_the_committer_leaves_a_server_that_takes_no_writes_any_more() {
     assert_eq!(revision(&store, operation_id(last)).await, 0);
     accept(last).await.unwrap();
     assert_eq!(revision(&store, operation_id(last)).await, 1);
+    // Neither does the node's own connection keep it.
+    until(async || store.renew(fence, &Asked::default()).await.is_ok()).await;
 }
