@@ -403,3 +403,21 @@ fn c20_an_index_entry_that_lies_removes_nothing() {
     // What pointed to nothing is gone, what contradicts a record is left for people to see.
     assert_eq!(verify_indexes(bench.kv.inner()).unwrap_err().len(), 4);
 }
+
+/// C15: whose key it is, its record says.
+#[test]
+fn c20_a_key_of_another_operation_does_not_go_with_it() {
+    let bench = Bench::inline();
+    let owner = bench.accept(Draft::chain(1, 1).with_key(1));
+    let mut old = bench.accept(Draft::chain(2, 1).with_key(2));
+    bench.commit(old.done(bench.fence, 0)).unwrap();
+    let record = bench.kv.inner().get(Table::Idempotency, &digest(1)).unwrap().unwrap();
+    let mut batch = Batch::default();
+    batch.put(Table::Idempotency, digest(2).to_vec(), record);
+    bench.kv.inner().commit(&batch).unwrap();
+    let (now, later) = (time(1000), time(2000));
+    let purge = Purge { only: None, done_until: now, keys_expire_at: later, now, limit: 100 };
+    assert_eq!(wait(bench.store.purge(bench.fence, purge)).unwrap().operations, 1);
+    let kept = wait(bench.store.ledger(&digest(2))).unwrap().unwrap();
+    assert_eq!((kept.operation, kept.expires_at), (owner.id(), None));
+}

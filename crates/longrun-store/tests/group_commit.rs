@@ -513,3 +513,31 @@ fn what_is_queued_when_the_store_is_dropped_is_still_done() {
     assert_eq!(wait(store.list_operations(&OperationQuery::All, None, 1000)).unwrap().items.len(), 21);
     longrun_store::conformance::verify_indexes(kv.inner()).unwrap();
 }
+
+/// C20: a purge removes what fits into half a batch, and says that there is more.
+#[test]
+fn c20_a_purge_is_no_larger_than_the_backend_takes() {
+    let (store, _kv, faults) = small(8 << 10);
+    let fence = wait(store.take_over()).unwrap();
+    for n in 0..100 {
+        let (mut live, accepted) = Draft::chain(n, 1).with_key(u8::try_from(n).unwrap()).accept(fence);
+        wait(store.commit(accepted)).unwrap();
+        wait(store.commit(live.done(fence, 0))).unwrap();
+    }
+    let before = faults.commits();
+    let purge =
+        Purge { only: None, done_until: time(500), keys_expire_at: time(900), now: time(500), limit: 1000 };
+    let mut removed = 0;
+    loop {
+        let purged = wait(store.purge(fence, purge)).unwrap();
+        removed += purged.operations;
+        if !purged.more {
+            break;
+        }
+    }
+    assert_eq!(removed, 100);
+    let batches: Vec<_> = faults.history().into_iter().skip(usize::try_from(before).unwrap()).collect();
+    let (last, full) = batches.split_last().unwrap();
+    assert!(full.len() > 2 && last.byte_len() <= 8 << 10, "{}", full.len());
+    assert!(full.iter().all(|batch| (4 << 10..=8 << 10).contains(&batch.byte_len())));
+}

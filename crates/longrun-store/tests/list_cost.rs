@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use longrun_core::{Fence, Intent};
-use longrun_store::conformance::sample::{Draft, creates, parent, resource_kind};
+use longrun_store::conformance::sample::{Draft, creates, parent, resource_kind, time};
 use longrun_store::conformance::wait;
 use longrun_store::{
-    Batch, Direction, Entry, KeyRange, Kv, KvCapabilities, KvError, KvStore, MemoryKv, OperationQuery,
+    Batch, Direction, Entry, KeyRange, Kv, KvCapabilities, KvError, KvStore, MemoryKv, OperationQuery, Purge,
     ResourceOrder, ResourceQuery, Store, Table,
 };
 
@@ -94,6 +94,22 @@ fn costs(rows: u64) -> Vec<usize> {
         assert_eq!(page.items.len(), 100);
     });
     costs
+}
+
+/// More than is read at once.
+#[test]
+fn c20_a_purge_goes_through_all_that_is_old() {
+    let store = KvStore::memory().unwrap();
+    let fence = wait(store.take_over()).unwrap();
+    for n in 0..600 {
+        let (mut live, accepted) = Draft::chain(n, 1).accept(fence);
+        wait(store.commit(accepted)).unwrap();
+        wait(store.commit(live.done(fence, 0))).unwrap();
+    }
+    let (done_until, now) = (time(10_000), time(10_000));
+    let purge = Purge { only: None, done_until, keys_expire_at: now, now, limit: 1_000 };
+    let purged = wait(store.purge(fence, purge)).unwrap();
+    assert_eq!((purged.operations, purged.more), (600, false));
 }
 
 fn assert_same_cost(rows: u64) {
