@@ -434,3 +434,25 @@ fn resource_id(bytes: &[u8]) -> Result<ResourceId, StoreError> {
         cause: error.into(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// S34: who is too old for a store does not open it.
+    #[test]
+    fn s34_a_store_of_a_newer_format_is_not_opened() {
+        let kv = MemoryKv::new();
+        let (fence, secret) = first_records(&kv, [3; 32]).unwrap();
+        assert_eq!(first_records(&kv, [4; 32]).unwrap(), (fence, secret));
+        let mut batch = Batch::default();
+        let newer = record::encode_number(FORMAT_VERSION + 1).unwrap();
+        batch.put(Table::Meta, layout::META_FORMAT.to_vec(), newer);
+        kv.commit(&batch).unwrap();
+        let error = first_records(&kv, [3; 32]).unwrap_err();
+        assert!(
+            matches!(error, OpenError::FutureLayout { found } if found == FORMAT_VERSION + 1),
+            "{error:?}"
+        );
+    }
+}
