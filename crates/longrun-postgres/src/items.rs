@@ -70,9 +70,17 @@ macro_rules! transact {
             let once = async {
                 let transaction = client.transaction().await?;
                 let $transaction = &transaction;
-                let done = $call.await?;
-                transaction.commit().await?;
-                Ok::<_, $crate::items::Trouble>(done)
+                match $call.await {
+                    Ok(done) => {
+                        transaction.commit().await?;
+                        Ok::<_, $crate::items::Trouble>(done)
+                    }
+                    Err(trouble) => {
+                        // When the caller is told of it nothing is locked any more, which a claim would pass over.
+                        _ = transaction.rollback().await;
+                        Err(trouble.into())
+                    }
+                }
             };
             let silent = || Err($crate::items::Trouble::Failed($crate::error::Fault::Silent));
             let once = tokio::time::timeout($shared.patience(), once).await.unwrap_or_else(|_| silent());
