@@ -66,11 +66,7 @@ fn tell(story: &mut Option<Story>, execution: &Execution, happened: &[Event]) {
     let Some(story) = story else { return };
     story.note(execution.revision(), execution.modified_at(), happened).expect("a story that is possible");
     let operation = execution.operation();
-    let end = operation.done().then(|| match (operation.response(), operation.was_abandoned()) {
-        (Some(_), _) => End::Succeeded,
-        (None, true) => End::Abandoned,
-        (None, false) => End::RolledBack,
-    });
+    let end = End::of(&operation);
     assert_eq!(story.end, end);
     match (&story.cause, end) {
         // Past the point of no return nothing is rolled back: it is told why its last step failed.

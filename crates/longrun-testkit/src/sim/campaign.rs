@@ -1,6 +1,5 @@
 //! Campaigns: many seeds, on a few threads, with one report.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -80,15 +79,11 @@ const BLOCK: u64 = 64;
 
 /// Runs one seed.
 pub fn run_seed(mode: Mode, seed: u64, kit: &Kit, setting: Setting, coverage: &mut Coverage) -> Outcome {
-    let run = AssertUnwindSafe(|| match mode {
+    let (mut outcome, panicked) = panics::watched(|| match mode {
         Mode::Fast => fast::run(seed, kit, setting, coverage),
         Mode::Full => full::run(seed, setting, coverage),
         Mode::Cluster => cluster::run(seed, setting, coverage),
     });
-    panics::watch();
-    let ran = std::panic::catch_unwind(run);
-    let panicked = panics::seen();
-    let mut outcome = ran.unwrap_or_default();
     if let Some(what) = panicked {
         outcome.violation = Some(Violation::new("panic", what));
     }

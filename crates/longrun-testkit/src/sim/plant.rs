@@ -1,7 +1,7 @@
 //! Planted faults: known mistakes of an engine or a store, to see that the oracle catches them.
 //!
-//! They live in the simulated driver, the simulated store and the simulated world only, clocks and chance among it. A simulation that does not find what was put
-//! there on purpose would not find what was put there by accident.
+//! They live in the simulated driver, the simulated store and the simulated world only, clocks and chance among it. A simulation
+//! that does not find what was put there on purpose would not find what was put there by accident.
 
 use std::fmt;
 

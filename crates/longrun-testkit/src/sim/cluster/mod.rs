@@ -1,9 +1,9 @@
 //! The simulation of a cluster: several real engines, alive at the same time, on one store that they share.
 //!
 //! One seed is one run on a paused clock. Nodes crash and come again, stand still past their leases, lose their lines to the
-//! store or only its answers, shut down gently, and have clocks that differ: each node's of the day, and the pace of the store's. After a while the trouble ends, and then every
-//! operation has to come to its end. What no node may do is judged against the store itself, which knows whose each operation
-//! is.
+//! store or only its answers, and shut down gently. Their clocks of the day differ, and the store's goes at another pace. After a
+//! while the trouble ends, and then every operation has to come to its end. What no node may do is judged against the store
+//! itself, which knows whose each operation is.
 
 mod clients;
 mod machine;

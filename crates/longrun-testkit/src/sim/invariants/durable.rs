@@ -1,7 +1,9 @@
 //! What is on disk tells a possible story, and the story says what may be done next.
 
 use longrun_core::execution::Undoable;
-use longrun_core::{Event, Execution, Json, Plan, Revision, Source, Status, StepIndex, Timestamp, Verb};
+use longrun_core::{
+    Event, Execution, Json, Operation, Plan, Revision, Source, Status, StepIndex, Timestamp, Verb,
+};
 
 use super::{Verdict, demand};
 
@@ -14,6 +16,17 @@ pub enum End {
     RolledBack,
     /// With an error, given up by an operator.
     Abandoned,
+}
+
+impl End {
+    /// How an operation ended; `None` if it has not.
+    pub fn of(operation: &Operation) -> Option<Self> {
+        operation.done().then(|| match (operation.response(), operation.was_abandoned()) {
+            (Some(_), _) => Self::Succeeded,
+            (None, true) => Self::Abandoned,
+            (None, false) => Self::RolledBack,
+        })
+    }
 }
 
 /// What is durable about one step.
@@ -282,11 +295,7 @@ impl Story {
         story.cause = operation.error().cloned();
         story.revision = operation.revision();
         story.modified_at = operation.modified_at();
-        story.end = operation.done().then_some(match (operation.response(), operation.was_abandoned()) {
-            (Some(_), _) => End::Succeeded,
-            (None, true) => End::Abandoned,
-            (None, false) => End::RolledBack,
-        });
+        story.end = End::of(&operation);
         story
     }
 }
