@@ -481,21 +481,28 @@ impl<K: Kv> Kv for FaultyKv<K> {
     }
 }
 
-/// A backend that takes smaller batches than the one inside, to see how a store splits them.
+/// A backend that takes less than the one inside, to see what a store makes of that.
 #[derive(Debug)]
-pub struct SmallBatches<K> {
+pub struct Small<K> {
     kv: K,
-    batch_bytes_max: usize,
+    capabilities: KvCapabilities,
 }
 
-impl<K: Kv> SmallBatches<K> {
+impl<K: Kv> Small<K> {
     /// Takes at most so many bytes of keys and values in one batch.
-    pub const fn new(kv: K, batch_bytes_max: usize) -> Self {
-        Self { kv, batch_bytes_max }
+    pub fn batches(kv: K, batch_bytes_max: usize) -> Self {
+        let capabilities = KvCapabilities { batch_bytes_max, ..kv.capabilities() };
+        Self { kv, capabilities }
+    }
+
+    /// Says that it takes values of at most so many bytes.
+    pub fn values(kv: K, value_bytes_max: usize) -> Self {
+        let capabilities = KvCapabilities { value_bytes_max, ..kv.capabilities() };
+        Self { kv, capabilities }
     }
 }
 
-impl<K: Kv> Kv for SmallBatches<K> {
+impl<K: Kv> Kv for Small<K> {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
         self.kv.get(table, key)
     }
@@ -511,7 +518,7 @@ impl<K: Kv> Kv for SmallBatches<K> {
     }
 
     fn commit(&self, batch: &Batch) -> Result<(), KvError> {
-        if batch.byte_len() > self.batch_bytes_max {
+        if batch.byte_len() > self.capabilities.batch_bytes_max {
             return Err(KvError::NotApplied("the batch is too large for this backend".into()));
         }
         self.kv.commit(batch)
@@ -522,6 +529,6 @@ impl<K: Kv> Kv for SmallBatches<K> {
     }
 
     fn capabilities(&self) -> KvCapabilities {
-        KvCapabilities { batch_bytes_max: self.batch_bytes_max, ..self.kv.capabilities() }
+        self.capabilities
     }
 }

@@ -302,8 +302,8 @@ mod tests {
     /// Commits what a change of every item writes, which has to fit into what was said before, and not by far.
     #[track_caller]
     fn fits(kv: &MemoryKv, batch: &Batch, bytes_max: usize) {
-        assert_eq!(batch.byte_len().cmp(&bytes_max), std::cmp::Ordering::Less, "{} bytes", batch.byte_len());
-        assert!(bytes_max <= 8 * batch.byte_len(), "{} bytes of {bytes_max}", batch.byte_len());
+        let bytes = batch.byte_len();
+        assert!(bytes < bytes_max && bytes_max <= 8 * bytes, "{bytes} bytes of {bytes_max}");
         kv.commit(batch).unwrap();
     }
 

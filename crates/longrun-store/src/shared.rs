@@ -266,6 +266,15 @@ impl SharedStore {
         Ok(())
     }
 
+    /// Whether whoever has claimed waits for ever.
+    fn keeps_claim(&self) -> bool {
+        let mut faults = lock(&self.own.faults);
+        let Some(left) = faults.claims_kept.checked_sub(1) else { return false };
+        faults.claims_kept = left;
+        lock(&self.hub.state).seen.unanswered += 1;
+        true
+    }
+
     /// Does something alone, as far as the line lets it.
     async fn ask<T>(
         &self,
@@ -487,14 +496,7 @@ impl Cluster for SharedStore {
                 Ok(claimed)
             })
             .await;
-        let kept = {
-            let mut faults = lock(&self.own.faults);
-            let kept = faults.claims_kept > 0;
-            faults.claims_kept -= u32::from(kept);
-            kept
-        };
-        if kept {
-            lock(&self.hub.state).seen.unanswered += 1;
+        if self.keeps_claim() {
             std::future::pending::<()>().await;
         }
         claimed

@@ -13,7 +13,7 @@ use longrun_store::conformance::sample::{
     Draft, creates, deletes, operation_id, parent, resource_key, resource_kind, time,
 };
 use longrun_store::conformance::{begin, wait};
-use longrun_store::faulty::{CommitFault, Faults, FaultyKv, SmallBatches, StallAt};
+use longrun_store::faulty::{CommitFault, Faults, FaultyKv, Small, StallAt};
 use longrun_store::{
     Commit, CommitError, Conflict, KvStore, MemoryKv, OperationQuery, Purge, Store, StoreError,
 };
@@ -286,7 +286,7 @@ fn a_full_disk_refuses_by_name_until_there_is_room() {
 fn small(bytes: usize) -> (KvStore, Arc<FaultyKv<MemoryKv>>, Faults) {
     let (kv, faults) = FaultyKv::new(MemoryKv::new());
     let kv = Arc::new(kv);
-    let store = KvStore::open(SmallBatches::new(Arc::clone(&kv), bytes)).unwrap();
+    let store = KvStore::open(Small::batches(Arc::clone(&kv), bytes)).unwrap();
     (store, kv, faults)
 }
 

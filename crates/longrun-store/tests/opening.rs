@@ -5,45 +5,12 @@
 use std::sync::Arc;
 
 use longrun_core::limits::RECORD_BYTES_MAX;
-use longrun_store::{
-    Batch, Direction, Durability, Entry, KeyRange, Kv, KvCapabilities, KvError, KvStore, MemoryKv, OpenError,
-    Store, Table,
-};
-
-/// An engine in memory for values of so many bytes.
-struct Small(MemoryKv, usize);
-
-impl Kv for Small {
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
-        self.0.get(table, key)
-    }
-
-    fn scan(
-        &self,
-        table: Table,
-        range: &KeyRange,
-        way: Direction,
-        limit: usize,
-    ) -> Result<Vec<Entry>, KvError> {
-        self.0.scan(table, range, way, limit)
-    }
-
-    fn commit(&self, batch: &Batch) -> Result<(), KvError> {
-        self.0.commit(batch)
-    }
-
-    fn reopen(&self) -> Result<(), KvError> {
-        self.0.reopen()
-    }
-
-    fn capabilities(&self) -> KvCapabilities {
-        KvCapabilities::new("small", Durability::Volatile, self.1, usize::MAX)
-    }
-}
+use longrun_store::faulty::Small;
+use longrun_store::{KvStore, MemoryKv, OpenError, Store};
 
 #[test]
 fn an_engine_must_take_the_largest_record() {
-    let open = |bytes| KvStore::open_inline(Small(MemoryKv::new(), bytes), [7; 32]);
+    let open = |bytes| KvStore::open_inline(Small::values(MemoryKv::new(), bytes), [7; 32]);
     let Err(OpenError::SmallValues { found }) = open(RECORD_BYTES_MAX - 1) else {
         unreachable!("it is open")
     };

@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use common::{Bench, queued};
@@ -210,10 +211,44 @@ fn after_a_panic_in_a_commit_nothing_hangs_and_nothing_is_overwritten() {
     }
 }
 
-/// Does something once, in the middle of a reading: after the head of an operation was read, before its journal is.
+/// Does something in the middle of a reading: after the head of an operation was read, before its journal is.
 struct Meanwhile {
     kv: MemoryKv,
-    hook: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    hook: Mutex<Option<Hook>>,
+    /// Readings of journals.
+    looks: AtomicUsize,
+}
+
+/// True: the journal is read without its first entry.
+type Hook = Box<dyn FnMut() -> bool + Send>;
+
+impl Meanwhile {
+    /// A store over it.
+    fn store() -> (Arc<KvStore>, Arc<Self>) {
+        let (hook, looks) = (Mutex::default(), AtomicUsize::new(0));
+        let kv = Arc::new(Self { kv: MemoryKv::new(), hook, looks });
+        (Arc::new(KvStore::open_inline(Arc::clone(&kv), [7; 32]).unwrap()), kv)
+    }
+
+    /// Does it before the next journal is read.
+    fn once(&self, hook: impl FnOnce() + Send + 'static) {
+        let mut hook = Some(hook);
+        self.always(move || {
+            if let Some(hook) = hook.take() {
+                hook();
+            }
+            false
+        });
+    }
+
+    fn always(&self, hook: impl FnMut() -> bool + Send + 'static) {
+        *self.hook.lock().unwrap() = Some(Box::new(hook));
+        self.looks.store(0, Ordering::SeqCst);
+    }
+
+    fn looks(&self) -> usize {
+        self.looks.load(Ordering::SeqCst)
+    }
 }
 
 impl Kv for Meanwhile {
@@ -228,13 +263,18 @@ impl Kv for Meanwhile {
         direction: Direction,
         limit: usize,
     ) -> Result<Vec<Entry>, KvError> {
+        let mut torn = false;
         if table == Table::Journal && direction == Direction::Forward {
+            self.looks.fetch_add(1, Ordering::SeqCst);
+            // Put back afterwards: what it does may read, too.
             let hook = self.hook.lock().unwrap().take();
-            if let Some(hook) = hook {
-                hook();
+            if let Some(mut hook) = hook {
+                torn = hook();
+                *self.hook.lock().unwrap() = Some(hook);
             }
         }
-        self.kv.scan(table, range, direction, limit)
+        let found = self.kv.scan(table, range, direction, limit)?;
+        Ok(found.into_iter().skip(usize::from(torn)).collect())
     }
 
     fn commit(&self, batch: &Batch) -> Result<(), KvError> {
@@ -255,8 +295,7 @@ fn s11_an_operation_that_ends_or_goes_while_it_is_read_never_looks_younger_than_
     // Done, done and purged, one more checkpoint, one more entry: between the two readings of one load.
     for case in 0..4 {
         for list in [false, true] {
-            let kv = Arc::new(Meanwhile { kv: MemoryKv::new(), hook: Mutex::new(None) });
-            let store = Arc::new(KvStore::open_inline(Arc::clone(&kv), [7; 32]).unwrap());
+            let (store, kv) = Meanwhile::store();
             let fence = wait(store.take_over()).unwrap();
             let (mut live, commit) = Draft::chain(1, 1).accept(fence);
             wait(store.commit(commit)).unwrap();
@@ -265,7 +304,7 @@ fn s11_an_operation_that_ends_or_goes_while_it_is_read_never_looks_younger_than_
             let before = live.execution.revision();
 
             let (hooked, mut ends) = (Arc::clone(&store), live.clone());
-            *kv.hook.lock().unwrap() = Some(Box::new(move || match case {
+            kv.once(move || match case {
                 0 | 1 => {
                     wait(hooked.commit(ends.done(fence, 0))).unwrap();
                     let purge = Purge {
@@ -281,7 +320,7 @@ fn s11_an_operation_that_ends_or_goes_while_it_is_read_never_looks_younger_than_
                 }
                 2 => wait(hooked.commit(ends.checkpoint(fence, 0, 2))).unwrap(),
                 _ => wait(hooked.commit(ends.resume(fence))).unwrap(),
-            }));
+            });
             let found = if list {
                 let page = wait(store.list_operations(&OperationQuery::All, None, 10)).unwrap();
                 page.items.first().map(|operation| (operation.revision(), operation.done()))
@@ -289,7 +328,7 @@ fn s11_an_operation_that_ends_or_goes_while_it_is_read_never_looks_younger_than_
                 let loaded = wait(store.load(live.id())).unwrap();
                 loaded.map(|execution| (execution.revision(), execution.is_done()))
             };
-            assert!(kv.hook.lock().unwrap().is_none(), "nothing came in between");
+            assert!(kv.looks() > 0, "nothing came in between");
             let next = before.next();
             match case {
                 0 => assert_eq!(found, Some((next, true))),
@@ -298,4 +337,41 @@ fn s11_an_operation_that_ends_or_goes_while_it_is_read_never_looks_younger_than_
             }
         }
     }
+}
+
+/// Operation 1, of which three turns are stored; somebody commits beside so many of the next readings of its journal, and so many
+/// of them are torn.
+fn read_beside_others(disturbed: usize, torn: usize) -> (Result<Revision, StoreError>, usize) {
+    let (store, kv) = Meanwhile::store();
+    let fence = wait(store.take_over()).unwrap();
+    let (mut live, accepted) = Draft::chain(1, 3).accept(fence);
+    for commit in [accepted, live.done(fence, 0), live.done(fence, 1)] {
+        wait(store.commit(commit)).unwrap();
+    }
+    let (others, mut look) = (Arc::downgrade(&store), 0);
+    kv.always(move || {
+        look += 1;
+        if look <= disturbed {
+            let number = 100 + u64::try_from(look).unwrap();
+            wait(others.upgrade().unwrap().commit(Draft::chain(number, 1).accept(fence).1)).unwrap();
+        }
+        look <= torn
+    });
+    let found = wait(store.load(operation_id(1)));
+    (found.map(|execution| execution.unwrap().revision()), kv.looks())
+}
+
+#[test]
+fn an_operation_is_one_look_at_its_journal() {
+    assert!(matches!(read_beside_others(0, 0), (Ok(Revision(3)), 1)));
+    // Commits beside it are no reason to look again at what fits together.
+    assert!(matches!(read_beside_others(1, 0), (Ok(Revision(3)), 1)));
+}
+
+#[test]
+fn s15_what_does_not_fit_is_damage_if_nobody_wrote_and_else_read_again() {
+    assert!(matches!(read_beside_others(0, 1), (Err(StoreError::Corrupt { .. }), 1)));
+    assert!(matches!(read_beside_others(3, 3), (Ok(Revision(3)), 4)));
+    // And in the end, although somebody always writes.
+    assert!(matches!(read_beside_others(usize::MAX, usize::MAX), (Err(StoreError::Corrupt { .. }), 100)));
 }
