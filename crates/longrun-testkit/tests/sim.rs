@@ -103,6 +103,11 @@ fn s22_a_store_that_lies_about_the_decision_leaves_a_broken_world_behind() {
 }
 
 #[test]
+fn s15_damage_that_no_checksum_finds_is_caught() {
+    assert_eq!(assert_caught(Mode::Full, Plant::S15, true, 3_000), "C5");
+}
+
+#[test]
 fn s31_a_world_that_takes_late_effects_is_caught_by_what_is_left_of_it() {
     assert_eq!(assert_caught(Mode::Full, Plant::S31, true, 3_000), "S25");
     assert_eq!(assert_caught(Mode::Cluster, Plant::S31, true, 3_000), "S25");

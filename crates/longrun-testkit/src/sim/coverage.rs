@@ -40,6 +40,7 @@ counted! {
         DiskFull = "a commit is refused because the disk is full",
         ReopenRefused = "the store cannot be reopened at once",
         ReadFails = "a reading of the store fails",
+        BitFlips = "a stored record is read with one bit the other way",
         ClockForward = "the wall clock jumps forward",
         ClockBack = "the wall clock jumps back",
         StepFailsBefore = "a step fails before its effect",
@@ -80,8 +81,14 @@ impl Fault {
         Self::AnswerLost,
     ];
     /// Faults that only the full simulation knows.
-    const FULL_ONLY: &'static [Self] =
-        &[Self::ReopenRefused, Self::ReadFails, Self::AnswerLost, Self::UndoPanics, Self::TakeOver];
+    const FULL_ONLY: &'static [Self] = &[
+        Self::ReopenRefused,
+        Self::ReadFails,
+        Self::BitFlips,
+        Self::AnswerLost,
+        Self::UndoPanics,
+        Self::TakeOver,
+    ];
     /// Faults that only the fast simulation knows.
     const FAST_ONLY: &'static [Self] = &[Self::CommitSlow, Self::LateResult, Self::Operator];
 }
@@ -160,6 +167,7 @@ counted! {
         ListDuringChange = "a list is read page by page while operations change",
         SubmitRefusedFull = "a submit is refused because the disk is full",
         FullWhileRunning = "the disk fills while a step runs",
+        DoneBesideDamage = "an operation is done while the record of another is damaged",
         FullWhileUndoing = "the disk fills while an undo is on",
         ShutDownWhileRunning = "a gentle shutdown while a step runs",
         ShutDownWhileUndoing = "a gentle shutdown while an undo is on",
@@ -211,6 +219,7 @@ impl Situation {
         Self::SubmitRefusedFull,
         Self::FullWhileRunning,
         Self::FullWhileUndoing,
+        Self::DoneBesideDamage,
         Self::ShutDownWhileRunning,
         Self::ShutDownWhileUndoing,
         Self::TakenOverWhileRunning,

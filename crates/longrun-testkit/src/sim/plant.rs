@@ -17,6 +17,8 @@ pub enum Plant {
     S10,
     /// S11: readers are shown a turn before it is durable.
     S11,
+    /// S15: what is damaged is read as if nothing were, as its checksum fits.
+    S15,
     /// S17: after a restart a step that is done runs again, with another output.
     S17,
     /// S18: what follows from a turn begins before the turn is durable.
@@ -57,6 +59,7 @@ impl Plant {
         Self::S9,
         Self::S10,
         Self::S11,
+        Self::S15,
         Self::S17,
         Self::S18,
         Self::S19,
@@ -78,8 +81,10 @@ impl Plant {
     /// Whether the simulation can make it. The full one runs the real engine, so its store and its world may lie, nobody else.
     pub const fn is_for(self, mode: Mode) -> bool {
         match mode {
-            Mode::Fast => !matches!(self, Self::S25 | Self::S30 | Self::S31 | Self::L1 | Self::Panic),
-            Mode::Full => matches!(self, Self::S22 | Self::S31 | Self::Panic),
+            Mode::Fast => {
+                !matches!(self, Self::S15 | Self::S25 | Self::S30 | Self::S31 | Self::L1 | Self::Panic)
+            }
+            Mode::Full => matches!(self, Self::S15 | Self::S22 | Self::S31 | Self::Panic),
             Mode::Cluster => matches!(self, Self::S25 | Self::S30 | Self::S31 | Self::L1 | Self::Panic),
         }
     }
@@ -90,6 +95,7 @@ impl Plant {
             Self::S9 => "S9",
             Self::S10 => "S10",
             Self::S11 => "S11",
+            Self::S15 => "S15",
             Self::S17 => "S17",
             Self::S18 => "S18",
             Self::S19 => "S19",

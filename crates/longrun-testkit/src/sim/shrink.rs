@@ -36,6 +36,7 @@ troubles! {
     ClockJumps = "clock-jumps": "The wall clock jumps.",
     FullDisk = "full-disk": "The disk is full for a while.",
     FailedReads = "failed-reads": "Readings of the store fail.",
+    FlippedBits = "flipped-bits": "Bits of what is stored are flipped.",
     FailedReopens = "failed-reopens": "The store cannot be reopened at once.",
     SlowCommits = "slow-commits": "Commits take longer than steps do.",
     RefusedCommits = "refused-commits": "Commits are refused, nothing applied.",

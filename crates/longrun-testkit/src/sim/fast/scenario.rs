@@ -107,6 +107,7 @@ impl Swarm {
                 // Not in this simulation.
                 Trouble::OtherNodes
                 | Trouble::FailedReads
+                | Trouble::FlippedBits
                 | Trouble::FailedReopens
                 | Trouble::LostAnswers
                 | Trouble::UndoPanics => {}

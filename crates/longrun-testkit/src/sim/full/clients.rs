@@ -367,12 +367,15 @@ impl Client {
             page.token = found.next_token;
             tokio::time::sleep(Duration::from_micros(300)).await;
         }
+        // A list leaves out what cannot be read.
+        let damaged = lock(&self.shared.medium).damaged();
+        let there = [id].into_iter().filter(|id| damaged != Some(*id));
         let mut state = lock(&self.shared.state);
         if state.alive(self.life) {
             if state.known() != before {
                 state.coverage.met(Situation::ListDuringChange);
             }
-            state.judge(check_complete(&[id], &seen));
+            state.judge(check_complete(&there.collect::<Vec<_>>(), &seen));
         }
     }
 }

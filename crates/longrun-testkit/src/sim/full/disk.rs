@@ -14,6 +14,7 @@ use longrun_store::{
 use super::world::Shared;
 use crate::sim::coverage::{CrashPoint, Fault, Situation};
 use crate::sim::plant::Plant;
+use crate::sim::rng::Rng;
 
 /// The key that authenticates page tokens here.
 pub(super) const SECRET: [u8; 32] = [7; 32];
@@ -28,6 +29,17 @@ pub(super) struct Medium {
     ahead: Option<Tables>,
     /// Batches that were acknowledged and are not durable.
     held: Vec<Batch>,
+    damage: Option<Damage>,
+}
+
+/// A bit of one stored value, which the process reads the other way. What is stored anew is whole.
+#[derive(Debug)]
+struct Damage {
+    table: Table,
+    key: Vec<u8>,
+    value: Vec<u8>,
+    bit: usize,
+    read: bool,
 }
 
 impl Medium {
@@ -42,11 +54,63 @@ impl Medium {
         }
     }
 
-    /// What the process saw beyond what is durable is gone.
+    /// What the process saw beyond what is durable is gone, and what was damaged is put right.
     pub(super) fn crash(&mut self) {
         self.ahead = None;
         self.held.clear();
+        self.damage = None;
     }
+
+    /// Flips a bit of what is stored, if anything is. Says which.
+    pub(super) fn flip(&mut self, rng: &mut Rng) -> Option<String> {
+        let values = |table: &Table| {
+            let entries = self.tables[table.index()].iter();
+            entries.filter(|(_, value)| !value.is_empty()).collect::<Vec<_>>()
+        };
+        let tables: Vec<_> = Table::ALL.into_iter().filter(|table| !values(table).is_empty()).collect();
+        let table = *one_of(&tables, rng)?;
+        let (key, value) = *one_of(&values(&table), rng)?;
+        let bit = usize::try_from(rng.below(8 * value.len() as u64)).unwrap_or(0);
+        let damage = Damage { table, key: key.clone(), value: value.clone(), bit, read: false };
+        let what = format!("bit {bit} of {table:?} {:02x?} flips", damage.key);
+        self.damage = Some(damage);
+        Some(what)
+    }
+
+    /// The value as the process reads it, with a checksum that fits if it is to. Whether that is not what is stored.
+    fn read_as(&mut self, table: Table, key: &[u8], value: &mut [u8], fits: bool) -> bool {
+        let here = |damage: &&mut Damage| damage.table == table && damage.key == key && damage.value == value;
+        let Some(damage) = self.damage.as_mut().filter(here) else { return false };
+        value[damage.bit / 8] ^= 1 << (damage.bit % 8);
+        damage.read = true;
+        if fits && let Some((envelope, payload)) = value.split_first_chunk_mut::<12>() {
+            let checksum = crc32c::crc32c_append(crc32c::crc32c(&envelope[..8]), payload);
+            envelope[8..].copy_from_slice(&checksum.to_be_bytes());
+        }
+        true
+    }
+
+    pub(super) const fn is_damaged(&self) -> bool {
+        self.damage.is_some()
+    }
+
+    /// The operation of which a record is damaged, and was read so.
+    pub(super) fn damaged(&self) -> Option<OperationId> {
+        let is_there =
+            |damage: &&Damage| self.tables[damage.table.index()].get(&damage.key) == Some(&damage.value);
+        let damage = self.damage.as_ref().filter(|damage| damage.read).filter(is_there)?;
+        operation_of(damage.table, &damage.key)
+    }
+}
+
+fn one_of<'a, T>(all: &'a [T], rng: &mut Rng) -> Option<&'a T> {
+    all.get(usize::try_from(rng.below(all.len() as u64)).unwrap_or(0))
+}
+
+/// Whose record it is.
+fn operation_of(table: Table, key: &[u8]) -> Option<OperationId> {
+    let id = key.get(..20).filter(|_| matches!(table, Table::Journal | Table::Operations))?;
+    OperationId::parse(std::str::from_utf8(id).ok()?).ok()
 }
 
 fn write(tables: &mut Tables, batch: &Batch) {
@@ -116,6 +180,13 @@ impl SimKv {
         Ok(read(lock(&self.shared.medium).seen()))
     }
 
+    fn read_as(&self, table: Table, key: &[u8], value: &mut [u8]) {
+        let fits = self.shared.setting.plant == Some(Plant::S15);
+        if lock(&self.shared.medium).read_as(table, key, value, fits) {
+            lock(&self.shared.state).coverage.fault(Fault::BitFlips);
+        }
+    }
+
     /// Applies a batch; a lying store keeps the decision to roll back to itself until the next batch.
     fn apply(&self, batch: &Batch) {
         let mut medium = lock(&self.shared.medium);
@@ -128,13 +199,8 @@ impl SimKv {
         if let Some(ahead) = &mut medium.ahead {
             write(ahead, batch);
         }
-        let mut heads: Vec<OperationId> = Vec::new();
-        for write in
-            batch.writes.iter().filter(|write| matches!(write.table, Table::Journal | Table::Operations))
-        {
-            let id = write.key.get(..20).and_then(|id| std::str::from_utf8(id).ok());
-            heads.extend(id.and_then(|id| OperationId::parse(id).ok()));
-        }
+        let heads: Vec<OperationId> =
+            batch.writes.iter().filter_map(|write| operation_of(write.table, &write.key)).collect();
         drop(medium);
         let phase =
             |ahead, id| self.shared.inspect(ahead).and_then(|look| look.load(id)).map(|found| found.phase());
@@ -153,7 +219,11 @@ impl SimKv {
 
 impl Kv for SimKv {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
-        self.read(|tables| get(tables, table, key))
+        let mut found = self.read(|tables| get(tables, table, key))?;
+        if let Some(value) = &mut found {
+            self.read_as(table, key, value);
+        }
+        Ok(found)
     }
 
     fn scan(
@@ -163,7 +233,11 @@ impl Kv for SimKv {
         direction: Direction,
         limit: usize,
     ) -> Result<Vec<Entry>, KvError> {
-        self.read(|tables| scan(tables, table, range, direction, limit))
+        let mut found = self.read(|tables| scan(tables, table, range, direction, limit))?;
+        for (key, value) in &mut found {
+            self.read_as(table, key, value);
+        }
+        Ok(found)
     }
 
     fn commit(&self, batch: &Batch) -> Result<(), KvError> {

@@ -160,6 +160,7 @@ async fn live(shared: &Arc<Shared>, wishes: &Arc<Mutex<Vec<Wish>>>, life: u32) -
         }
     }
     let number = lock(&shared.state).next_node();
+    wear(shared, life);
     let store = open(shared, life).await;
     let current = match start(shared, life, &store, number).await {
         Ok(node) => Arc::new(Mutex::new(node)),
@@ -222,7 +223,7 @@ async fn watch(shared: &Arc<Shared>, wishes: &Mutex<Vec<Wish>>, life: u32, curre
         }
         let all_over = lock(wishes).iter().all(|wish| wish.over);
         let unfinished = shared.inspect(false).map_or(0, |look| look.unfinished().len());
-        if all_over && unfinished == 0 {
+        if all_over && unfinished == 0 && !lock(&shared.medium).is_damaged() {
             let engine = lock(current).engine.clone();
             lock(&shared.state).calm = true;
             let known: Vec<_> = lock(&shared.state).ops.keys().copied().collect();
@@ -241,6 +242,40 @@ async fn watch(shared: &Arc<Shared>, wishes: &Mutex<Vec<Wish>>, life: u32, curre
             if let Err(violation) = verdict {
                 return fail(shared, violation);
             }
+        }
+    }
+}
+
+/// In some lives a bit of what is stored flips, before the store is opened or later. After a while somebody stops the process and
+/// puts it right.
+fn wear(shared: &Arc<Shared>, life: u32) {
+    let (at, lasts) = {
+        let mut state = lock(&shared.state);
+        let rate = state.swarm.flips;
+        if !state.goes_wrong(rate) {
+            return;
+        }
+        (state.rng.pick(&[0, 0, 1_000_000, 4_000_000]), state.rng.below(8_000_000))
+    };
+    if at == 0 {
+        flip(shared, life);
+    }
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        if at > 0 {
+            tokio::time::sleep(Duration::from_micros(at)).await;
+            flip(&shared, life);
+        }
+        tokio::time::sleep(Duration::from_micros(lasts)).await;
+        shared.died.notify_one();
+    });
+}
+
+fn flip(shared: &Shared, life: u32) {
+    let mut state = lock(&shared.state);
+    if state.alive(life) && !state.calm {
+        if let Some(what) = lock(&shared.medium).flip(&mut state.rng) {
+            state.note(&what);
         }
     }
 }

@@ -150,6 +150,7 @@ impl Shared {
     /// If the end of an operation is durable: what is left of it?
     pub(super) fn check_end(&self, id: OperationId, stored: Option<&Execution>) {
         let Some(stored) = stored.filter(|stored| stored.phase() == Phase::Done) else { return };
+        let beside_damage = lock(&self.medium).damaged().is_some_and(|damaged| damaged != id);
         let mut state = lock(&self.state);
         let Some(op) = state.ops.get_mut(&id).filter(|op| !op.ended) else { return };
         op.ended = true;
@@ -158,6 +159,9 @@ impl Shared {
         let (crashes, end) = (op.crashes, story.end);
         state.judge(verdict);
         state.coverage.operations += 1;
+        if beside_damage {
+            state.coverage.met(Situation::DoneBesideDamage);
+        }
         match end {
             Some(End::Succeeded) if crashes > 0 => state.coverage.met(Situation::DoneAfterCrash),
             Some(End::RolledBack) if crashes > 1 => state.coverage.met(Situation::UndoneAfterCrashes),
