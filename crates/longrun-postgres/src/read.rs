@@ -1,13 +1,14 @@
 //! Reading operations, rows and idempotency keys.
 
 use longrun_core::limits::PAGE_SIZE_MAX;
-use longrun_core::{Execution, Operation, OperationId, ResourceId, ResourceKey, Row, Timestamp};
+use longrun_core::{Execution, Fence, Operation, OperationId, ResourceId, ResourceKey, Row, Timestamp};
 use longrun_store::records;
 use longrun_store::{
     Due, LedgerEntry, OperationQuery, Position, ResourceOrder, ResourceQuery, Slice, StoreError,
 };
 
-use crate::batch::{Param, count};
+use crate::batch::{self, Param, count};
+use crate::conflicts::EPOCH;
 use crate::error::damaged;
 use crate::schema::BEGINNING;
 use crate::store::Shared;
@@ -28,6 +29,18 @@ const LOAD: &str = "SELECT r.operation, r.head, ARRAY(
 pub(crate) async fn operation(shared: &Shared, id: OperationId) -> Result<Option<Execution>, StoreError> {
     let found = shared.query(&format!("{LOAD} WHERE r.operation = $1"), &[&id.as_str()]).await?;
     found.first().map(|row| execution(id, row)).transpose()
+}
+
+/// The fence of an operation, and whether it is that of its owner or, if it is done, of its last one. One that is not there has the
+/// newest epoch for that.
+pub(crate) async fn fence(shared: &Shared, id: OperationId) -> Result<(Fence, bool), StoreError> {
+    let text = "SELECT fence, node IS NOT NULL OR done_at IS NOT NULL FROM longrun.operations WHERE id = $1";
+    let mut found = shared.query(text, &[&id.as_str()]).await?;
+    if found.is_empty() {
+        found = shared.query(&format!("SELECT epoch, false FROM ({EPOCH}) AS newest (epoch)"), &[]).await?;
+    }
+    let row = found.first().ok_or_else(|| damaged("the sequence of epochs", "it has no row"))?;
+    Ok((batch::fence(column(row, 0)?), column(row, 1)?))
 }
 
 fn execution(id: OperationId, row: &tokio_postgres::Row) -> Result<Execution, StoreError> {

@@ -360,6 +360,12 @@ impl Store for PostgresStore {
         answer.await.map_err(silent)?
     }
 
+    async fn check_owner(&self, id: OperationId, fence: Fence) -> Result<(), CommitError> {
+        let (current, is_owned) =
+            self.read(move |shared| async move { read::fence(&shared, id).await }).await?;
+        if is_owned && current == fence { Ok(()) } else { Err(CommitError::Fenced { held: fence, current }) }
+    }
+
     async fn load(&self, id: OperationId) -> Result<Option<Execution>, StoreError> {
         self.read(move |shared| async move { read::operation(&shared, id).await }).await
     }

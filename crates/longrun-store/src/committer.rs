@@ -37,6 +37,8 @@ pub(crate) enum Job {
     Write(Work),
     TakeOver(oneshot::Sender<Result<Fence, StoreError>>),
     Purge(Fence, Purge, oneshot::Sender<Result<Purged, CommitError>>),
+    /// Whether the fence is the newest.
+    CheckFence(Fence, Reply<()>),
     /// Reopen the engine, if it has to be: somebody wants to read.
     Reopen(oneshot::Sender<Result<(), StoreError>>),
 }
@@ -120,6 +122,7 @@ impl Committer {
             Job::Write(work) => self.commit_group(&mut vec![work]),
             Job::TakeOver(reply) => _ = reply.send(self.take_over()),
             Job::Purge(fence, purge, reply) => _ = reply.send(self.purge(fence, &purge)),
+            Job::CheckFence(fence, reply) => _ = reply.send(self.check_fence(fence)),
             Job::Reopen(reply) => _ = reply.send(self.ensure_open().map_err(StoreError::Unavailable)),
         }
     }

@@ -223,6 +223,10 @@ impl Store for KvStore {
         self.ask(|reply| Job::Write(Work::Turn(prepared, reply))).await.unwrap_or_else(silent)
     }
 
+    async fn check_owner(&self, _: OperationId, fence: Fence) -> Result<(), CommitError> {
+        self.ask(|reply| Job::CheckFence(fence, reply)).await.unwrap_or_else(silent)
+    }
+
     async fn load(&self, id: OperationId) -> Result<Option<Execution>, StoreError> {
         self.read(|kv, reading| read::operation(kv, id, reading)).await
     }

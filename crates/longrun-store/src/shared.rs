@@ -102,6 +102,8 @@ struct Faults {
     line: Line,
     /// Commits from now on that are done and not answered.
     answers_lost: u32,
+    /// Commits from now on of which nobody knows that they are not done.
+    commits_lost: u32,
     /// Claims from now on that are done, and whose callers wait for ever.
     claims_kept: u32,
 }
@@ -120,6 +122,8 @@ struct State {
     nodes: BTreeMap<Fence, Node>,
     /// Those that are unfinished.
     operations: BTreeMap<OperationId, Owned>,
+    /// Those that are done, with their last fences.
+    done: BTreeMap<OperationId, Fence>,
     /// When any node was last heard of.
     heard_at: Duration,
     seen: Seen,
@@ -178,6 +182,7 @@ impl SharedStore {
             epoch: Fence(0),
             nodes: BTreeMap::new(),
             operations: BTreeMap::new(),
+            done: BTreeMap::new(),
             heard_at: clock(),
             seen: Seen::default(),
             handles: vec![Arc::clone(&own)],
@@ -203,6 +208,11 @@ impl SharedStore {
     /// Has the next commits through this handle done and not answered.
     pub fn lose_answers(&self, commits: u32) {
         lock(&self.own.faults).answers_lost = commits;
+    }
+
+    /// Has the next commits through this handle not done, and not answered either.
+    pub fn lose_commits(&self, commits: u32) {
+        lock(&self.own.faults).commits_lost = commits;
     }
 
     /// Has the next claims through this handle done, and whoever makes one wait until he gives up.
@@ -264,6 +274,15 @@ impl SharedStore {
             return Err(cut());
         }
         Ok(())
+    }
+
+    /// Whether a commit gets lost on its way.
+    fn loses_commit(&self) -> bool {
+        let mut faults = lock(&self.own.faults);
+        let Some(left) = faults.commits_lost.checked_sub(1) else { return false };
+        faults.commits_lost = left;
+        lock(&self.hub.state).seen.unanswered += 1;
+        true
     }
 
     /// Whether whoever has claimed waits for ever.
@@ -394,7 +413,8 @@ impl State {
             node.changed.insert(id);
         }
         let Some((kind, due_at)) = left else {
-            self.operations.remove(&id);
+            let last = self.operations.remove(&id).map_or(fence, |owned| owned.fence);
+            self.done.insert(id, last);
             return true;
         };
         match self.operations.get_mut(&id) {
@@ -564,6 +584,9 @@ impl Store for SharedStore {
     }
 
     async fn commit(&self, mut commit: Commit) -> Result<(), CommitError> {
+        if self.loses_commit() {
+            return Err(CommitError::Unknown(cut()));
+        }
         let result = self
             .change(|hub, state| {
                 state.check_author(&commit)?;
@@ -586,6 +609,18 @@ impl Store for SharedStore {
             return Err(CommitError::Unknown(cut()));
         }
         result
+    }
+
+    async fn check_owner(&self, id: OperationId, fence: Fence) -> Result<(), CommitError> {
+        let check = |hub: &Hub, state: &mut State| match (state.operations.get(&id), state.done.get(&id)) {
+            (Some(owned), _) => Ok(owned.check(fence)),
+            (_, Some(last)) if *last == fence && wait(hub.kv.load(id))?.is_some() => Ok(Ok(())),
+            (_, last) => {
+                let current = last.copied().unwrap_or(state.epoch);
+                Ok(Err(CommitError::Fenced { held: fence, current }))
+            }
+        };
+        self.ask(check).await?
     }
 
     async fn load(&self, id: OperationId) -> Result<Option<Execution>, StoreError> {

@@ -289,6 +289,14 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// the operation tells, and the answer does not change later.
     async fn commit(&self, commit: Commit) -> Result<(), CommitError>;
 
+    /// Fails with [`CommitError::Fenced`] if whoever has this fence does not, or no longer, own the operation (C17). One that is done
+    /// stays its last owner's. Where the store has one owner, that is the owner of all, whether they are there or not; else one that is
+    /// not there has none.
+    ///
+    /// To be correct: when this succeeds, nobody but who has the fence, and [visitors](crate::Author::Visitor), has written to the
+    /// operation since the fence was given. So an owner tells what itself has started from what its successor has.
+    async fn check_owner(&self, id: OperationId, fence: Fence) -> Result<(), CommitError>;
+
     /// The operation, as its newest durable commit left it.
     ///
     /// To be correct: also while commits for it are under way; then it is as before or as after one of them.

@@ -282,6 +282,17 @@ fn s30_s31_who_works_on_an_operation_without_a_newer_token_is_named() {
 }
 
 #[test]
+fn s30_a_run_that_two_owners_begin_is_named() {
+    let token = |epoch, attempt| FencingToken { epoch: Fence(epoch), attempt };
+    let mut outside = Outside::new(2, true);
+    for (step, epoch, attempt) in [(0, 2, 1), (1, 3, 1), (0, 3, 2), (0, 2, 1)] {
+        outside.begun_by(step, token(epoch, attempt)).unwrap();
+    }
+    breaks("S30", outside.clone().begun_by(0, token(3, 1)));
+    breaks("S30", outside.begun_by(0, token(2, 2)));
+}
+
+#[test]
 fn s25_s31_a_change_after_the_end_and_an_owner_who_is_refused_are_named() {
     let change = |refused, owns, ended| check_change(&Change { step: 0, refused, owns, ended });
     change(false, true, false).unwrap();

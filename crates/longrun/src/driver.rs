@@ -387,7 +387,7 @@ impl Driver {
     async fn commit(&mut self, events: Vec<Event>, now: Timestamp) -> Result<Result<(), CommitError>, Leave> {
         trace(&events);
         let turn = self.execution.seal(events, now).map_err(held)?;
-        let commit = Commit::new(&self.execution, turn, self.entry.fence.unwrap_or(self.inner.fence));
+        let commit = Commit::new(&self.execution, turn, self.fence());
         let store = Arc::clone(&self.inner.store);
         // A list may show the turn as soon as it is durable, so what was before must not be shown any more (S11).
         self.entry.unpublish();
@@ -412,11 +412,7 @@ impl Driver {
     ) -> Result<bool, Leave> {
         let away = Away::of(&error);
         match &error {
-            CommitError::Fenced { .. } if self.inner.cluster().is_some() => return Err(Leave::Lost),
-            CommitError::Fenced { .. } => {
-                self.inner.lose();
-                return Err(Leave::Stopping);
-            }
+            CommitError::Fenced { .. } => return Err(self.fenced_off()),
             CommitError::TooLarge { .. } | CommitError::Unreadable(_) => {
                 return Err(Leave::Hold(HoldReason::Unreadable(longrun_core::with_causes(&error))));
             }
@@ -428,6 +424,10 @@ impl Driver {
             }
         }
         let stored = self.load(failures, &away).await?;
+        if stored.revision() >= expected {
+            // Somebody wrote it, and if that was the next owner, what it has started is not for this one to run.
+            self.check_owner(failures, &away).await?;
+        }
         let is_another_revision = matches!(error, CommitError::Conflict(Conflict::Operation { .. }));
         let is_conflict = matches!(error, CommitError::Conflict(_));
         if is_conflict
@@ -437,13 +437,47 @@ impl Driver {
             // It is as this turn found it, and yet the turn does not fit: deciding again would end the same way.
             return Err(Leave::Hold(HoldReason::Unreadable(away.cause)));
         }
-        // If an unknown commit shows its revision, it was ours that happened; where others write too, if it shows what ours was
-        // to leave. Otherwise all is decided again: what is in it already is refused then, and nothing is recorded twice (C9).
-        let happened_after_all = matches!(error, CommitError::Unknown(_))
-            && stored.revision() == expected
-            && self.inner.is_ours(&stored, &self.execution);
+        // An unknown commit happened if what is stored is what it was to leave. If not, all is decided again: what is in it already
+        // is refused then (C9).
+        let happened_after_all = matches!(error, CommitError::Unknown(_)) && stored.is_same(&self.execution);
         self.go_on_with(stored);
         Ok(happened_after_all)
+    }
+
+    /// Whether this engine still owns the operation: then nobody else has begun what was read before. An outage of the store is waited
+    /// out.
+    async fn check_owner(&mut self, mut tries: u32, away: &Away) -> Result<(), Leave> {
+        loop {
+            match self.inner.store.check_owner(self.execution.id(), self.fence()).await {
+                Ok(()) => return Ok(()),
+                Err(CommitError::Fenced { .. }) => return Err(self.fenced_off()),
+                Err(error @ CommitError::Unreadable(_)) => {
+                    return Err(Leave::Hold(HoldReason::Unreadable(longrun_core::with_causes(&error))));
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        error = longrun_core::with_causes(&error),
+                        "the store does not say who owns what, trying again"
+                    );
+                    tries += 1;
+                    self.pause(tries, away).await?;
+                }
+            }
+        }
+    }
+
+    /// What this engine commits the operation with.
+    fn fence(&self) -> Fence {
+        self.entry.fence.unwrap_or(self.inner.fence)
+    }
+
+    /// Another engine owns the operation now, or the whole store.
+    fn fenced_off(&self) -> Leave {
+        if self.inner.cluster().is_some() {
+            return Leave::Lost;
+        }
+        self.inner.lose();
+        Leave::Stopping
     }
 
     /// The operation as it is stored; an outage of the store is waited out.
@@ -475,6 +509,7 @@ impl Driver {
         let away = Away::of(&CommitError::Unavailable("the store cannot be read".into()));
         let stored = self.load(0, &away).await?;
         if stored.revision() > self.execution.revision() {
+            self.check_owner(0, &away).await?;
             tracing::debug!(revision = %stored.revision(), "changed by another node");
             self.go_on_with(stored);
             if self.execution.is_done() {

@@ -475,7 +475,7 @@ impl Inner {
                 });
             }
             Err(CommitError::Unknown(cause)) => match self.store.load(id).await {
-                Ok(Some(stored)) if stored.revision() > revision && self.is_ours(&stored, &execution) => {
+                Ok(Some(stored)) if stored.is_same(&execution) => {
                     execution = stored;
                 }
                 // Others have written too: what became of ours does not show. To cancel twice is to cancel once.
@@ -497,12 +497,6 @@ impl Inner {
             self.ended(&execution);
         }
         Ok(Some(execution.operation()))
-    }
-
-    /// Whether what is stored, with the revision of a commit of unknown outcome or a later one, is what that was to leave. Where
-    /// the store has one owner, nobody else writes to it.
-    pub(crate) fn is_ours(&self, stored: &Execution, left: &Execution) -> bool {
-        self.cluster().is_none() || stored.is_same(left)
     }
 
     /// Of those that are unfinished.

@@ -220,6 +220,42 @@ pub fn of_racing_claims_each_operation_goes_to_one(fixture: &mut dyn ClusterFixt
     }
 }
 
+/// C17: it is its owner's from the claim on until that lets it go, and nobody's then.
+pub fn who_owns_an_operation_is_told(fixture: &mut dyn ClusterFixture) {
+    let nodes = Nodes::new(fixture);
+    let mut live = nodes.accept(1, nodes.one);
+    let id = live.id();
+    let owns = |fence| match wait(nodes.store().check_owner(id, fence)) {
+        Ok(()) => true,
+        Err(CommitError::Fenced { held, .. }) if held == fence => false,
+        Err(error) => panic!("{error:?}"),
+    };
+    assert!(owns(nodes.one) && !owns(nodes.other));
+    nodes.release(&[(id, nodes.one)]);
+    assert!(!owns(nodes.one) && !owns(nodes.other));
+    let claimed = nodes.claim_one(nodes.other, id);
+    assert!(owns(claimed) && !owns(nodes.one));
+    // Also when it claims anew what it had, by its new fence only.
+    nodes.release(&[(id, claimed)]);
+    let again = nodes.claim_one(nodes.other, id);
+    assert!(owns(again) && !owns(claimed));
+    // A visitor changes nothing in that, nor does the end: what was read before is still by whom it was.
+    let commit = live.cancel(nodes.one).by_visitor();
+    nodes.stored(&live, commit);
+    assert!(owns(again) && !owns(nodes.one));
+    let commit = live.adopt(again);
+    nodes.stored(&live, commit);
+    while !live.execution.is_done() {
+        let commit = live.undone(again, 0);
+        nodes.stored(&live, commit);
+    }
+    assert!(owns(again) && !owns(claimed) && !owns(nodes.one));
+    let purge =
+        Purge { only: None, done_until: Timestamp::MAX, keys_expire_at: time(9), now: time(9), limit: 9 };
+    wait(nodes.store().purge(nodes.other, purge)).unwrap();
+    assert!(!owns(again), "it is gone");
+}
+
 /// C17, S30: each claim gives a higher fence than the operation had before, whoever claims, and from then on nothing is taken
 /// with an earlier one.
 pub fn each_claim_has_a_higher_fence(fixture: &mut dyn ClusterFixture) {

@@ -50,6 +50,21 @@ pub fn an_older_owner_commits_nothing_more(fixture: &mut dyn StoreFixture) {
     assert_eq!(bench.load(live.id()).revision().0, 1);
 }
 
+/// It is told, if it asks.
+pub fn an_older_owner_is_told_that_it_is_one(fixture: &mut dyn StoreFixture) {
+    let bench = Bench::new(fixture);
+    let live = bench.accept(Draft::chain(1, 2));
+    let check = |fence| wait(bench.store().check_owner(live.id(), fence));
+    check(bench.fence).unwrap();
+    for fence in [Fence(0), Fence(bench.fence.0 + 1), Fence(u64::MAX)] {
+        let error = check(fence).unwrap_err();
+        assert!(matches!(error, CommitError::Fenced { held, .. } if held == fence), "{error:?}");
+    }
+    bench.replaced();
+    let error = check(bench.fence).unwrap_err();
+    assert!(matches!(error, CommitError::Fenced { .. }), "{error:?}");
+}
+
 /// Nor does it purge.
 pub fn an_older_owner_purges_nothing_more(fixture: &mut dyn StoreFixture) {
     let bench = Bench::new(fixture);

@@ -38,6 +38,10 @@ impl Store for EarlyAck {
         self.store.take_over().await
     }
 
+    async fn check_owner(&self, id: OperationId, fence: Fence) -> Result<(), CommitError> {
+        self.store.check_owner(id, fence).await
+    }
+
     async fn load(&self, id: OperationId) -> Result<Option<Execution>, StoreError> {
         self.store.load(id).await
     }

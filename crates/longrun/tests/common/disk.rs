@@ -120,6 +120,8 @@ pub(crate) struct Knobs {
     /// How long the answer of a load takes when it was read.
     pub(crate) loaded_ms: AtomicU64,
     pub(crate) loads_to_fail: AtomicU64,
+    /// Questions about who owns an operation that fail.
+    pub(crate) owners_to_fail: AtomicU64,
     pub(crate) dues_to_fail: AtomicU64,
     pub(crate) dues_to_panic: AtomicU64,
     pub(crate) due_calls: AtomicU64,
@@ -169,6 +171,11 @@ impl Store for SlowStore {
         let result = self.store.commit(commit).await;
         takes(&self.knobs.answer_ms).await;
         result
+    }
+
+    async fn check_owner(&self, id: OperationId, fence: Fence) -> Result<(), CommitError> {
+        fails(&self.knobs.owners_to_fail)?;
+        self.store.check_owner(id, fence).await
     }
 
     async fn load(&self, id: OperationId) -> Result<Option<Execution>, StoreError> {

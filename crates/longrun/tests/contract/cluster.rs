@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use longrun::store::shared::Line;
+use longrun::store::shared::{Line, SharedStore};
 use longrun::store::{Cluster, Store};
 use longrun::{
     Code, CommandError, Fence, HoldReason, Operation, OperationId, OperationQuery, PageRequest, Phase,
@@ -335,24 +335,28 @@ async fn s33_a_commit_of_unknown_outcome_is_settled_by_what_is_stored() {
 #[tokio::test(start_paused = true)]
 async fn s33_a_cancel_from_elsewhere_is_not_taken_for_the_own_commit() {
     // While the owner saves, and learns nothing of what became of it, another node cancels.
-    for lose in [false, true] {
+    let lose_answer = |store: &SharedStore| store.lose_answers(1);
+    let lose_commit = |store: &SharedStore| store.lose_commits(1);
+    let cut = |store: &SharedStore| store.set_line(Line::Cut);
+    for fails in [cut, lose_answer, lose_commit] as [fn(&SharedStore); 3] {
         let nodes = Nodes::new(2).await;
         let script = Script::new([Act::new("a")
             .run([Do::Sleep(100), Do::Apply, Do::Save(1), Do::Sleep(100), Do::Save(2), Do::Sleep(60_000)])
             .limits(600_000, 1000)]);
         let id = nodes.submit(0, &script).await;
         pass(150).await;
-        if lose {
-            nodes.nodes[0].store.lose_answers(1);
-        } else {
-            nodes.line(0, Line::Cut);
-        }
+        fails(&nodes.nodes[0].store);
         pass(60).await;
         nodes.cancel(1, id).await;
         nodes.line(0, Line::Whole);
         let done = nodes.checked(1, id, &script).await;
         assert_eq!(done.error().unwrap().code(), Code::Cancelled);
-        assert_eq!(nodes.world.undos(id, "a"), 1);
+        let undos = nodes.world.calls_of(id, What::Undo, "a");
+        assert_eq!(
+            undos.iter().map(|undo| undo.checkpoint).collect::<Vec<_>>(),
+            [Some(2)],
+            "what it was told is saved"
+        );
     }
 }
 

@@ -1,5 +1,7 @@
 //! C22: a store that fails loses and invents nothing, the caller is told, and all goes on when it is back.
 
+use std::sync::atomic::Ordering;
+
 use longrun::store::faulty::{CommitFault, ReadFault};
 use longrun::store::{CommitError, Table};
 use longrun::{Code, CommandError, Phase, SubmitError};
@@ -58,6 +60,18 @@ async fn c22_a_fault_at_submit_is_told_truly() {
             rig.check_slots(slots).await;
         }
     }
+}
+
+/// Who owns the operation is asked once more before what a commit of unknown outcome has started is run.
+#[tokio::test(start_paused = true)]
+async fn c22_a_commit_of_unknown_outcome_is_settled_when_the_store_says_who_owns_what() {
+    let rig = Rig::new().await;
+    let accepted = rig.submit(&script()).await;
+    rig.faults.fail_commit(1, CommitFault::UnknownApplied);
+    Knobs::set(&rig.knobs.owners_to_fail, 3);
+    rig.check(&rig.done(accepted.id()).await, &script());
+    assert_eq!(rig.world.runs(accepted.id(), "b"), 1);
+    assert_eq!(rig.knobs.owners_to_fail.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test(start_paused = true)]

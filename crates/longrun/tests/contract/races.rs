@@ -57,6 +57,65 @@ async fn c17_an_engine_that_learns_of_it_by_a_sweep_says_so_and_stops() {
     assert!(matches!(refused, Err(SubmitError::Fenced)), "{refused:?}");
 }
 
+/// The next owner decides the same: that is its turn, and not the former owner's commit of unknown outcome.
+#[tokio::test(start_paused = true)]
+async fn c17_s33_a_turn_of_the_next_owner_is_not_taken_for_the_own_commit() {
+    // When the clock was set back, even the times of both turns are the same.
+    for set_back in [0, 3_600_000] {
+        let mut rig = Rig::stopped(|builder| builder.running_max(1));
+        let store = rig.mount();
+        let old = rig.builder(store.clone()).start().await.unwrap();
+        rig.put(old);
+        let act = |name| Script::new([Act::new(name).run([Do::Sleep(1000), Do::Apply])]);
+        rig.submit(&act("a")).await;
+        let waits = rig.submit(&act("b")).await;
+        rig.time.skew(-set_back);
+        // The first commit ends what runs, the second starts what has waited.
+        rig.faults.fail_commit(2, CommitFault::UnknownNotApplied);
+        while rig.faults.fired().unknown_not_applied == 0 {
+            pass(1).await;
+        }
+        let old = rig.take();
+        let new = rig.builder(store).start().await.unwrap();
+        rig.put(new);
+        let done = rig.done(waits.id()).await;
+        rig.check(&done, &act("b"));
+        let runs = rig.world.calls_of(done.id(), What::Run, "b");
+        let epochs: Vec<_> = runs.iter().map(|run| run.token.epoch).collect();
+        assert_eq!(epochs, [rig.engine().fence()], "set back by {set_back} ms");
+        let refused = old.submit::<crate::common::script::Scripted>(&act("c"), call()).await;
+        assert!(matches!(refused, Err(SubmitError::Fenced)), "{refused:?}");
+    }
+}
+
+/// A commit that was refused is decided again, on what is stored by then. What the next owner has started there is his to run.
+#[tokio::test(start_paused = true)]
+async fn c17_s30_a_run_that_the_next_owner_has_started_is_not_begun_by_the_former() {
+    for fault in [CommitFault::NotApplied, CommitFault::UnknownNotApplied] {
+        let mut rig = Rig::stopped(|builder| builder);
+        let store = rig.mount();
+        let old = rig.builder(store.clone()).start().await.unwrap();
+        rig.put(old);
+        let script = Script::chain(&["a", "b"])
+            .with("a", |act| act.runs([vec![Do::Sleep(100), Do::Apply], vec![Do::Apply]]))
+            .with("b", |act| act.run([Do::Sleep(1000), Do::Apply]));
+        let accepted = rig.submit(&script).await;
+        let before = rig.faults.commits();
+        rig.faults.fail_commit(1, fault);
+        while rig.faults.commits() == before {
+            pass(1).await;
+        }
+        let _old = rig.take();
+        let new = rig.builder(store).start().await.unwrap();
+        rig.put(new);
+        let done = rig.done(accepted.id()).await;
+        rig.check(&done, &script);
+        let runs = rig.world.calls_of(done.id(), What::Run, "b");
+        let epochs: Vec<_> = runs.iter().map(|run| run.token.epoch).collect();
+        assert_eq!(epochs, [rig.engine().fence()], "{fault:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn c17_the_outcome_that_a_fenced_engine_brings_late_is_refused() {
     let mut rig = Rig::new().await;

@@ -154,6 +154,10 @@ impl Actor {
         let owns = self.owns(id, token);
         let mut state = lock(&self.shared.state);
         state.note(&format!("{what} {id} step {step} {token:?} owns {owns}"));
+        if let Some(known) = state.operations.get_mut(&id).filter(|_| what == "run") {
+            let begun = known.outside.begun_by(step, token);
+            state.judge(begun);
+        }
         // It may have lost the operation and not know yet. What it shows the world is refused, if another was there before.
         let Some(known) = state.operations.get_mut(&id).filter(|_| owns) else { return };
         let outside = &mut known.outside;

@@ -281,6 +281,8 @@ impl Actor {
         let input = serde_json::to_vec(input).unwrap_or_default();
         let mut state = lock(&self.shared.state);
         state.note(&format!("run {id} step {step} attempt {attempt}"));
+        let begun = state.ops.get_mut(&id).map(|op| op.outside.begun_by(place, cx.fencing_token()));
+        state.judge(begun.unwrap_or(Ok(())));
         if state.owner != self.node {
             // It has lost the store and does not know yet. What its start was stored for, the new owner takes up.
             return;

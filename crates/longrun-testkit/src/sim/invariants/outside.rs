@@ -1,5 +1,7 @@
 //! The ledger of effects: what was really done, kept outside of the engine, surviving every crash of it.
 
+use std::collections::BTreeMap;
+
 use longrun::FencingToken;
 use longrun_core::execution::Undoable;
 use longrun_core::{Fence, Json, OperationId};
@@ -19,6 +21,8 @@ pub struct Place {
     pub undoing: bool,
     /// The number of the last run that began.
     pub last_run: u32,
+    /// Who began each run, by its number.
+    pub begun: BTreeMap<u32, Fence>,
     /// Undos that began.
     pub undos: u32,
     /// The newest fencing token that was shown to it.
@@ -102,6 +106,16 @@ impl Outside {
     /// Whether somebody else has worked on it before.
     pub fn is_adopted(&self) -> bool {
         self.fences.len() > 1
+    }
+
+    /// Whoever begins a run, also if he has lost the operation and does not know: a run is that of the owner whose commit started it
+    /// (S30).
+    pub fn begun_by(&mut self, step: usize, token: FencingToken) -> Verdict {
+        let FencingToken { epoch, attempt } = token;
+        let by = *self.places[step].begun.entry(attempt).or_insert(epoch);
+        demand(by == epoch || !self.strict, "S30", || {
+            format!("run {attempt} of step {step} is begun with the fences {by} and {epoch}")
+        })
     }
 
     /// Who works on the operation begins a run or an undo, and shows a token that is newer than all before it (S31).
