@@ -273,10 +273,11 @@ fn wear(shared: &Arc<Shared>, life: u32) {
 
 fn flip(shared: &Shared, life: u32) {
     let mut state = lock(&shared.state);
-    if state.alive(life) && !state.calm {
-        if let Some(what) = lock(&shared.medium).flip(&mut state.rng) {
-            state.note(&what);
-        }
+    if state.alive(life)
+        && !state.calm
+        && let Some(what) = lock(&shared.medium).flip(&mut state.rng)
+    {
+        state.note(&what);
     }
 }
 
