@@ -293,8 +293,9 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// stays its last owner's. Where the store has one owner, that is the owner of all, whether they are there or not; else one that is
     /// not there has none.
     ///
-    /// To be correct: when this succeeds, nobody but who has the fence, and [visitors](crate::Author::Visitor), has written to the
-    /// operation since the fence was given. So an owner tells what itself has started from what its successor has.
+    /// To be correct: it sees at least what every reading has seen that had returned before it was asked; and when it succeeds, nobody
+    /// but who has the fence, and [visitors](crate::Author::Visitor), has written to the operation since the fence was given. So an
+    /// owner tells what itself has started from what its successor has.
     async fn check_owner(&self, id: OperationId, fence: Fence) -> Result<(), CommitError>;
 
     /// The operation, as its newest durable commit left it.

@@ -143,7 +143,11 @@ impl Driver {
 
     async fn work(&mut self, adopt: bool) -> Result<(), Leave> {
         if adopt {
-            self.turn(vec![Happened::quiet(Command::Adopt)]).await?;
+            let commits = self.turn(vec![Happened::quiet(Command::Adopt)]).await?;
+            if !commits {
+                // An undo that waits is begun without a commit when its time comes.
+                self.check_owner(0).await?;
+            }
         }
         loop {
             if self.entry.take_changed() {
@@ -340,8 +344,9 @@ impl Driver {
         })
     }
 
-    /// Decides what happened and makes it durable. Returns when it is; an outage of the store is waited out.
-    async fn turn(&mut self, mut happened: Vec<Happened>) -> Result<(), Leave> {
+    /// Decides what happened and makes it durable. Returns when it is; an outage of the store is waited out. False when there was nothing
+    /// to commit.
+    async fn turn(&mut self, mut happened: Vec<Happened>) -> Result<bool, Leave> {
         let mut failures = 0;
         let mut is_ours = false;
         while !is_ours {
@@ -380,7 +385,7 @@ impl Driver {
         for one in happened {
             one.answer(&self.execution);
         }
-        Ok(())
+        Ok(is_ours)
     }
 
     /// Seals the turn and commits it. Steps go on meanwhile.
@@ -391,14 +396,7 @@ impl Driver {
         let store = Arc::clone(&self.inner.store);
         // A list may show the turn as soon as it is durable, so what was before must not be shown any more (S11).
         self.entry.unpublish();
-        let mut commit = store.commit(commit);
-        loop {
-            tokio::select! {
-                biased;
-                result = &mut commit => return Ok(result),
-                Some(ended) = self.performing.next(), if !self.performing.is_empty() => self.ended.push_back(ended),
-            }
-        }
+        Ok(self.beside(store.commit(commit)).await)
     }
 
     /// After a commit that failed: finds out where the operation stands. True when the turn is durable after all; false
@@ -424,9 +422,9 @@ impl Driver {
             }
         }
         let stored = self.load(failures, &away).await?;
-        if stored.revision() >= expected {
+        if stored.revision().next() != expected {
             // Somebody wrote it, and if that was the next owner, what it has started is not for this one to run.
-            self.check_owner(failures, &away).await?;
+            self.check_owner(failures).await?;
         }
         let is_another_revision = matches!(error, CommitError::Conflict(Conflict::Operation { .. }));
         let is_conflict = matches!(error, CommitError::Conflict(_));
@@ -446,22 +444,34 @@ impl Driver {
 
     /// Whether this engine still owns the operation: then nobody else has begun what was read before. An outage of the store is waited
     /// out.
-    async fn check_owner(&mut self, mut tries: u32, away: &Away) -> Result<(), Leave> {
+    async fn check_owner(&mut self, mut tries: u32) -> Result<(), Leave> {
         loop {
-            match self.inner.store.check_owner(self.execution.id(), self.fence()).await {
+            let store = Arc::clone(&self.inner.store);
+            let (id, fence) = (self.execution.id(), self.fence());
+            match self.beside(store.check_owner(id, fence)).await {
                 Ok(()) => return Ok(()),
                 Err(CommitError::Fenced { .. }) => return Err(self.fenced_off()),
                 Err(error @ CommitError::Unreadable(_)) => {
                     return Err(Leave::Hold(HoldReason::Unreadable(longrun_core::with_causes(&error))));
                 }
                 Err(error) => {
-                    tracing::warn!(
-                        error = longrun_core::with_causes(&error),
-                        "the store does not say who owns what, trying again"
-                    );
+                    let away = Away::of(&error);
+                    tracing::warn!(error = away.cause, "the store does not say who owns what, trying again");
                     tries += 1;
-                    self.pause(tries, away).await?;
+                    self.pause(tries, &away).await?;
                 }
+            }
+        }
+    }
+
+    /// Waits for the store. Steps go on meanwhile.
+    async fn beside<T>(&mut self, asked: impl Future<Output = T>) -> T {
+        let mut asked = std::pin::pin!(asked);
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut asked => return answer,
+                Some(ended) = self.performing.next(), if !self.performing.is_empty() => self.ended.push_back(ended),
             }
         }
     }
@@ -483,7 +493,8 @@ impl Driver {
     /// The operation as it is stored; an outage of the store is waited out.
     async fn load(&mut self, mut tries: u32, away: &Away) -> Result<Execution, Leave> {
         loop {
-            match self.inner.load_to_run(self.execution.id()).await {
+            let (inner, id) = (Arc::clone(&self.inner), self.execution.id());
+            match self.beside(inner.load_to_run(id)).await {
                 Ok(Some(stored)) => return Ok(stored),
                 Ok(None) => return Err(Leave::Gone),
                 Err(LoadError::Hold(reason)) => return Err(Leave::Hold(reason)),
@@ -509,7 +520,7 @@ impl Driver {
         let away = Away::of(&CommitError::Unavailable("the store cannot be read".into()));
         let stored = self.load(0, &away).await?;
         if stored.revision() > self.execution.revision() {
-            self.check_owner(0, &away).await?;
+            self.check_owner(0).await?;
             tracing::debug!(revision = %stored.revision(), "changed by another node");
             self.go_on_with(stored);
             if self.execution.is_done() {

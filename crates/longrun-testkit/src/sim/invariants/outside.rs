@@ -108,8 +108,8 @@ impl Outside {
         self.fences.len() > 1
     }
 
-    /// Whoever begins a run, also if he has lost the operation and does not know: a run is that of the owner whose commit started it
-    /// (S30).
+    /// Whoever begins a run, also if he has lost the operation and does not know: a run is begun by one owner, and
+    /// when that is lost its successor begins another (S30).
     pub fn begun_by(&mut self, step: usize, token: FencingToken) -> Verdict {
         let FencingToken { epoch, attempt } = token;
         let by = *self.places[step].begun.entry(attempt).or_insert(epoch);
