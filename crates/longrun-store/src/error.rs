@@ -212,5 +212,23 @@ mod tests {
         let wrapped = io::Error::other(io::Error::from(io::ErrorKind::QuotaExceeded));
         assert!(CommitError::Unknown(wrapped.into()).is_full());
         assert!(!StoreError::Unavailable("no".into()).is_full());
+        assert!(!CommitError::Unavailable("no".into()).is_full());
+        assert!(!CommitError::TooLarge { bytes: 2, limit: 1 }.is_full());
+        let read = io::Error::from(io::ErrorKind::StorageFull);
+        assert!(CommitError::Unreadable(StoreError::Unavailable(read.into())).is_full());
+    }
+
+    #[test]
+    fn errors_say_who_holds_what_and_each_of_many_callers_why() {
+        use longrun_core::{ResourceId, ResourceKind};
+        let id = OperationId::parse("opr6hhgn2g01ti4g4n61").unwrap();
+        let kind = ResourceKind::new("disk").unwrap();
+        let key = ResourceKey { kind, id: ResourceId::new("a").unwrap() };
+        let text = |holder| Conflict::Resource { key: key.clone(), holder, exists: true }.to_string();
+        assert_eq!(text(None), format!("{key} is not as it was"));
+        assert_eq!(text(Some(id)), format!("{key} is not as it was: operation {id} holds it"));
+        let shared = SharedCause::new(io::Error::other("out of order").into());
+        assert_eq!(shared.boxed().to_string(), "out of order");
+        assert!(shared.source().unwrap().is::<io::Error>());
     }
 }

@@ -343,6 +343,41 @@ mod tests {
         assert_eq!(KeyRange::prefix(&[]).to, Bound::Unbounded);
     }
 
+    /// Stores have these on disk.
+    #[test]
+    fn table_names_are_what_they_were() {
+        let names = [
+            "meta",
+            "operations",
+            "journal",
+            "due",
+            "finished",
+            "by_resource",
+            "resources",
+            "by_parent",
+            "by_name",
+            "by_creation",
+            "idempotency",
+            "idempotency_expiry",
+            "references",
+            "items",
+            "orphans",
+        ];
+        assert_eq!(Table::ALL.map(Table::name), names);
+    }
+
+    #[test]
+    fn the_newest_write_of_a_key_counts() {
+        let mut batch = Batch::default();
+        batch.put(Table::Items, b"a".to_vec(), b"1".to_vec());
+        batch.put(Table::Items, b"a".to_vec(), b"2".to_vec());
+        batch.put(Table::Orphans, b"b".to_vec(), b"3".to_vec());
+        batch.remove(Table::Orphans, b"b".to_vec());
+        assert_eq!(batch.newest(Table::Items, b"a"), Some(Some(b"2".to_vec())));
+        assert_eq!(batch.newest(Table::Orphans, b"b"), Some(None));
+        assert_eq!(batch.newest(Table::Orphans, b"a"), None);
+    }
+
     #[test]
     fn table_index_is_its_place() {
         for (place, table) in Table::ALL.into_iter().enumerate() {
