@@ -697,6 +697,8 @@ fn s29_s30_what_is_taken_from_others_is_named() {
     breaks("S29", commits::check_late(true));
     commits::check_owner(true, "a checkpoint").unwrap();
     breaks("S30", commits::check_owner(false, "a checkpoint"));
+    commits::check_late_undo(true).unwrap();
+    breaks("S30", commits::check_late_undo(false));
     commits::check_conflict(true).unwrap();
     breaks("S30", commits::check_conflict(false));
 }

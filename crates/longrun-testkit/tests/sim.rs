@@ -161,10 +161,10 @@ fn every_planted_fault_is_caught_where_nodes_share_a_store() {
         let rule = assert_caught(Mode::Cluster, *plant, false, 3_000);
         let direct = match plant {
             // What is left of a late effect is seen, not that it was late.
-            Plant::S31 => &["S25"],
+            Plant::S31 => &["S25"][..],
             // It is seen at the end, or when what it rests on is undone.
             Plant::S25 => &["S25", "S21"],
-            plant => &[plant.name()][..],
+            plant => &[plant.name()],
         };
         assert!(direct.contains(&rule.as_str()), "{plant}: {rule}");
     }

@@ -13,7 +13,7 @@ use super::disk::lock;
 use super::kind::Thing;
 use super::world::Shared;
 use crate::sim::coverage::{CrashPoint, Fault, Situation};
-use crate::sim::invariants::commits::check_owner;
+use crate::sim::invariants::commits::{check_late_undo, check_owner};
 use crate::sim::invariants::durable::Story;
 use crate::sim::invariants::outside::{Change, Outside, Run, check_change, on_record, stored};
 use crate::sim::plant::Plant;
@@ -363,6 +363,9 @@ impl Actor {
         let mut state = lock(&self.shared.state);
         state.note(&format!("undo {id} step {step}"));
         if state.owner != self.node {
+            // Late, and nobody knows it yet; but not what the next owner has decided.
+            let verdict = check_late_undo(state.decided_before(self.node, id));
+            state.judge(verdict);
             return 0;
         }
         let done = matches!(outcome, Undoable::Done(_));

@@ -284,7 +284,7 @@ impl Kv for SimKv {
                 _ => {}
             }
             if applied && takes_over(batch) {
-                state.hand_over();
+                state.hand_over(self.shared.rolling_back());
             }
             drop(state);
             if applied {

@@ -1,6 +1,6 @@
 //! What changes in the world of one seed, and outlives the process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -113,6 +113,15 @@ impl Swarm {
 /// The revision of every operation that anybody knows.
 pub(super) type Floors = BTreeMap<OperationId, Revision>;
 
+/// How things were when a node lost the store.
+#[derive(Debug)]
+struct Deposed {
+    /// What anybody knew of each operation.
+    known: Floors,
+    /// Operations of which the rollback was durable.
+    rolling_back: BTreeSet<OperationId>,
+}
+
 /// One operation, seen from outside.
 #[derive(Debug)]
 pub(super) struct Op {
@@ -138,8 +147,8 @@ pub(super) struct State {
     pub(super) starting: u32,
     /// The first node of this life.
     pub(super) first_node: u32,
-    /// By node that has lost the store: what anybody knew of each operation then.
-    deposed: BTreeMap<u32, Floors>,
+    /// By node that has lost the store: how things were then.
+    deposed: BTreeMap<u32, Deposed>,
     pub(super) crashed: bool,
     pub(super) calm: bool,
     pub(super) crashes_left: u32,
@@ -202,7 +211,7 @@ impl State {
     }
 
     /// The store has a new owner, durably. What the one before still does is late from now on.
-    pub(super) fn hand_over(&mut self) {
+    pub(super) fn hand_over(&mut self, rolling_back: BTreeSet<OperationId>) {
         if self.owner == self.starting {
             return;
         }
@@ -211,7 +220,7 @@ impl State {
             self.name_take_over();
         }
         let known = self.known();
-        self.deposed.insert(self.owner, known);
+        self.deposed.insert(self.owner, Deposed { known, rolling_back });
         self.owner = self.starting;
         let owner = self.owner;
         self.note(&format!("node {owner} owns the store"));
@@ -228,7 +237,12 @@ impl State {
 
     /// What anybody knew of an operation when a node lost the store.
     pub(super) fn deposed(&self, node: u32, id: OperationId) -> Option<Revision> {
-        self.deposed.get(&node)?.get(&id).copied()
+        self.deposed.get(&node)?.known.get(&id).copied()
+    }
+
+    /// Whether it was decided to roll an operation back before a node lost the store.
+    pub(super) fn decided_before(&self, node: u32, id: OperationId) -> bool {
+        self.deposed.get(&node).is_some_and(|deposed| deposed.rolling_back.contains(&id))
     }
 
     /// The number of a node that starts now.

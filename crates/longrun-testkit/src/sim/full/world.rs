@@ -1,5 +1,6 @@
 //! What outlives the process: time, the medium, the ledger of effects, and what clients were told.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use longrun::Environment;
@@ -90,6 +91,14 @@ impl Shared {
         if lock(&self.state).has_crashed() {
             self.died.notify_one();
         }
+    }
+
+    /// The operations of which the decision to roll back is durable, and that are not done.
+    pub(super) fn rolling_back(&self) -> BTreeSet<OperationId> {
+        let Some(look) = self.inspect(false) else { return BTreeSet::new() };
+        let rolls_back =
+            |id: &OperationId| look.load(*id).is_some_and(|one| one.phase() == Phase::RollingBack);
+        look.unfinished().into_iter().map(|due| due.id).filter(rolls_back).collect()
     }
 
     /// Remembers an operation when it is met for the first time, by a client or by a step.

@@ -58,6 +58,11 @@ pub fn check_owner(owned: bool, what: &str) -> Verdict {
     demand(owned, "S30", || format!("{what} of a node that does not work on it is stored"))
 }
 
+/// Who has lost an operation undoes nothing of it but what was decided before (S30).
+pub fn check_late_undo(decided_before: bool) -> Verdict {
+    demand(decided_before, "S30", || "an undo begins that the next owner has decided".to_owned())
+}
+
 /// A row is not as a commit expects. Only one that claims it may meet that: afterwards nobody else changes it (S30).
 pub fn check_conflict(claims: bool) -> Verdict {
     demand(claims, "S30", || "the only driver meets a conflict".to_owned())
