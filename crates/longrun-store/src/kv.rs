@@ -343,6 +343,16 @@ mod tests {
         assert_eq!(KeyRange::prefix(&[]).to, Bound::Unbounded);
     }
 
+    #[test]
+    fn an_error_says_what_became_of_the_write() {
+        let text = |error: KvError| (error.to_string(), error.source().unwrap().to_string());
+        let of = |text: &str, cause: &str| (text.to_owned(), cause.to_owned());
+        let not_applied = KvError::NotApplied("full".into());
+        assert_eq!(text(not_applied), of("the store did not apply the write", "full"));
+        assert_eq!(text(KvError::Unknown("gone".into())), of("the outcome of the write is unknown", "gone"));
+        assert_eq!(text(KvError::Corrupt("torn".into())), of("the stored data is damaged", "torn"));
+    }
+
     /// Stores have these on disk.
     #[test]
     fn table_names_are_what_they_were() {

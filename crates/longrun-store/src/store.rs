@@ -441,3 +441,16 @@ pub trait Store: Debug + Send + Sync + 'static {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_of_a_store_is_of_its_secret_alone_and_shows_as_32_digits() {
+        let [one, same, other] = [[7; 32], [7; 32], [8; 32]].map(|secret| StoreId::derive(&secret));
+        assert!(one == same && one != other);
+        assert_eq!(format!("{one:?}"), one.to_string());
+        assert!(one.to_string().len() == 32 && one.to_string().bytes().all(|byte| byte.is_ascii_hexdigit()));
+    }
+}
