@@ -257,7 +257,7 @@ fn c11_s23_no_step_starts_after_the_decision() {
 }
 
 #[test]
-fn c12_a_failed_undo_waits_longer_each_time_without_limit_and_in_sight() {
+fn c12_s26_a_failed_undo_waits_longer_each_time_without_limit_and_in_sight() {
     let mut bench = Draft::chain(1).accept();
     bench.fails(0, Applied::Unknown, FINAL);
     let mut waits = Vec::new();

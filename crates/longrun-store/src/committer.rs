@@ -480,9 +480,7 @@ impl Committer {
     }
 
     fn purge(&mut self, fence: Fence, purge: &Purge) -> Result<Purged, CommitError> {
-        if fence != self.fence {
-            return Err(CommitError::Fenced { held: fence, current: self.fence });
-        }
+        self.check_fence(fence)?;
         self.ensure_open().map_err(CommitError::Unavailable)?;
         let (batch, purged) = read::purge(self.kv.as_ref(), purge)?;
         if !batch.writes.is_empty() {

@@ -276,20 +276,14 @@ impl SharedStore {
         Ok(())
     }
 
-    /// Whether a commit gets lost on its way.
-    fn loses_commit(&self) -> bool {
+    /// Whether a fault happens that was asked for so many times. Then nobody is answered.
+    fn spend(&self, fault: impl FnOnce(&mut Faults) -> &mut u32) -> bool {
         let mut faults = lock(&self.own.faults);
-        let Some(left) = faults.commits_lost.checked_sub(1) else { return false };
-        faults.commits_lost = left;
-        lock(&self.hub.state).seen.unanswered += 1;
-        true
-    }
-
-    /// Whether whoever has claimed waits for ever.
-    fn keeps_claim(&self) -> bool {
-        let mut faults = lock(&self.own.faults);
-        let Some(left) = faults.claims_kept.checked_sub(1) else { return false };
-        faults.claims_kept = left;
+        let left = fault(&mut faults);
+        if *left == 0 {
+            return false;
+        }
+        *left -= 1;
         lock(&self.hub.state).seen.unanswered += 1;
         true
     }
@@ -516,7 +510,7 @@ impl Cluster for SharedStore {
                 Ok(claimed)
             })
             .await;
-        if self.keeps_claim() {
+        if self.spend(|faults| &mut faults.claims_kept) {
             std::future::pending::<()>().await;
         }
         claimed
@@ -584,7 +578,7 @@ impl Store for SharedStore {
     }
 
     async fn commit(&self, mut commit: Commit) -> Result<(), CommitError> {
-        if self.loses_commit() {
+        if self.spend(|faults| &mut faults.commits_lost) {
             return Err(CommitError::Unknown(cut()));
         }
         let result = self
@@ -602,10 +596,8 @@ impl Store for SharedStore {
                 Ok(())
             })
             .await;
-        let mut faults = lock(&self.own.faults);
-        if faults.answers_lost > 0 && faults.line == Line::Whole {
-            faults.answers_lost -= 1;
-            lock(&self.hub.state).seen.unanswered += 1;
+        let whole = lock(&self.own.faults).line == Line::Whole;
+        if whole && self.spend(|faults| &mut faults.answers_lost) {
             return Err(CommitError::Unknown(cut()));
         }
         result

@@ -289,9 +289,10 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// the operation tells, and the answer does not change later.
     async fn commit(&self, commit: Commit) -> Result<(), CommitError>;
 
-    /// Fails with [`CommitError::Fenced`] if whoever has this fence does not, or no longer, own the operation (C17). One that is done
-    /// stays its last owner's. Where the store has one owner, that is the owner of all, whether they are there or not; else one that is
-    /// not there has none.
+    /// Fails with [`CommitError::Fenced`] if whoever has this fence does not own the operation, or does not any more (C17).
+    ///
+    /// Where the store has one owner, that one owns every operation. Where engines share it, the owner is who claimed it last and has not
+    /// let it go; an operation that is done stays its last owner's, and one that is not there has none.
     ///
     /// To be correct: it sees at least what every reading has seen that had returned before it was asked; and when it succeeds, nobody
     /// but who has the fence, and [visitors](crate::Author::Visitor), has written to the operation since the fence was given. So an

@@ -143,8 +143,8 @@ impl Driver {
 
     async fn work(&mut self, adopt: bool) -> Result<(), Leave> {
         if adopt {
-            let commits = self.turn(vec![Happened::quiet(Command::Adopt)]).await?;
-            if !commits {
+            let committed = self.turn(vec![Happened::quiet(Command::Adopt)]).await?;
+            if !committed {
                 // An undo that waits is begun without a commit when its time comes.
                 self.check_owner(0).await?;
             }
@@ -299,14 +299,8 @@ impl Driver {
         let undoes = self.undos.get(&step).is_some_and(|(failures, _)| {
             perform::undo_attempt(self.execution.attempt(step), *failures) == attempt
         });
-        let mut done = errand((runs || undoes).then(|| Arc::clone(&self.inner)));
-        loop {
-            tokio::select! {
-                biased;
-                () = &mut done => return,
-                Some(ended) = self.performing.next(), if !self.performing.is_empty() => self.ended.push_back(ended),
-            }
-        }
+        let done = errand((runs || undoes).then(|| Arc::clone(&self.inner)));
+        self.beside(done).await;
     }
 
     /// Nothing is on and nothing can begin. Leaves the operation to the scheduler, unless somebody has just written.
@@ -344,8 +338,8 @@ impl Driver {
         })
     }
 
-    /// Decides what happened and makes it durable. Returns when it is; an outage of the store is waited out. False when there was nothing
-    /// to commit.
+    /// Decides what happened and makes it durable. Returns when it is; an outage of the store is waited out. True when something
+    /// of it was committed; false when there was nothing to decide, or nothing any more after a commit that failed.
     async fn turn(&mut self, mut happened: Vec<Happened>) -> Result<bool, Leave> {
         let mut failures = 0;
         let mut is_ours = false;

@@ -156,7 +156,7 @@ async fn who_may_only_read_reads_and_is_told_that_he_may_not_write() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn folders_that_are_not_the_callers_are_closed_whether_they_are_there_or_not() {
+async fn s40_folders_that_are_not_the_callers_are_closed_whether_they_are_there_or_not() {
     let lab = Lab::new();
     let (service, ..) = prepared(&lab).await;
     let stranger = named("stranger");

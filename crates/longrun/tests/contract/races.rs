@@ -1,5 +1,7 @@
 //! Two engines, two commands, two moments: what happens when things meet in a store that takes its time.
 
+use std::sync::atomic::Ordering;
+
 use futures_util::future::join_all;
 use longrun::store::faulty::CommitFault;
 use longrun::store::{Batch, Kv, Table};
@@ -114,6 +116,32 @@ async fn c17_s30_a_run_that_the_next_owner_has_started_is_not_begun_by_the_forme
         let epochs: Vec<_> = runs.iter().map(|run| run.token.epoch).collect();
         assert_eq!(epochs, [rig.engine().fence()], "{fault:?}");
     }
+}
+
+/// Who takes up an operation of which an undo waits has nothing to store, and would begin it without a commit when its time comes.
+#[tokio::test(start_paused = true)]
+async fn c17_s30_who_takes_up_what_waits_asks_whose_it_is() {
+    let mut rig = Rig::stopped(|builder| builder);
+    let store = rig.mount();
+    let old = rig.builder(store.clone()).start().await.unwrap();
+    rig.put(old);
+    let script = Script::new([Act::new("a").run([Do::Apply, Do::Fail(Fault::UnknownForGood)]).undo_fails(5)]);
+    let accepted = rig.submit(&script).await;
+    pass(10).await;
+    assert_eq!(rig.world.undos(accepted.id(), "a"), 1);
+    // The former owner takes it up for the second try, and reads it late: by then the next one has tried, and waits.
+    Knobs::set(&rig.knobs.load_ms, 1000);
+    pass(250).await;
+    Knobs::set(&rig.knobs.load_ms, 0);
+    Knobs::set(&rig.knobs.owners_to_fail, 1);
+    let old = rig.take();
+    let new = rig.builder(store).start().await.unwrap();
+    rig.put(new);
+    let done = rig.done(accepted.id()).await;
+    rig.check(&done, &script);
+    assert_eq!(rig.knobs.owners_to_fail.load(Ordering::SeqCst), 0, "it has asked");
+    let cancelled = old.cancel(accepted.id(), &caller()).await;
+    assert!(matches!(cancelled, Err(CommandError::Fenced)), "it knows: {cancelled:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -45,7 +45,7 @@ async fn c09_each_step_of_a_quiet_run_runs_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_step_that_fails_for_now_is_run_again_and_its_key_stays() {
+async fn s27_s44_a_step_that_fails_for_now_is_run_again_and_its_key_stays() {
     let rig = Rig::new().await;
     let fail = |fault| vec![Do::Apply, Do::Fail(fault)];
     let act = Act::new("a").runs([fail(Fault::Unknown), fail(Fault::NotApplied), vec![Do::Apply]]);

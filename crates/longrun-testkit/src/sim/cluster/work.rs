@@ -154,10 +154,6 @@ impl Actor {
         let owns = self.owns(id, token);
         let mut state = lock(&self.shared.state);
         state.note(&format!("{what} {id} step {step} {token:?} owns {owns}"));
-        if let Some(known) = state.operations.get_mut(&id).filter(|_| what == "run") {
-            let begun = known.outside.begun_by(step, token);
-            state.judge(begun);
-        }
         // It may have lost the operation and not know yet. What it shows the world is refused, if another was there before.
         let Some(known) = state.operations.get_mut(&id).filter(|_| owns) else { return };
         let outside = &mut known.outside;
@@ -166,6 +162,14 @@ impl Actor {
         let story = stored.map(|stored| Story::observed(&known.plan, &stored, step, left));
         let met = outside.meets(step, token);
         let verdict = owned.and(met).and_then(|()| judge(outside, on_record(id, story)?));
+        state.judge(verdict);
+    }
+
+    /// A run has begun, also if its node has lost the operation and does not know yet.
+    fn begun(&self, id: OperationId, step: usize, token: FencingToken) {
+        let mut state = lock(&self.shared.state);
+        let known = state.operations.get_mut(&id);
+        let verdict = known.map_or(Ok(()), |known| known.outside.begun_by(step, token));
         state.judge(verdict);
     }
 
@@ -210,6 +214,7 @@ impl Actor {
             outside.run_begins(&story, step, &run)
         })
         .await;
+        self.begun(id, step, token);
         let _over = Over { actor: self, id, step, token, undoes: false };
         if saved.is_some() {
             lock(&self.shared.state).coverage.met(Situation::CheckpointReturned);

@@ -352,7 +352,9 @@ impl Client {
         let mut seen = Vec::new();
         let before = self.shared.floors();
         let mut page = PageRequest { size: 1, token: String::new() };
+        let mut damaged = Vec::new();
         for _ in 0..50 {
+            damaged.extend(lock(&self.shared.medium).damaged());
             let floors = self.shared.floors();
             let node = self.node();
             let Ok(found) = node.engine.list_operations(&OperationQuery::All, &page).await else { return };
@@ -368,8 +370,8 @@ impl Client {
             tokio::time::sleep(Duration::from_micros(300)).await;
         }
         // A list leaves out what cannot be read.
-        let damaged = lock(&self.shared.medium).damaged();
-        let there = [id].into_iter().filter(|id| damaged != Some(*id));
+        damaged.extend(lock(&self.shared.medium).damaged());
+        let there = [id].into_iter().filter(|id| !damaged.contains(id));
         let mut state = lock(&self.shared.state);
         if state.alive(self.life) {
             if state.known() != before {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use longrun_core::{Execution, Operation, OperationId, Phase, ResourceKey, Row, Timestamp};
+use longrun_store::conformance::records::reseal;
 use longrun_store::{
     Batch, Direction, Due, Durability, Entry, KeyRange, Kv, KvCapabilities, KvError, KvStore, OperationQuery,
     Store, Table,
@@ -68,8 +69,11 @@ impl Medium {
             entries.filter(|(_, value)| !value.is_empty()).collect::<Vec<_>>()
         };
         let tables: Vec<_> = Table::ALL.into_iter().filter(|table| !values(table).is_empty()).collect();
-        let table = *one_of(&tables, rng)?;
-        let (key, value) = *one_of(&values(&table), rng)?;
+        if tables.is_empty() {
+            return None;
+        }
+        let table = rng.pick(&tables);
+        let (key, value) = rng.pick(&values(&table));
         let bit = usize::try_from(rng.below(8 * value.len() as u64)).unwrap_or(0);
         let damage = Damage { table, key: key.clone(), value: value.clone(), bit, read: false };
         let what = format!("bit {bit} of {table:?} {:02x?} flips", damage.key);
@@ -83,9 +87,8 @@ impl Medium {
         let Some(damage) = self.damage.as_mut().filter(here) else { return false };
         value[damage.bit / 8] ^= 1 << (damage.bit % 8);
         damage.read = true;
-        if fits && let Some((envelope, payload)) = value.split_first_chunk_mut::<12>() {
-            let checksum = crc32c::crc32c_append(crc32c::crc32c(&envelope[..8]), payload);
-            envelope[8..].copy_from_slice(&checksum.to_be_bytes());
+        if fits {
+            reseal(value);
         }
         true
     }
@@ -101,10 +104,6 @@ impl Medium {
         let damage = self.damage.as_ref().filter(|damage| damage.read).filter(is_there)?;
         operation_of(damage.table, &damage.key)
     }
-}
-
-fn one_of<'a, T>(all: &'a [T], rng: &mut Rng) -> Option<&'a T> {
-    all.get(usize::try_from(rng.below(all.len() as u64)).unwrap_or(0))
 }
 
 /// Whose record it is.

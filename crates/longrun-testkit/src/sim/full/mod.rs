@@ -247,7 +247,7 @@ async fn watch(shared: &Arc<Shared>, wishes: &Mutex<Vec<Wish>>, life: u32, curre
 }
 
 /// In some lives a bit of what is stored flips, before the store is opened or later. After a while somebody stops the process and
-/// puts it right.
+/// puts it right; that end is no crash, and none of the places where one may happen.
 fn wear(shared: &Arc<Shared>, life: u32) {
     let (at, lasts) = {
         let mut state = lock(&shared.state);
