@@ -1,6 +1,8 @@
 //! The simulation as a test: a few seconds by default, as long as you like with `LONGRUN_SEEDS`.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use std::process::Command;
+
 use longrun_testkit::sim::campaign::{Campaign, Mode, Report, run_seed};
 use longrun_testkit::sim::coverage::{Coverage, CrashPoint, Fault, Situation};
 use longrun_testkit::sim::fast::{Kit, Setting};
@@ -184,6 +186,20 @@ fn l9_the_same_seed_goes_the_same_way() {
         let two = campaign(mode, 200, Setting::default());
         assert_eq!(one.coverage, two.coverage);
     }
+}
+
+#[test]
+fn l9_the_command_that_is_given_shows_that_a_seed_goes_two_ways() {
+    let sim = |options: &str| {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_sim")).args(options.split_whitespace()).output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let found = sim("--seeds 1000 --plant L9 --check-determinism");
+    let (_, command) = found.split_once("L9: the same seed went two ways -- reproduce: sim ").unwrap();
+    let again = sim(command.lines().next().unwrap());
+    assert!(again.contains("L9: the same seed went two ways"), "{again}");
 }
 
 #[test]
