@@ -405,9 +405,7 @@ impl Driver {
         let away = Away::of(&error);
         match &error {
             CommitError::Fenced { .. } => return Err(self.fenced_off()),
-            CommitError::TooLarge { .. } | CommitError::Unreadable(_) => {
-                return Err(Leave::Hold(HoldReason::Unreadable(longrun_core::with_causes(&error))));
-            }
+            CommitError::TooLarge { .. } | CommitError::Unreadable(_) => return Err(unreadable(&error)),
             CommitError::Conflict(_) => {}
             _ => {
                 tracing::warn!(error = away.cause, failures, "the store did not take a turn, trying again");
@@ -445,9 +443,7 @@ impl Driver {
             match self.beside(store.check_owner(id, fence)).await {
                 Ok(()) => return Ok(()),
                 Err(CommitError::Fenced { .. }) => return Err(self.fenced_off()),
-                Err(error @ CommitError::Unreadable(_)) => {
-                    return Err(Leave::Hold(HoldReason::Unreadable(longrun_core::with_causes(&error))));
-                }
+                Err(error @ CommitError::Unreadable(_)) => return Err(unreadable(&error)),
                 Err(error) => {
                     let away = Away::of(&error);
                     tracing::warn!(error = away.cause, "the store does not say who owns what, trying again");
@@ -651,6 +647,11 @@ impl Happened {
             }
         }
     }
+}
+
+/// What is stored, or was to be, is beyond what trying again could mend.
+fn unreadable(error: &CommitError) -> Leave {
+    Leave::Hold(HoldReason::Unreadable(longrun_core::with_causes(error)))
 }
 
 fn held(error: Inconsistent) -> Leave {

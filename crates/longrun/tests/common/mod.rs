@@ -106,7 +106,13 @@ impl Rig {
 
     pub(crate) async fn start(&mut self) {
         let store = self.mount();
-        self.engine = Some(self.builder(store).start().await.unwrap());
+        self.start_on(store).await;
+    }
+
+    /// An engine on this store takes the place of the one that was there, if there was one, and that goes on.
+    pub(crate) async fn start_on(&mut self, store: Arc<dyn Store>) -> Option<Engine> {
+        let engine = self.builder(store).start().await.unwrap();
+        self.engine.replace(engine)
     }
 
     /// The process dies where it stands.

@@ -19,14 +19,11 @@ use crate::common::{Rig, call, caller, keyed, millis, pass};
 async fn c17_a_fenced_engine_changes_nothing_and_says_so() {
     let mut rig = Rig::new().await;
     let store = rig.mount();
-    let old = rig.builder(store.clone()).start().await.unwrap();
-    rig.put(old);
+    rig.start_on(store.clone()).await;
     let script = Script::chain(&["a", "b"]).with("a", |act| act.run([Do::Sleep(1000), Do::Apply]));
     let accepted = rig.submit(&script).await;
     pass(10).await;
-    let old = rig.take();
-    let new = rig.builder(store).start().await.unwrap();
-    rig.put(new);
+    let old = rig.start_on(store).await.unwrap();
     pass(100).await;
     let before = rig.faults.commits();
     // The old one learns of it with its next write.
@@ -66,8 +63,7 @@ async fn c17_s33_a_turn_of_the_next_owner_is_not_taken_for_the_own_commit() {
     for set_back in [0, 3_600_000] {
         let mut rig = Rig::stopped(|builder| builder.running_max(1));
         let store = rig.mount();
-        let old = rig.builder(store.clone()).start().await.unwrap();
-        rig.put(old);
+        rig.start_on(store.clone()).await;
         let act = |name| Script::new([Act::new(name).run([Do::Sleep(1000), Do::Apply])]);
         rig.submit(&act("a")).await;
         let waits = rig.submit(&act("b")).await;
@@ -77,9 +73,7 @@ async fn c17_s33_a_turn_of_the_next_owner_is_not_taken_for_the_own_commit() {
         while rig.faults.fired().unknown_not_applied == 0 {
             pass(1).await;
         }
-        let old = rig.take();
-        let new = rig.builder(store).start().await.unwrap();
-        rig.put(new);
+        let old = rig.start_on(store).await.unwrap();
         let done = rig.done(waits.id()).await;
         rig.check(&done, &act("b"));
         let runs = rig.world.calls_of(done.id(), What::Run, "b");
@@ -96,8 +90,7 @@ async fn c17_s30_a_run_that_the_next_owner_has_started_is_not_begun_by_the_forme
     for fault in [CommitFault::NotApplied, CommitFault::UnknownNotApplied] {
         let mut rig = Rig::stopped(|builder| builder);
         let store = rig.mount();
-        let old = rig.builder(store.clone()).start().await.unwrap();
-        rig.put(old);
+        rig.start_on(store.clone()).await;
         let script = Script::chain(&["a", "b"])
             .with("a", |act| act.runs([vec![Do::Sleep(100), Do::Apply], vec![Do::Apply]]))
             .with("b", |act| act.run([Do::Sleep(1000), Do::Apply]));
@@ -107,9 +100,7 @@ async fn c17_s30_a_run_that_the_next_owner_has_started_is_not_begun_by_the_forme
         while rig.faults.commits() == before {
             pass(1).await;
         }
-        let _old = rig.take();
-        let new = rig.builder(store).start().await.unwrap();
-        rig.put(new);
+        let _old = rig.start_on(store).await.unwrap();
         let done = rig.done(accepted.id()).await;
         rig.check(&done, &script);
         let runs = rig.world.calls_of(done.id(), What::Run, "b");
@@ -123,8 +114,7 @@ async fn c17_s30_a_run_that_the_next_owner_has_started_is_not_begun_by_the_forme
 async fn c17_s30_who_takes_up_what_waits_asks_whose_it_is() {
     let mut rig = Rig::stopped(|builder| builder);
     let store = rig.mount();
-    let old = rig.builder(store.clone()).start().await.unwrap();
-    rig.put(old);
+    rig.start_on(store.clone()).await;
     let script = Script::new([Act::new("a").run([Do::Apply, Do::Fail(Fault::UnknownForGood)]).undo_fails(5)]);
     let accepted = rig.submit(&script).await;
     pass(10).await;
@@ -134,9 +124,7 @@ async fn c17_s30_who_takes_up_what_waits_asks_whose_it_is() {
     pass(250).await;
     Knobs::set(&rig.knobs.load_ms, 0);
     Knobs::set(&rig.knobs.owners_to_fail, 1);
-    let old = rig.take();
-    let new = rig.builder(store).start().await.unwrap();
-    rig.put(new);
+    let old = rig.start_on(store).await.unwrap();
     let done = rig.done(accepted.id()).await;
     rig.check(&done, &script);
     assert_eq!(rig.knobs.owners_to_fail.load(Ordering::SeqCst), 0, "it has asked");
@@ -148,14 +136,11 @@ async fn c17_s30_who_takes_up_what_waits_asks_whose_it_is() {
 async fn c17_the_outcome_that_a_fenced_engine_brings_late_is_refused() {
     let mut rig = Rig::new().await;
     let store = rig.mount();
-    let old = rig.builder(store.clone()).start().await.unwrap();
-    rig.put(old);
+    rig.start_on(store.clone()).await;
     let script = Script::chain(&["a", "b"]).with("a", |act| act.run([Do::Sleep(1000), Do::Apply]));
     let accepted = rig.submit(&script).await;
     pass(500).await;
-    let old = rig.take();
-    let new = rig.builder(store).start().await.unwrap();
-    rig.put(new);
+    let old = rig.start_on(store).await.unwrap();
     rig.cancel(accepted.id()).await;
     let done = rig.done(accepted.id()).await;
     pass(5000).await;
