@@ -32,6 +32,8 @@ mod error;
 #[cfg(feature = "testing")]
 pub mod faulty;
 mod gate;
+#[cfg(feature = "testing")]
+pub mod intercept;
 mod items;
 mod kv;
 mod kv_store;

@@ -18,6 +18,7 @@ use std::time::Duration;
 use disk::{Knobs, SlowStore};
 use futures_util::future::join_all;
 use longrun::store::conformance::verify_indexes;
+use longrun::store::intercept::Intercepted;
 use longrun::store::{MemoryKv, Store};
 use longrun::{
     Call, Caller, Code, Engine, Kind, KvStore, Operation, OperationId, OperationQuery, PageRequest, Resource,
@@ -51,7 +52,8 @@ impl Rig {
     async fn new() -> Self {
         let (memory, knobs) = (Arc::new(MemoryKv::new()), Arc::<Knobs>::default());
         let inner = Arc::new(KvStore::open_inline(Arc::clone(&memory), [7; 32]).unwrap());
-        let store: Arc<dyn Store> = Arc::new(SlowStore { store: inner, knobs: Arc::clone(&knobs) });
+        let slow = SlowStore { store: inner, knobs: Arc::clone(&knobs) };
+        let store: Arc<dyn Store> = Arc::new(Intercepted(slow));
         let (time, fabric) = (VirtualTime::new(), Fabric::default());
         let engine = Some(start(&store, &time, &fabric).await);
         Self { memory, store, knobs, time, fabric, engine }

@@ -1,10 +1,12 @@
 //! The embedder's own service: a cake is ordered, and baked in one step.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use longrun::{
-    Call, Caller, Code, Engine, Kind, KvStore, Operation, PlanBuilder, Planned, Status, Step, StepContext,
-    StepError, StepResult, UndoContext, UndoResult, Undoable, async_trait,
+    Call, Caller, Code, EffectKey, Engine, EngineBuilder, Kind, KvStore, Operation, PlanBuilder, Planned,
+    Status, Step, StepContext, StepError, StepResult, UndoContext, UndoResult, Undoable, async_trait,
 };
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +17,17 @@ pub(crate) struct Cake {
     pub(crate) layers: u8,
 }
 
-struct Bake;
+/// The cakes that are there. Each is known by the key of its effect, so that baking it again makes no second one.
+#[derive(Clone, Default)]
+pub(crate) struct Shelf(Arc<Mutex<BTreeMap<EffectKey, Cake>>>);
+
+impl Shelf {
+    pub(crate) fn cakes(&self) -> MutexGuard<'_, BTreeMap<EffectKey, Cake>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Bake(Shelf);
 
 #[async_trait]
 impl Step for Bake {
@@ -27,17 +39,20 @@ impl Step for Bake {
     async fn run(&self, cx: &StepContext<()>, cake: Cake) -> StepResult<Cake> {
         let baked = tokio::time::sleep(Duration::from_millis(50) * u32::from(cake.layers));
         tokio::select! {
-            () = baked => Ok(cake),
-            _ = cx.stopped() => Err(StepError::unknown(Code::Cancelled, "taken out of the oven")),
+            () = baked => {}
+            _ = cx.stopped() => return Err(StepError::unknown(Code::Cancelled, "taken out of the oven")),
         }
+        self.0.cakes().insert(cx.effect_key(), cake.clone());
+        Ok(cake)
     }
 
-    async fn undo(&self, _: &UndoContext, _: Cake, _: Undoable<Cake, ()>) -> UndoResult {
-        Ok(()) // It is eaten.
+    async fn undo(&self, cx: &UndoContext, _: Cake, _: Undoable<Cake, ()>) -> UndoResult {
+        self.0.cakes().remove(&cx.effect_key()); // It is eaten, if there is one.
+        Ok(())
     }
 }
 
-struct BakeCake;
+pub(crate) struct BakeCake;
 
 // No types of metadata and response are named: both go out as google.protobuf.Struct, to clients that know nothing of cakes.
 #[async_trait]
@@ -53,9 +68,14 @@ impl Kind for BakeCake {
     }
 }
 
+/// What an engine has to know.
+pub(crate) fn register(builder: EngineBuilder, shelf: &Shelf) -> EngineBuilder {
+    builder.kind(BakeCake).step(Bake(shelf.clone()))
+}
+
 /// The engine, in memory.
 pub(crate) async fn open() -> Result<Engine, Box<dyn std::error::Error>> {
-    Ok(Engine::builder(KvStore::memory()?).kind(BakeCake).step(Bake).start().await?)
+    Ok(register(Engine::builder(KvStore::memory()?), &Shelf::default()).start().await?)
 }
 
 /// Orders a cake.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use longrun::{Caller, Engine, Store};
 use longrun_folder::OpenError;
+use longrun_store::intercept::Intercepted;
 use longrun_store::{Durability, Kv, KvStore};
 
 use super::cli::{DurabilityChoice, Place, StoreChoice};
@@ -111,7 +112,10 @@ impl Opened {
     pub(crate) fn for_engine(&self, early_ack: Option<&Arc<Teller>>) -> Arc<dyn Store> {
         match early_ack {
             None => Arc::<KvStore>::clone(&self.store),
-            Some(teller) => Arc::new(EarlyAck::new(Arc::clone(&self.store), Arc::clone(teller))),
+            Some(teller) => {
+                let (store, teller) = (Arc::clone(&self.store), Arc::clone(teller));
+                Arc::new(Intercepted(EarlyAck { store, teller }))
+            }
         }
     }
 }

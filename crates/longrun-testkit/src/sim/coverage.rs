@@ -37,6 +37,7 @@ counted! {
         CommitUnknownApplied = "a commit of unknown outcome was applied",
         CommitUnknownLost = "a commit of unknown outcome was not applied",
         CommitSlow = "a commit takes longer than steps do",
+        ReadSlow = "what was read is long on its way",
         DiskFull = "a commit is refused because the disk is full",
         ReopenRefused = "the store cannot be reopened at once",
         ReadFails = "a reading of the store fails",
@@ -84,13 +85,14 @@ impl Fault {
     const FULL_ONLY: &'static [Self] = &[
         Self::ReopenRefused,
         Self::ReadFails,
+        Self::ReadSlow,
         Self::BitFlips,
         Self::AnswerLost,
         Self::UndoPanics,
         Self::TakeOver,
     ];
     /// Faults that only the fast simulation knows.
-    const FAST_ONLY: &'static [Self] = &[Self::CommitSlow, Self::LateResult, Self::Operator];
+    const FAST_ONLY: &'static [Self] = &[Self::LateResult, Self::Operator];
 }
 
 counted! {

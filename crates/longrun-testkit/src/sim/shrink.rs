@@ -38,7 +38,7 @@ troubles! {
     FailedReads = "failed-reads": "Readings of the store fail.",
     FlippedBits = "flipped-bits": "Bits of what is stored are flipped.",
     FailedReopens = "failed-reopens": "The store cannot be reopened at once.",
-    SlowCommits = "slow-commits": "Commits take longer than steps do.",
+    SlowCommits = "slow-commits": "Commits, and what is read, take longer than steps do.",
     RefusedCommits = "refused-commits": "Commits are refused, nothing applied.",
     UnknownCommits = "unknown-commits": "Commits have an unknown outcome.",
     LostAnswers = "lost-answers": "Answers are lost.",

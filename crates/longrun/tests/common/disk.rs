@@ -5,15 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use longrun::store::faulty::FaultyKv;
+use longrun::store::intercept::Intercept;
 use longrun::store::{
-    Batch, Capabilities, Commit, CommitError, Direction, Dropped, Due, Entry, Holder, KeyRange, Kv,
-    KvCapabilities, KvError, LedgerEntry, MemoryKv, Position, Purge, Purged, ResourceQuery, Slice, Store,
-    StoreError, Table, Taken,
+    Batch, Commit, CommitError, Direction, Due, Entry, KeyRange, Kv, KvCapabilities, KvError, MemoryKv,
+    Store, StoreError, Table,
 };
-use longrun::{
-    Incarnation, ItemKey, Operation, OperationId, OperationQuery, Orphan, ResourceKey, Row, Timestamp,
-    async_trait,
-};
+use longrun::{OperationId, Timestamp, async_trait};
 use longrun_core::{Execution, Fence};
 use tokio::sync::Notify;
 
@@ -152,7 +149,7 @@ fn fails(knob: &AtomicU64) -> Result<(), StoreError> {
     }
 }
 
-/// A store with knobs.
+/// A store with knobs, to be [intercepted](longrun::store::intercept::Intercepted).
 #[derive(Debug)]
 pub(crate) struct SlowStore {
     pub(crate) store: Arc<dyn Store>,
@@ -160,7 +157,11 @@ pub(crate) struct SlowStore {
 }
 
 #[async_trait]
-impl Store for SlowStore {
+impl Intercept for SlowStore {
+    fn store(&self) -> &dyn Store {
+        self.store.as_ref()
+    }
+
     async fn take_over(&self) -> Result<Fence, StoreError> {
         fails(&self.knobs.take_overs_to_fail)?;
         self.store.take_over().await
@@ -196,114 +197,5 @@ impl Store for SlowStore {
         let result = self.store.due(until, after, limit).await;
         takes(&self.knobs.due_ms).await;
         result
-    }
-
-    async fn resource(&self, key: &ResourceKey) -> Result<Option<Row>, StoreError> {
-        self.store.resource(key).await
-    }
-
-    async fn list_resources(
-        &self,
-        query: &ResourceQuery,
-        after: Option<&Position>,
-        limit: usize,
-    ) -> Result<Slice<Row>, StoreError> {
-        self.store.list_resources(query, after, limit).await
-    }
-
-    async fn list_operations(
-        &self,
-        query: &OperationQuery,
-        after: Option<&Position>,
-        limit: usize,
-    ) -> Result<Slice<Operation>, StoreError> {
-        self.store.list_operations(query, after, limit).await
-    }
-
-    async fn ledger(&self, digest: &[u8; 32]) -> Result<Option<LedgerEntry>, StoreError> {
-        self.store.ledger(digest).await
-    }
-
-    async fn purge(&self, fence: Fence, purge: Purge) -> Result<Purged, CommitError> {
-        self.store.purge(fence, purge).await
-    }
-
-    async fn take_references(
-        &self,
-        holder: Holder,
-        items: Vec<ItemKey>,
-        fresh: Incarnation,
-    ) -> Result<Vec<Taken>, CommitError> {
-        self.store.take_references(holder, items, fresh).await
-    }
-
-    async fn confirm_items(
-        &self,
-        holder: Holder,
-        items: Vec<(ItemKey, Incarnation)>,
-    ) -> Result<(), CommitError> {
-        self.store.confirm_items(holder, items).await
-    }
-
-    async fn unconfirm_items(
-        &self,
-        fence: Fence,
-        items: Vec<(ItemKey, Incarnation)>,
-    ) -> Result<(), CommitError> {
-        self.store.unconfirm_items(fence, items).await
-    }
-
-    async fn drop_references(&self, holder: Holder, limit: usize) -> Result<Dropped, CommitError> {
-        self.store.drop_references(holder, limit).await
-    }
-
-    async fn drop_references_to(&self, holder: Holder, items: Vec<ItemKey>) -> Result<usize, CommitError> {
-        self.store.drop_references_to(holder, items).await
-    }
-
-    async fn drop_references_of_gone(&self, holder: Holder, limit: usize) -> Result<Dropped, CommitError> {
-        self.store.drop_references_of_gone(holder, limit).await
-    }
-
-    async fn references(
-        &self,
-        of: &ResourceKey,
-        after: Option<&ItemKey>,
-        limit: usize,
-    ) -> Result<Vec<ItemKey>, StoreError> {
-        self.store.references(of, after, limit).await
-    }
-
-    async fn reference_holders(
-        &self,
-        after: Option<&ResourceKey>,
-        limit: usize,
-    ) -> Result<Vec<ResourceKey>, StoreError> {
-        self.store.reference_holders(after, limit).await
-    }
-
-    async fn orphans(
-        &self,
-        of: Option<OperationId>,
-        after: Option<&Orphan>,
-        limit: usize,
-    ) -> Result<Vec<Orphan>, StoreError> {
-        self.store.orphans(of, after, limit).await
-    }
-
-    async fn forget_orphans(&self, fence: Fence, orphans: Vec<Orphan>) -> Result<(), CommitError> {
-        self.store.forget_orphans(fence, orphans).await
-    }
-
-    async fn incarnations(&self, items: &[ItemKey]) -> Result<Vec<Option<Incarnation>>, StoreError> {
-        self.store.incarnations(items).await
-    }
-
-    fn page_secret(&self) -> [u8; 32] {
-        self.store.page_secret()
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        self.store.capabilities()
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use longrun::store::faulty::{Faults, FaultyKv};
+use longrun::store::intercept::Intercepted;
 use longrun::store::{Direction, KeyRange, Kv, MemoryKv, Table};
 use longrun::{
     Call, Caller, CommandError, Engine, EngineBuilder, IdempotencyKey, KvStore, Operation, OperationId,
@@ -91,7 +92,7 @@ impl Rig {
         self.life = Arc::default();
         let mount = Mount { disk: Arc::clone(&self.disk), life: Arc::clone(&self.life) };
         let store: Arc<dyn Store> = Arc::new(KvStore::open_inline(mount, [7; 32]).unwrap());
-        Arc::new(SlowStore { store, knobs: Arc::clone(&self.knobs) })
+        Arc::new(Intercepted(SlowStore { store, knobs: Arc::clone(&self.knobs) }))
     }
 
     /// A builder with nothing registered.

@@ -8,6 +8,7 @@ mod actor;
 mod clients;
 mod disk;
 mod kind;
+mod slow;
 mod state;
 mod steps;
 mod world;
@@ -15,12 +16,14 @@ mod world;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use longrun::{BuildError, Caller, Engine, KvStore};
+use longrun::{BuildError, Caller, Engine, KvStore, Store};
+use longrun_store::intercept::Intercepted;
 
 use self::actor::Actor;
 use self::clients::{Client, Node, Wish};
 use self::disk::{SECRET, SimKv, lock};
 use self::kind::Make;
+use self::slow::Slow;
 use self::steps::{Fed, Lone};
 use self::world::{Shared, SimEnvironment};
 use super::coverage::{Coverage, CrashPoint};
@@ -81,26 +84,26 @@ fn fail(shared: &Shared, violation: Violation) -> End {
 }
 
 /// Opens the store, as often as that takes.
-async fn open(shared: &Arc<Shared>, life: u32) -> Arc<KvStore> {
+async fn open(shared: &Arc<Shared>, life: u32) -> Arc<dyn Store> {
     loop {
         // A process that died while it started does not try again.
         dead(shared, life).await;
         let kv = SimKv { shared: Arc::clone(shared), life };
         if let Ok(store) = KvStore::open_inline(kv, SECRET) {
-            return Arc::new(store);
+            return Arc::new(Intercepted(Slow { store, shared: Arc::clone(shared) }));
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
 /// Starts a node, which takes the store over, as often as that takes.
-async fn start(shared: &Arc<Shared>, life: u32, store: &Arc<KvStore>, number: u32) -> Result<Node, String> {
+async fn start(shared: &Arc<Shared>, life: u32, store: &Arc<dyn Store>, number: u32) -> Result<Node, String> {
     loop {
         dead(shared, life).await;
         let running_max = lock(&shared.state).swarm.running_max;
         let actor = Actor { shared: Arc::clone(shared), life, node: number };
         let prefix = kind::prefix().map_err(|error| error.to_string())?;
-        let started = Engine::builder_shared(Arc::<KvStore>::clone(store))
+        let started = Engine::builder_shared(Arc::clone(store))
             .kind(Make)
             .step(Lone(actor.clone()))
             .step(Fed(actor))
@@ -119,7 +122,7 @@ async fn start(shared: &Arc<Shared>, life: u32, store: &Arc<KvStore>, number: u3
 }
 
 /// Other nodes take the store over, one after the other, while those before them still work and do not know.
-async fn take_over(shared: Arc<Shared>, life: u32, store: Arc<KvStore>, current: Arc<Mutex<Node>>) {
+async fn take_over(shared: Arc<Shared>, life: u32, store: Arc<dyn Store>, current: Arc<Mutex<Node>>) {
     // Former engines keep working until they are dropped.
     let mut former = Vec::new();
     let count = lock(&shared.state).swarm.nodes;

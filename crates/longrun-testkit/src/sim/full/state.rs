@@ -23,6 +23,8 @@ pub(super) struct Swarm {
     pub(super) unknown: u32,
     pub(super) reopen: u32,
     pub(super) read_fails: u32,
+    /// How often the way to the store or back takes its time, and how many microseconds at most.
+    pub(super) slow: (u32, u64),
     /// Lives in which a bit of what is stored is flipped.
     pub(super) flips: u32,
     pub(super) full: bool,
@@ -54,6 +56,7 @@ impl Swarm {
             unknown: rng.rate(200),
             reopen: rng.rate(700),
             read_fails: rng.rate(60),
+            slow: (rng.rate(300), rng.pick(&[20_000, 400_000, 8_000_000])),
             flips: rng.rate(400),
             full: rng.chance(150),
             jumps: rng.pick(&[0, 0, 1, 3]),
@@ -88,6 +91,7 @@ impl Swarm {
                 Trouble::ClockJumps => self.jumps = 0,
                 Trouble::FullDisk => self.full = false,
                 Trouble::FailedReads => self.read_fails = 0,
+                Trouble::SlowCommits => self.slow = (0, 0),
                 Trouble::FlippedBits => self.flips = 0,
                 Trouble::FailedReopens => self.reopen = 0,
                 Trouble::RefusedCommits => self.refuse = 0,
@@ -103,7 +107,7 @@ impl Swarm {
                 Trouble::UndoPanics => self.undo_panics = 0,
                 Trouble::UndoFailures => self.undo_fails = 0,
                 // Not in this simulation.
-                Trouble::SlowCommits | Trouble::Backlog | Trouble::Operators | Trouble::Looks => {}
+                Trouble::Backlog | Trouble::Operators | Trouble::Looks => {}
             }
         }
         self
