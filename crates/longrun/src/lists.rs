@@ -106,7 +106,7 @@ impl ResourceList {
         self
     }
 
-    /// What a page token belongs to. Every part has its length before it, so that no two questions look the same.
+    /// What a page token belongs to. What a caller has written stands in quotes, so that no two questions look the same.
     fn question(&self) -> String {
         let Self { parent, order, descending, status, name, filter } = self;
         let filter = filter.as_ref().map(|filter| &filter.text);
@@ -239,5 +239,17 @@ impl Inner {
     fn page<T>(&self, question: &str, slice: Slice<T>) -> Page<T> {
         let token = |position| self.tokens.seal(question.as_bytes(), &position);
         Page { items: slice.items, next_token: slice.next.map(token).unwrap_or_default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_has_had_enough_after_so_many_rows_or_so_many_readings() {
+        assert!(!is_enough(ROWS_LOOKED_AT - 1, READINGS_MAX - 1));
+        assert!(is_enough(ROWS_LOOKED_AT, 1));
+        assert!(is_enough(0, READINGS_MAX));
     }
 }

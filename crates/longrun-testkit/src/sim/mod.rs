@@ -1,5 +1,7 @@
 //! Deterministic simulation of operations under faults, with an oracle that knows the contract.
 //!
+//! A seed is a world: its virtual time, its store with what goes wrong there, its nodes, clients and effects. [`campaign`] runs many.
+//!
 //! - [`fast`]: the pure core and a simulated log. Tens of thousands of seeds a second.
 //! - [`full`]: the whole engine, on a paused clock, over a simulated key-value store.
 //! - [`cluster`]: several engines, alive at the same time, on a store that they share.

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use longrun::store::{Batch, Kv, Table};
-use longrun::{Code, Operation, OperationQuery, Page, PageRequest, ResourceKey, ResourceList};
+use longrun::{
+    Code, Operation, OperationId, OperationQuery, Page, PageRequest, ResourceKey, ResourceList,
+    ResourceOrder, ResourceStatus,
+};
 
 use crate::common::script::{Act, Do, Script, Thing, Touch, folder, thing_id};
 use crate::common::{Rig, keyed, millis, pass};
@@ -86,6 +89,132 @@ async fn c19_resources_are_listed_by_id_and_tokens_stay_with_their_list() {
     }
     assert_eq!(list(1000, "").await.unwrap().items.len(), 12);
     assert_eq!(list(0, "").await.unwrap().items.len(), 12);
+}
+
+/// The ids of all that a list shows, page by page.
+async fn shown(rig: &Rig, list: &ResourceList, size: usize) -> String {
+    let (mut ids, mut token) = (String::new(), String::new());
+    loop {
+        let found = rig.engine().list_resources::<Thing>(list, &page(size, &token)).await.unwrap();
+        assert!(found.items.len() <= size);
+        ids.extend(found.items.iter().map(|found| found.row.key.id.as_str()));
+        token = found.next_token;
+        if token.is_empty() {
+            return ids;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn c19_a_list_shows_what_is_asked_for_in_the_order_that_is_asked_for() {
+    let rig = Rig::new().await;
+    for id in ["c", "a", "d", "b"] {
+        rig.play(&Script::chain(&["x"]).touch(Touch::Create(id.to_owned()))).await;
+        pass(1).await;
+    }
+    for id in ["d", "b"] {
+        rig.play(&Script::chain(&["x"]).touch(Touch::Update(id.to_owned()))).await;
+    }
+    let long = Script::new([Act::new("x").run([Do::Sleep(1000)])]).touch(Touch::Create("e".to_owned()));
+    rig.submit(&long).await;
+    let ordered = |order, descending| in_folder().order(order).descending(descending);
+    let lists = [
+        (in_folder(), "abcde"),
+        (ordered(ResourceOrder::Id, true), "edcba"),
+        (ordered(ResourceOrder::Creation, false), "cadbe"),
+        (ordered(ResourceOrder::Creation, true), "ebdac"),
+        (ordered(ResourceOrder::Name, false), "bdace"),
+        (ordered(ResourceOrder::Name, true), "ecadb"),
+        (in_folder().status(ResourceStatus::Ready), "abcd"),
+        (in_folder().status(ResourceStatus::Creating), "e"),
+        (in_folder().name("changed"), "bd"),
+        (in_folder().name("nobody"), ""),
+        (in_folder().filter("all but c", |row| row.key.id.as_str() != "c"), "abde"),
+        (in_folder().filter("only c", |row| row.key.id.as_str() == "c"), "c"),
+    ];
+    for (list, ids) in &lists {
+        for size in [1, 2, 100] {
+            assert_eq!(shown(&rig, list, size).await, *ids, "{list:?} by {size}");
+        }
+    }
+    // Each is another list: a token of one is none of another.
+    for (place, (list, ids)) in lists.iter().enumerate() {
+        let first = rig.engine().list_resources::<Thing>(list, &page(1, "")).await.unwrap();
+        if ids.len() < 2 {
+            continue;
+        }
+        assert_eq!(first.items.len(), 1);
+        for (other, _) in
+            lists.iter().enumerate().filter(|(other, _)| *other != place).map(|(_, other)| other)
+        {
+            let other = rig.engine().list_resources::<Thing>(other, &page(1, &first.next_token)).await;
+            assert_eq!(other.unwrap_err().code(), Code::InvalidArgument);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn c19_filtered_operations_come_each_once_and_no_page_is_too_long() {
+    let rig = Rig::new().await;
+    let (mut all, mut odd) = (Vec::new(), BTreeSet::new());
+    for place in 0..130 {
+        let id = rig.play(&Script::chain(&["a"])).await.id();
+        pass(1).await;
+        all.insert(0, id);
+        if place % 2 == 1 {
+            odd.insert(id);
+        }
+    }
+    let list = async |size, token: &str, text: &str, among: &BTreeSet<OperationId>| {
+        let holds = |operation: &Operation| among.contains(&operation.id());
+        rig.engine().filter_operations(&OperationQuery::All, &page(size, token), text, holds).await
+    };
+    let expected: Vec<_> = all.iter().copied().filter(|id| odd.contains(id)).collect();
+    for size in [1, 2, 7, 1000] {
+        let (mut seen, mut token) = (Vec::new(), String::new());
+        loop {
+            let found = list(size, &token, "odd", &odd).await.unwrap();
+            let last = found.next_token.is_empty();
+            assert!(found.items.len() == size || last && found.items.len() < size, "{size}");
+            seen.extend(found.items.iter().map(Operation::id));
+            token = found.next_token;
+            if last {
+                break;
+            }
+        }
+        assert_eq!(seen, expected, "{size}");
+    }
+    let first = list(1, "", "odd", &odd).await.unwrap();
+    let other = list(1, &first.next_token, "even", &odd).await;
+    assert_eq!(other.unwrap_err().code(), Code::InvalidArgument, "a token of another filter");
+    let all = rig.engine().list_operations(&OperationQuery::All, &page(1, &first.next_token)).await;
+    assert_eq!(all.unwrap_err().code(), Code::InvalidArgument, "a token of a list without a filter");
+}
+
+#[tokio::test(start_paused = true)]
+async fn c19_a_page_on_which_nothing_belongs_ends_after_its_share_of_readings() {
+    let rig = Rig::new().await;
+    for n in 0..130 {
+        rig.play(&Script::chain(&["a"]).touch(Touch::Create(format!("t{n:03}")))).await;
+    }
+    let nothing = in_folder().filter("nothing", |_| false);
+    let things = async |token: &str| {
+        let found = rig.engine().list_resources::<Thing>(&nothing, &page(1, token)).await.unwrap();
+        (found.items.len(), found.next_token)
+    };
+    let operations = async |token: &str| {
+        let asked = page(1, token);
+        let found =
+            rig.engine().filter_operations(&OperationQuery::All, &asked, "nothing", |_| false).await.unwrap();
+        (found.items.len(), found.next_token)
+    };
+    // Of 130 a page of one looks at 100, and the next at what is left.
+    let (found, token) = things("").await;
+    assert!(found == 0 && !token.is_empty());
+    assert_eq!(things(&token).await, (0, String::new()));
+    let (found, token) = operations("").await;
+    assert!(found == 0 && !token.is_empty());
+    assert_eq!(operations(&token).await, (0, String::new()));
 }
 
 #[tokio::test(start_paused = true)]
