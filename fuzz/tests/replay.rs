@@ -29,6 +29,20 @@ fn replay(target: &str, probe: fn(&[u8])) {
     }
 }
 
+/// Each sort of record is tried: what is golden is in the corpus, to the byte.
+#[test]
+fn every_golden_record_is_in_the_corpus() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/longrun-store/tests/golden");
+    let records = std::fs::read_dir(golden).unwrap().map(|entry| entry.unwrap().path());
+    for file in records.filter(|file| file.extension().is_some_and(|extension| extension == "hex")) {
+        let name = file.file_stem().unwrap().to_str().unwrap();
+        let input = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/record").join(name));
+        let written: String = input.unwrap_or_default().iter().map(|byte| format!("{byte:02x}")).collect();
+        let golden: String = std::fs::read_to_string(&file).unwrap().split_whitespace().collect();
+        assert_eq!(written, golden, "{name}");
+    }
+}
+
 #[test]
 fn record() {
     replay("record", longrun_fuzz::record);

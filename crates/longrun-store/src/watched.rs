@@ -70,3 +70,25 @@ fn message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+    use std::panic::panic_any;
+
+    use super::*;
+
+    #[test]
+    fn what_a_panic_of_the_backend_said_is_told() {
+        let told = |panic: fn()| {
+            let error = contained::<()>(|| {
+                panic();
+                Ok(())
+            });
+            error.unwrap_err().source().map(ToString::to_string).unwrap_or_default()
+        };
+        assert_eq!(told(|| panic_any("a text")), "the backend panicked: a text");
+        assert_eq!(told(|| panic_any("made up".to_owned())), "the backend panicked: made up");
+        assert_eq!(told(|| panic_any(7)), "the backend panicked: without a message");
+    }
+}

@@ -31,13 +31,13 @@ fn campaign(mode: Mode, seeds: u64, setting: Setting) -> Report {
 }
 
 #[track_caller]
-fn assert_clean(mode: Mode, report: &Report) {
+fn assert_clean(mode: Mode, nodes: u32, report: &Report) {
     if let Some(failure) = report.failures.first() {
-        let (seed, mode) = (failure.seed, mode.name());
-        panic!(
-            "seed {seed}: {}\nsee it: sim --mode {mode} --from {seed} --seeds 1 --show",
-            failure.violation
-        );
+        let (seed, violation) = (failure.seed, &failure.violation);
+        let nodes = if mode == Mode::Fast { String::new() } else { format!(" --nodes {nodes}") };
+        let twice = if violation.rule == "L9" { " --check-determinism" } else { " --show" };
+        let mode = mode.name();
+        panic!("seed {seed}: {violation}\nsee it: sim --mode {mode}{nodes} --from {seed} --seeds 1{twice}");
     }
     assert!(report.twice > 0, "L9 was not looked at");
 }
@@ -57,7 +57,7 @@ fn the_core_holds_in_a_world_of_crashes() {
     // The rarest situation comes about once in 3,000 seeds, and each has to be met.
     let seeds = seeds().max(50_000);
     let report = campaign(Mode::Fast, seeds, Setting::default());
-    assert_clean(Mode::Fast, &report);
+    assert_clean(Mode::Fast, 1, &report);
     assert_eq!(report.coverage.never_fired(Mode::Fast, 1), Vec::<Fault>::new());
     assert!(report.coverage.crashes() > seeds / 2, "{}", report.coverage.table());
     assert_eq!(report.coverage.seldom_met(Mode::Fast, 1, 1), Vec::<Situation>::new());
@@ -67,7 +67,7 @@ fn the_core_holds_in_a_world_of_crashes() {
 fn the_engine_holds_in_a_world_of_crashes() {
     let count = seeds().div_ceil(20);
     let report = campaign(Mode::Full, count, Setting { nodes: NODES, ..Setting::default() });
-    assert_clean(Mode::Full, &report);
+    assert_clean(Mode::Full, NODES, &report);
     assert!(report.coverage.crashes() > count / 2, "{}", report.coverage.table());
     assert!(report.coverage.operations > count / 2, "{}", report.coverage.table());
 }
@@ -76,7 +76,7 @@ fn the_engine_holds_in_a_world_of_crashes() {
 fn s30_the_engines_hold_that_share_a_store() {
     let count = seeds().div_ceil(20).max(1000);
     let report = campaign(Mode::Cluster, count, Setting { nodes: 5, ..Setting::default() });
-    assert_clean(Mode::Cluster, &report);
+    assert_clean(Mode::Cluster, 5, &report);
     assert!(report.coverage.operations > count, "{}", report.coverage.table());
     assert_eq!(report.coverage.never_fired(Mode::Cluster, 5), Vec::<Fault>::new());
     assert_eq!(report.coverage.seldom_met(Mode::Cluster, 5, 10), Vec::<Situation>::new());
@@ -102,6 +102,11 @@ fn s22_a_store_that_lies_about_the_decision_is_caught_under_the_real_engine() {
 fn s22_a_store_that_lies_about_the_decision_leaves_a_broken_world_behind() {
     let rule = assert_caught(Mode::Full, Plant::S22, true, 3_000);
     assert!(["S25", "S11", "C3"].contains(&rule.as_str()), "{rule}");
+}
+
+#[test]
+fn s35_a_wish_that_becomes_two_operations_is_caught_at_another_node() {
+    assert_eq!(assert_caught(Mode::Cluster, Plant::S35, true, 300), "S35");
 }
 
 #[test]

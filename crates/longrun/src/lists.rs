@@ -155,16 +155,16 @@ impl Engine {
     ) -> Result<Page<Operation>, ReadError> {
         let question = format!("{} where {text}", operations_question(query));
         let (mut after, size) = self.inner.open_page(&question, page)?;
-        let (mut items, mut looked_at, mut readings) = (Vec::new(), 0, 0);
+        let (mut items, mut share) = (Vec::new(), Share::default());
         loop {
             // Never more than still fit the page: what was looked at is on it, or was filtered out.
             let limit = size - items.len();
             let slice = self.inner.store.list_operations(query, after.as_ref(), limit).await?;
-            (looked_at, readings) = (looked_at + limit, readings + 1);
+            let enough = share.is_used_up_by(limit);
             let found = slice.items.into_iter().filter(|operation| holds(operation));
             items.extend(found.map(|operation| self.inner.with_progress(operation)));
             after = slice.next;
-            if items.len() >= size || is_enough(looked_at, readings) || after.is_none() {
+            if items.len() >= size || enough || after.is_none() {
                 return Ok(self.inner.page(&question, Slice { items, next: after }));
             }
         }
@@ -185,18 +185,17 @@ impl Engine {
             let left_out = |error: &Status| tracing::error!(%error, "left out of a list");
             Found::of(row).inspect_err(left_out).ok()
         };
-        let (mut items, mut looked_at, mut readings) = (Vec::new(), 0, 0);
+        let (mut items, mut share) = (Vec::new(), Share::default());
         loop {
             // Never more than still fit the page: what was looked at is on it, or was filtered out.
             let limit = size - items.len();
             let slice = self.inner.store.list_resources(&query, after.as_ref(), limit).await?;
-            (looked_at, readings) = (looked_at + limit, readings + 1);
+            let enough = share.is_used_up_by(limit);
             items.extend(slice.items.into_iter().filter(|row| list.holds(row)).filter_map(decoded));
             after = slice.next;
             // Without a condition, what was looked at is on the page.
             let picks = list.filter.is_some() || list.name.is_some() || list.status.is_some();
-            let full = items.len() >= size || is_enough(looked_at, readings) || !picks;
-            if full || after.is_none() {
+            if items.len() >= size || enough || !picks || after.is_none() {
                 return Ok(self.inner.page(&question, Slice { items, next: after }));
             }
         }
@@ -210,9 +209,20 @@ impl Engine {
     }
 }
 
-/// Whether a page that is not full yet has had its share.
-const fn is_enough(looked_at: usize, readings: usize) -> bool {
-    looked_at >= ROWS_LOOKED_AT || readings >= READINGS_MAX
+/// What was looked at for one page.
+#[derive(Default)]
+struct Share {
+    rows: usize,
+    readings: usize,
+}
+
+impl Share {
+    /// Takes one reading more, of so many rows, and tells whether a page that is not full yet has had its share.
+    const fn is_used_up_by(&mut self, rows: usize) -> bool {
+        self.rows += rows;
+        self.readings += 1;
+        self.rows >= ROWS_LOOKED_AT || self.readings >= READINGS_MAX
+    }
 }
 
 /// What a page token of a list of operations belongs to.
@@ -248,8 +258,12 @@ mod tests {
 
     #[test]
     fn a_page_has_had_enough_after_so_many_rows_or_so_many_readings() {
-        assert!(!is_enough(ROWS_LOOKED_AT - 1, READINGS_MAX - 1));
-        assert!(is_enough(ROWS_LOOKED_AT, 1));
-        assert!(is_enough(0, READINGS_MAX));
+        let mut by_rows = Share::default();
+        assert!(!by_rows.is_used_up_by(1));
+        assert!(!by_rows.is_used_up_by(ROWS_LOOKED_AT - 2));
+        assert!(by_rows.is_used_up_by(1));
+        let mut by_readings = Share::default();
+        assert!((1..READINGS_MAX).all(|_| !by_readings.is_used_up_by(1)));
+        assert!(by_readings.is_used_up_by(1));
     }
 }

@@ -19,6 +19,8 @@ const ALL_FAULTS_FROM_FULL: u64 = 2_000;
 const LONG_FROM: u64 = 1_000_000;
 const LONG_FROM_FULL: u64 = 200_000;
 const LONG_FROM_CLUSTER: u64 = 20_000;
+/// Nodes, unless it is said how many.
+const NODES: u32 = 3;
 /// How often each has to be met in a long run.
 const MET_MIN: u64 = 100;
 
@@ -36,9 +38,9 @@ enum ModeName {
 #[derive(Debug, Parser)]
 #[command(name = "sim", version)]
 struct Arguments {
-    /// Which simulation.
-    #[arg(long, value_enum, default_value = "fast")]
-    mode: ModeName,
+    /// Which simulation: that of the core, unless there are to be several nodes.
+    #[arg(long, value_enum)]
+    mode: Option<ModeName>,
     /// How many seeds.
     #[arg(long, default_value_t = 100_000)]
     seeds: u64,
@@ -67,9 +69,9 @@ struct Arguments {
     #[arg(long)]
     quiet: bool,
     /// Nodes, at most: in full mode those that take the store over from each other while those before them still work, in
-    /// cluster mode those that share it.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=5))]
-    nodes: u32,
+    /// cluster mode those that share it, which are two at least. [default: 3]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=5))]
+    nodes: Option<u32>,
     /// Operations, at most.
     #[arg(long)]
     operations: Option<u32>,
@@ -101,10 +103,12 @@ impl Arguments {
                 Some(Plant::of_name(name).with_context(known)?)
             }
         };
-        let mode = match self.mode {
-            ModeName::Fast => Mode::Fast,
-            ModeName::Full => Mode::Full,
-            ModeName::Cluster => Mode::Cluster,
+        let mode = match (self.mode, self.nodes) {
+            (Some(ModeName::Fast), Some(_)) => bail!("the simulation of the core has no nodes"),
+            (Some(ModeName::Cluster), Some(1)) => bail!("one node shares its store with nobody: --mode full"),
+            (Some(ModeName::Cluster), _) => Mode::Cluster,
+            (Some(ModeName::Full), _) | (None, Some(_)) => Mode::Full,
+            (Some(ModeName::Fast) | None, None) => Mode::Fast,
         };
         if let Some(plant) = plant.filter(|plant| !plant.is_for(mode)) {
             bail!("{plant} cannot be planted in the {} simulation", mode.name());
@@ -118,7 +122,7 @@ impl Arguments {
                 plant,
                 outcome_only: self.outcome_only,
                 show: false,
-                nodes: self.nodes,
+                nodes: self.nodes.unwrap_or(NODES),
                 less: self.less(),
             },
             check_determinism: self.check_determinism,
@@ -137,8 +141,11 @@ impl Arguments {
         // That a seed goes two ways shows only to who runs it twice; and one run of it breaks no rule, so there is none to make smaller.
         let twice = failure.violation.rule == "L9";
         let check = if twice { " --check-determinism" } else { "" };
-        let nodes =
-            if campaign.mode != Mode::Fast { format!(" --nodes {}", self.nodes) } else { String::new() };
+        let nodes = if campaign.mode != Mode::Fast {
+            format!(" --nodes {}", campaign.setting.nodes)
+        } else {
+            String::new()
+        };
         let mode = campaign.mode.name();
         let command = |seed: u64, less: Reduction| {
             let less = less.options();
@@ -201,6 +208,8 @@ fn missing(campaign: &Campaign, coverage: &Coverage) -> Vec<String> {
         missing.extend(faults.iter().map(|fault| format!("this fault never fired: {}", fault.text())));
         let points = coverage.never_crashed(mode);
         missing.extend(points.iter().map(|point| format!("never a crash {}", point.text())));
+    } else {
+        println!("that every fault fires is demanded of {enough} seeds or more");
     }
     if campaign.seeds >= long {
         let seldom = coverage.seldom_met(mode, nodes, MET_MIN);

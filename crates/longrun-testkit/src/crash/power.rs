@@ -133,10 +133,10 @@ fn one_round(
     if !mode.look && dice.one_in(3) {
         // A second cut, while the store recovers from the first.
         let cutter = site.disk.arm()?;
-        child::interrupt_verifier(ground, dice.millis(0..80), || cutter.cut())?;
+        let in_recovery = child::interrupt_verifier(ground, dice.millis(0..80), || cutter.cut())?;
         site.disk.power_on()?;
         report.kills += 1;
-        report.in_open += 1;
+        report.in_open += u64::from(in_recovery);
     }
     let (seen, wrong) = child::verify(ground, mode)?;
     report.seen.add(seen);

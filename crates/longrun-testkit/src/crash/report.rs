@@ -107,7 +107,8 @@ impl Report {
         match self.skipped.first().filter(|_| nothing) {
             Some(skipped) => say(&format!("{line}: {}", skipped.replacen("SKIPPED ", "SKIPPED, ", 1))),
             None if nothing => say(&format!("{line}: FAILED, nothing was checked")),
-            None => say(&line),
+            None if self.skipped.is_empty() => say(&line),
+            None => say(&format!("{line}, and not all was tried: SKIPPED")),
         }
         let looked = !nothing || !self.skipped.is_empty();
         if looked && self.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -211,6 +211,7 @@ impl Situation {
         Self::CheckpointReturned,
         Self::CancelWins,
         Self::WaitSeesEnd,
+        Self::KeyRepeated,
     ];
     /// Situations that only the full simulation builds.
     const FULL_ONLY: &'static [Self] = &[

@@ -43,6 +43,8 @@ pub enum Plant {
     S31,
     /// S33: a commit of unknown outcome is taken for applied, without reading back.
     S33,
+    /// S35: a client asks again under another key, as if keys were forgotten.
+    S35,
     /// L1: no lease ever runs out, as the clock of the store stands still.
     L1,
     /// L9: a seed is not all that chance comes from. Only who runs it twice can see that.
@@ -72,6 +74,7 @@ impl Plant {
         Self::S30,
         Self::S31,
         Self::S33,
+        Self::S35,
         Self::L1,
         Self::L9,
         Self::C7,
@@ -81,11 +84,14 @@ impl Plant {
     /// Whether the simulation can make it. The full one runs the real engine, so its store and its world may lie, nobody else.
     pub const fn is_for(self, mode: Mode) -> bool {
         match mode {
-            Mode::Fast => {
-                !matches!(self, Self::S15 | Self::S25 | Self::S30 | Self::S31 | Self::L1 | Self::Panic)
-            }
+            Mode::Fast => !matches!(
+                self,
+                Self::S15 | Self::S25 | Self::S30 | Self::S31 | Self::S35 | Self::L1 | Self::Panic
+            ),
             Mode::Full => matches!(self, Self::S15 | Self::S22 | Self::S31 | Self::Panic),
-            Mode::Cluster => matches!(self, Self::S25 | Self::S30 | Self::S31 | Self::L1 | Self::Panic),
+            Mode::Cluster => {
+                matches!(self, Self::S25 | Self::S30 | Self::S31 | Self::S35 | Self::L1 | Self::Panic)
+            }
         }
     }
 
@@ -108,6 +114,7 @@ impl Plant {
             Self::S30 => "S30",
             Self::S31 => "S31",
             Self::S33 => "S33",
+            Self::S35 => "S35",
             Self::L1 => "L1",
             Self::L9 => "L9",
             Self::C7 => "C7",

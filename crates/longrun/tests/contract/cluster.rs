@@ -169,7 +169,7 @@ async fn s38_any_node_shows_at_once_what_another_has_stored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn l5_who_waits_at_another_node_is_told_of_the_end_soon() {
+async fn l6_who_waits_at_another_node_is_told_of_the_end_soon() {
     let nodes = Nodes::new(2).await;
     let id = nodes.submit(0, &long(10_000)).await;
     let began = Instant::now();
@@ -180,7 +180,7 @@ async fn l5_who_waits_at_another_node_is_told_of_the_end_soon() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn l5_who_waits_is_told_although_the_node_that_ran_it_died() {
+async fn l6_who_waits_is_told_although_the_node_that_ran_it_died() {
     let mut nodes = Nodes::new(3).await;
     let script = Script::new([Act::new("a").runs([vec![Do::Hang], vec![Do::Apply]]).limits(3_600_000, 1000)]);
     let id = nodes.submit(0, &script).await;
@@ -193,7 +193,7 @@ async fn l5_who_waits_is_told_although_the_node_that_ran_it_died() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn l5_who_waits_at_a_node_that_was_overtaken_is_told() {
+async fn l6_who_waits_at_a_node_that_was_overtaken_is_told() {
     let nodes = Nodes::new(2).await;
     let script = long_at_first(600_000);
     let id = nodes.submit(0, &script).await;

@@ -96,9 +96,10 @@ async fn shown(rig: &Rig, list: &ResourceList, size: usize) -> String {
     let (mut ids, mut token) = (String::new(), String::new());
     loop {
         let found = rig.engine().list_resources::<Thing>(list, &page(size, &token)).await.unwrap();
-        assert!(found.items.len() <= size);
         ids.extend(found.items.iter().map(|found| found.row.key.id.as_str()));
         token = found.next_token;
+        let count = found.items.len();
+        assert!(count == size || token.is_empty() && count < size, "{count} of {size}");
         if token.is_empty() {
             return ids;
         }
@@ -133,7 +134,8 @@ async fn c19_a_list_shows_what_is_asked_for_in_the_order_that_is_asked_for() {
         (in_folder().filter("only c", |row| row.key.id.as_str() == "c"), "c"),
     ];
     for (list, ids) in &lists {
-        for size in [1, 2, 100] {
+        assert!(format!("{list:?}").contains(folder().as_str()), "{list:?}");
+        for size in [1, 2, 3, 100] {
             assert_eq!(shown(&rig, list, size).await, *ids, "{list:?} by {size}");
         }
     }
@@ -228,6 +230,12 @@ async fn operations_of_a_resource_are_found_when_it_is_gone() {
         OperationQuery::OfResource(ResourceKey { kind: "test.thing".parse().unwrap(), id: thing_id("t") });
     let found = rig.engine().list_operations(&query, &page(1, "")).await.unwrap();
     assert_eq!(found.items, [gone]);
+    let all = rig.engine().list_operations(&OperationQuery::All, &page(1, &found.next_token)).await;
+    assert_eq!(all.unwrap_err().code(), Code::InvalidArgument, "a token of the operations of a resource");
+    let others =
+        OperationQuery::OfResource(ResourceKey { kind: "test.thing".parse().unwrap(), id: thing_id("u") });
+    let others = rig.engine().list_operations(&others, &page(1, &found.next_token)).await;
+    assert_eq!(others.unwrap_err().code(), Code::InvalidArgument, "a token of another resource");
     let found = rig.engine().list_operations(&query, &page(1, &found.next_token)).await.unwrap();
     assert_eq!((found.items, found.next_token), (vec![made], String::new()));
 }

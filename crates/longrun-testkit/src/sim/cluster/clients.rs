@@ -1,7 +1,6 @@
 //! Clients of the nodes: each asks whichever it comes to, and another when that does not answer.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use longrun::{Call, Caller, Code, Engine, IdempotencyKey, Operation, OperationId, SubmitError};
@@ -11,29 +10,28 @@ use super::machine::Machine;
 use super::work::{Make, Request};
 use super::world::{Shared, lock};
 use crate::sim::coverage::{Fault, Situation};
-use crate::sim::invariants::answers::{check_key, check_refusal};
+use crate::sim::invariants::answers::{check_key, check_key_refused, check_refusal};
+use crate::sim::plant::Plant;
 use crate::sim::shrink::at_most;
 
+/// Each is a caller of its own, and has one wish, under one key.
 struct Client {
     shared: Arc<Shared>,
     machines: Arc<[Arc<Machine>]>,
-    keys: Arc<Mutex<BTreeMap<String, OperationId>>>,
     caller: Caller,
-    place: u64,
 }
 
 /// Begins all clients of a seed.
 pub(super) fn begin(shared: &Arc<Shared>, machines: &Arc<[Arc<Machine>]>) -> Vec<JoinHandle<()>> {
-    let keys = Arc::default();
     let count = {
         let mut state = lock(&shared.state);
         let drawn = state.rng.between(2, 8);
         at_most(shared.setting.less.operations, drawn)
     };
     let client = |place: u64| {
-        let caller = Caller::new("client").ok()?;
-        let (shared, machines, keys) = (Arc::clone(shared), Arc::clone(machines), Arc::clone(&keys));
-        Some(tokio::spawn(Client { shared, machines, keys, caller, place }.live()))
+        let caller = Caller::new(format!("client-{place}")).ok()?;
+        let (shared, machines) = (Arc::clone(shared), Arc::clone(machines));
+        Some(tokio::spawn(Client { shared, machines, caller }.live()))
     };
     (0..count).filter_map(client).collect()
 }
@@ -90,24 +88,33 @@ impl Client {
         self.wait(id).await;
     }
 
-    /// Asks until some node has accepted it, under one key.
+    /// Asks until some node has accepted it, under one key. Who has an answer asks once more now and then, as if it had got lost.
     async fn submit(&self, request: &Request) -> Option<OperationId> {
-        let name = format!("key-{}", self.place);
-        let key = IdempotencyKey::new(&*name).ok()?;
+        let mut answered = None;
         for asks in 0..u32::MAX {
             let engine = self.engine().await;
-            let call = Call::by(self.caller.clone()).key(key.clone());
+            // Another key would be another wish.
+            let plant = self.shared.setting.plant == Some(Plant::S35);
+            let key = if plant { format!("key-{asks}") } else { "key".to_owned() };
+            let call = Call::by(self.caller.clone()).key(IdempotencyKey::new(&*key).ok()?);
+            let before = self.shared.of_caller(&self.caller).await;
             let asked =
                 tokio::time::timeout(Duration::from_secs(5), engine.submit::<Make>(request, call)).await;
             match asked {
                 Ok(Ok(operation)) => {
                     let id = operation.id();
-                    let first = *lock(&self.keys).entry(name).or_insert(id);
-                    self.accepted(first, id, asks);
+                    let repeats = self.accepted(answered, id, asks);
                     self.shared.told(None, operation).await;
-                    return Some(id);
+                    answered = Some(id);
+                    if !repeats {
+                        return answered;
+                    }
                 }
-                Ok(Err(SubmitError::Refused(status))) if status.code() == Code::AlreadyExists => return None,
+                Ok(Err(SubmitError::Refused(status))) if status.code() == Code::AlreadyExists => {
+                    let verdict = check_key_refused(answered.or(before.first().copied()), true, &status);
+                    lock(&self.shared.state).judge(verdict);
+                    return answered;
+                }
                 Ok(Err(error)) => {
                     let may = [Code::Unavailable, Code::Aborted];
                     let verdict = check_refusal("a submit", error.code(), &may, &error);
@@ -120,10 +127,15 @@ impl Client {
         None
     }
 
-    fn accepted(&self, first: OperationId, id: OperationId, asks: u32) {
+    /// Whether it asks once more.
+    fn accepted(&self, answered: Option<OperationId>, id: OperationId, asks: u32) -> bool {
         let mut state = lock(&self.shared.state);
         state.note(&format!("accepted {id} after {asks} asks"));
-        state.judge(check_key(first, id));
+        if let Some(before) = answered {
+            state.coverage.met(Situation::KeyRepeated);
+            state.judge(check_key(before, id));
+        }
+        state.goes_wrong(200)
     }
 
     async fn cancel(&self, id: OperationId) {

@@ -10,11 +10,13 @@ mod machine;
 mod work;
 mod world;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use longrun::store::{MemoryKv, Store};
-use longrun::{PageRequest, ResourceId, ResourceList};
+use longrun::{OperationId, OperationQuery, PageRequest, ResourceId, ResourceList};
+use longrun_core::Execution;
 use longrun_store::Cluster;
 use longrun_store::shared::SharedStore;
 use tokio::time::Instant;
@@ -24,10 +26,11 @@ use self::work::Thing;
 use self::world::{Shared, lock};
 use super::coverage::Coverage;
 use super::fast::{Outcome, Setting};
-use super::invariants::answers::answered;
+use super::invariants::answers::{answered, check_key};
 use super::invariants::calm::check_time;
 use super::invariants::commits::check_indexes;
-use super::invariants::rows::check_names;
+use super::invariants::durable::Story;
+use super::invariants::rows::{self, check_names};
 use super::invariants::{Verdict, Violation};
 use super::plant::Plant;
 use super::view::check_engine;
@@ -123,14 +126,22 @@ async fn finish(shared: &Shared, store: &SharedStore, machines: &[Arc<Machine>])
         let listed = answered(engine.list_resources::<Thing>(&ResourceList::of(parent), &page).await)?.items;
         check_names(listed.iter().map(|found| found.row.name.as_str()))?;
     }
+    let mut makers: BTreeMap<String, OperationId> = BTreeMap::new();
     for id in known {
         let stored = store.load(id).await.ok().flatten();
         shared.check_end(id, stored.as_ref())?;
-        let state = lock(&shared.state);
-        let answers =
-            state.operations.get(&id).map(|operation| operation.answers.clone()).unwrap_or_default();
-        drop(state);
-        answers.check_stored(stored.map(|stored| stored.operation()).as_ref())?;
+        let Some(known) = lock(&shared.state).operations.get(&id).cloned() else { continue };
+        known.answers.check_stored(stored.as_ref().map(Execution::operation).as_ref())?;
+        let Some(stored) = stored else { continue };
+        // What it made nobody else touches.
+        let rows = shared.rows(&known.plan).await;
+        let story = Story::observed(&known.plan, &stored, 0, |_| false);
+        rows::check_stored(id, known.plan.claims(), &story, &rows, |_| true)?;
+    }
+    // Each client has one wish, whoever it asked for it, and however often.
+    for operation in answered(store.list_operations(&OperationQuery::All, None, 1000).await)?.items {
+        let first = *makers.entry(operation.created_by().to_string()).or_insert(operation.id());
+        check_key(first, operation.id())?;
     }
     shared.name_what_was_seen(store);
     Ok(())

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use longrun::{Environment, Fence, Operation, OperationId, Timestamp};
+use longrun::{Caller, Environment, Fence, Operation, OperationId, OperationQuery, Timestamp};
 use longrun_core::{Execution, Phase, Plan};
 use longrun_store::shared::SharedStore;
 use longrun_store::{Direction, KeyRange, Kv, KvError, Store, Table};
@@ -14,6 +14,7 @@ use crate::sim::fast::{Outcome, Setting};
 use crate::sim::invariants::answers::{Answers, check_there};
 use crate::sim::invariants::durable::{End, Story};
 use crate::sim::invariants::outside::Outside;
+use crate::sim::invariants::rows::Rows;
 use crate::sim::invariants::{Verdict, Violation};
 use crate::sim::plant::Plant;
 use crate::sim::rng::{Rng, Trace};
@@ -173,6 +174,26 @@ impl Shared {
         }
         drop(state);
         Some(stored)
+    }
+
+    /// The operations that a caller has made, as they are stored, past all trouble.
+    pub(super) async fn of_caller(&self, caller: &Caller) -> Vec<OperationId> {
+        let Some(store) = self.store.get() else { return Vec::new() };
+        let all = store.list_operations(&OperationQuery::All, None, 1000).await;
+        let all = all.map(|slice| slice.items).unwrap_or_default();
+        all.iter().filter(|one| one.created_by() == caller).map(Operation::id).collect()
+    }
+
+    /// The rows that a plan claims.
+    pub(super) async fn rows(&self, plan: &Plan) -> Rows {
+        let mut rows = Rows::new();
+        for claim in plan.claims() {
+            let Some(store) = self.store.get() else { break };
+            if let Ok(Some(row)) = store.resource(&claim.key).await {
+                rows.insert(claim.key.clone(), row);
+            }
+        }
+        rows
     }
 
     /// Whether a node works on an operation, as the store sees it, and with this fence.

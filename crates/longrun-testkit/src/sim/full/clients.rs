@@ -1,11 +1,12 @@
 //! Clients of the real engine: they submit with and without keys, ask again, look, cancel, list and wait.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
 use longrun::{
-    Call, Caller, CommandError, Engine, IdempotencyKey, Operation, OperationId, OperationQuery, PageRequest,
-    SubmitError,
+    Call, Caller, Code, CommandError, Engine, IdempotencyKey, Operation, OperationId, OperationQuery,
+    PageRequest, SubmitError,
 };
 
 use super::disk::lock;
@@ -15,7 +16,7 @@ use super::world::Shared;
 use crate::sim::coverage::{Fault, Situation};
 use crate::sim::invariants::Violation;
 use crate::sim::invariants::answers::{
-    check_cancel, check_complete, check_key, check_key_refused, check_once, check_there,
+    check_cancel, check_complete, check_key, check_key_refused, check_once, check_refusal, check_there,
 };
 use crate::sim::invariants::commits::check_owner;
 use crate::sim::rng::Rng;
@@ -170,13 +171,17 @@ impl Client {
         loop {
             let floors = self.shared.floors();
             let node = self.node();
-            if let Ok(operation) = node.engine.wait(id, Duration::from_secs(30)).await {
-                let done = operation.done();
-                self.shared.told(self.life, node.number, &floors, operation);
-                if done {
-                    self.met(Situation::WaitSeesEnd);
-                    break;
+            match node.engine.wait(id, Duration::from_secs(30)).await {
+                Ok(operation) => {
+                    let done = operation.done();
+                    self.shared.told(self.life, node.number, &floors, operation);
+                    if done {
+                        self.met(Situation::WaitSeesEnd);
+                        break;
+                    }
                 }
+                Err(longrun::ReadError::NotFound(_)) => self.lost(id),
+                Err(error) => self.no_answer("a wait", error.code(), &error),
             }
             tokio::time::sleep(Duration::from_millis(700)).await;
         }
@@ -297,7 +302,7 @@ impl Client {
         match node.engine.cancel(id, &self.caller).await {
             Ok(operation) => {
                 let no_return = self.past_no_return(id);
-                let won = operation.error().is_some_and(|error| error.code() == longrun::Code::Cancelled);
+                let won = operation.error().is_some_and(|error| error.code() == Code::Cancelled);
                 {
                     let mut state = lock(&self.shared.state);
                     if state.alive(self.life) {
@@ -313,7 +318,17 @@ impl Client {
             }
             Err(CommandError::Fenced) => self.met(Situation::FormerOwnerRefused),
             Err(CommandError::NotFound(_)) => self.lost(id),
-            Err(_) => {}
+            Err(error) => self.no_answer("a cancel", error.code(), &error),
+        }
+    }
+
+    /// No answer says so by the right code, unless the record that was wanted is damaged.
+    fn no_answer(&self, what: &str, code: Code, error: &impl Debug) {
+        let damaged = lock(&self.shared.medium).is_damaged();
+        let mut state = lock(&self.shared.state);
+        if state.alive(self.life) && !damaged {
+            let may = [Code::Unavailable, Code::ResourceExhausted];
+            state.judge(check_refusal(what, code, &may, error));
         }
     }
 
@@ -340,7 +355,7 @@ impl Client {
             match node.engine.get(id).await {
                 Ok(operation) => self.shared.told(self.life, node.number, &floors, operation),
                 Err(longrun::ReadError::NotFound(_)) => self.lost(id),
-                Err(_) => {}
+                Err(error) => self.no_answer("a get", error.code(), &error),
             }
         } else {
             self.list(id).await;
@@ -357,7 +372,10 @@ impl Client {
             damaged.extend(lock(&self.shared.medium).damaged());
             let floors = self.shared.floors();
             let node = self.node();
-            let Ok(found) = node.engine.list_operations(&OperationQuery::All, &page).await else { return };
+            let found = match node.engine.list_operations(&OperationQuery::All, &page).await {
+                Ok(found) => found,
+                Err(error) => return self.no_answer("a list", error.code(), &error),
+            };
             for operation in found.items {
                 seen.push(operation.id());
                 lock(&self.shared.state).judge(check_once(&seen));

@@ -21,7 +21,7 @@ use longrun_store::intercept::Intercepted;
 
 use self::actor::Actor;
 use self::clients::{Client, Node, Wish};
-use self::disk::{SECRET, SimKv, lock};
+use self::disk::{SECRET, SimKv, at_once, lock};
 use self::kind::Make;
 use self::slow::Slow;
 use self::steps::{Fed, Lone};
@@ -56,6 +56,8 @@ pub fn run(seed: u64, setting: Setting, coverage: &mut Coverage) -> Outcome {
         };
         let end = runtime.block_on(async {
             let life = shared.begin_life();
+            // What the life before was still told of its end is not for this one.
+            _ = at_once(shared.died.notified());
             let end = tokio::select! {
                 biased;
                 () = shared.died.notified() => End::Crashed,
