@@ -136,32 +136,16 @@ impl Arguments {
     }
 
     fn reproduce(&self, campaign: &Campaign, failure: &Failure) -> String {
-        let plant = campaign.setting.plant.map(|plant| format!(" --plant {plant}")).unwrap_or_default();
-        let outcome_only = if self.outcome_only { " --outcome-only" } else { "" };
-        // That a seed goes two ways shows only to who runs it twice; and one run of it breaks no rule, so there is none to make smaller.
-        let twice = failure.violation.rule == "L9";
-        let check = if twice { " --check-determinism" } else { "" };
-        let nodes = if campaign.mode != Mode::Fast {
-            format!(" --nodes {}", campaign.setting.nodes)
-        } else {
-            String::new()
-        };
-        let mode = campaign.mode.name();
-        let command = |seed: u64, less: Reduction| {
-            let less = less.options();
-            format!("sim --mode {mode} --from {seed} --seeds 1{nodes}{plant}{outcome_only}{check}{less}")
-        };
-        let seed = failure.seed;
-        let found = format!(
-            "seed {seed}: {} -- reproduce: {}",
-            failure.violation,
-            command(seed, campaign.setting.less)
-        );
-        let kit = Kit::new().ok().filter(|_| !self.no_shrink && !twice);
-        let small =
-            kit.map(|kit| shrink(campaign.mode, seed, failure.violation.rule, &kit, campaign.setting));
+        let Failure { seed, violation } = failure;
+        let command = campaign.command(*seed, violation.rule, campaign.setting.less);
+        let found = format!("seed {seed}: {violation} -- reproduce: {command}");
+        // One run of a seed that goes two ways breaks no rule, so there is none to make smaller.
+        let kit = Kit::new().ok().filter(|_| !self.no_shrink && violation.rule != "L9");
+        let small = kit.map(|kit| shrink(campaign.mode, *seed, violation.rule, &kit, campaign.setting));
         match small {
-            Some(small) => format!("{found}\n  smaller: {}", command(small.seed, small.less)),
+            Some(small) => {
+                format!("{found}\n  smaller: {}", campaign.command(small.seed, violation.rule, small.less))
+            }
             None => found,
         }
     }

@@ -101,16 +101,15 @@ impl Report {
         for line in &self.skipped {
             say(line);
         }
-        let line = format!("{} checked, {} violations", self.checked, self.violations.len());
         // Who reads the last line alone must see it too.
-        let nothing = self.checked == 0;
-        match self.skipped.first().filter(|_| nothing) {
-            Some(skipped) => say(&format!("{line}: {}", skipped.replacen("SKIPPED ", "SKIPPED, ", 1))),
-            None if nothing => say(&format!("{line}: FAILED, nothing was checked")),
-            None if self.skipped.is_empty() => say(&line),
-            None => say(&format!("{line}, and not all was tried: SKIPPED")),
-        }
-        let looked = !nothing || !self.skipped.is_empty();
+        let but = match (self.checked, self.skipped.first()) {
+            (0, None) => ": FAILED, nothing was checked".to_owned(),
+            (0, Some(skipped)) => format!(": {}", skipped.replacen("SKIPPED ", "SKIPPED, ", 1)),
+            (_, None) => String::new(),
+            (_, Some(_)) => ", and not all was tried: SKIPPED".to_owned(),
+        };
+        say(&format!("{} checked, {} violations{but}", self.checked, self.violations.len()));
+        let looked = self.checked > 0 || !self.skipped.is_empty();
         if looked && self.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }

@@ -10,6 +10,7 @@ use super::fast::{self, Kit, Outcome, Setting};
 use super::full;
 use super::invariants::Violation;
 use super::panics;
+use super::shrink::Reduction;
 
 /// Which simulation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +116,19 @@ impl Campaign {
             total.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         failures.sort_by_key(|failure: &Failure| failure.seed);
         Ok(Report { coverage, failures, twice, took: begun.elapsed() })
+    }
+
+    /// The command that shows again what broke a rule, with less if that is enough.
+    pub fn command(&self, seed: u64, rule: &str, less: Reduction) -> String {
+        let mode = self.mode.name();
+        let Setting { plant, outcome_only, nodes, .. } = self.setting;
+        let nodes = if self.mode == Mode::Fast { String::new() } else { format!(" --nodes {nodes}") };
+        let plant = plant.map(|plant| format!(" --plant {plant}")).unwrap_or_default();
+        let outcome_only = if outcome_only { " --outcome-only" } else { "" };
+        // That a seed goes two ways shows only to who runs it twice.
+        let check = if rule == "L9" { " --check-determinism" } else { "" };
+        let less = less.options();
+        format!("sim --mode {mode} --from {seed} --seeds 1{nodes}{plant}{outcome_only}{check}{less}")
     }
 
     fn work(&self, kit: &Kit, next: &AtomicU64, stop: &AtomicBool) -> (Coverage, Vec<Failure>, u64) {

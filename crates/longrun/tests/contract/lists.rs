@@ -140,15 +140,11 @@ async fn c19_a_list_shows_what_is_asked_for_in_the_order_that_is_asked_for() {
         }
     }
     // Each is another list: a token of one is none of another.
-    for (place, (list, ids)) in lists.iter().enumerate() {
+    for (place, (list, _)) in lists.iter().enumerate().filter(|(_, (_, ids))| ids.len() > 1) {
         let first = rig.engine().list_resources::<Thing>(list, &page(1, "")).await.unwrap();
-        if ids.len() < 2 {
-            continue;
-        }
         assert_eq!(first.items.len(), 1);
-        for (other, _) in
-            lists.iter().enumerate().filter(|(other, _)| *other != place).map(|(_, other)| other)
-        {
+        let (before, after) = (&lists[..place], &lists[place + 1..]);
+        for (other, _) in before.iter().chain(after) {
             let other = rig.engine().list_resources::<Thing>(other, &page(1, &first.next_token)).await;
             assert_eq!(other.unwrap_err().code(), Code::InvalidArgument);
         }
