@@ -128,7 +128,7 @@ pub struct Finished {
 }
 
 /// The state machine of one operation. See the [module](self) for how to call it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Execution {
     header: Arc<Header>,
     revision: Revision,
@@ -137,7 +137,7 @@ pub struct Execution {
     sealed: Sealed,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     Active(Box<Work>),
     /// The work is kept until the turn that ended it is sealed: its rows are made from it.
@@ -152,7 +152,7 @@ struct Sealed {
 }
 
 /// An operation that is not done.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Work {
     plan: Arc<Plan>,
     steps: Vec<Step>,
@@ -175,7 +175,7 @@ struct Rollback {
 }
 
 /// The newest journal entry, which the next one may take the place of.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Tail {
     first: Revision,
     /// Its events, if all of them can be [merged](merge).

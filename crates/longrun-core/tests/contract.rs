@@ -114,7 +114,7 @@ fn c04_what_an_operator_took_over_is_on_record() {
 fn c05_done_is_final() {
     let mut bench = Draft::chain(1).accept();
     bench.done(0);
-    let done = bench.picture();
+    let done = bench.live.clone();
     for command in [Command::Adopt, Command::Resume, cancel()] {
         bench.at(5000).tell(command);
     }
@@ -122,10 +122,10 @@ fn c05_done_is_final() {
     let late = Command::Report { step, attempt: attempt(1), report: StepReport::Done(json("late")) };
     assert_eq!(bench.refuses(late), Refusal::Stale { step, attempt: attempt(1) });
     assert_eq!(bench.refuses(verb(Verb::Abandon)), Refusal::Done(bench.header.id));
-    assert_eq!(bench.picture(), done);
+    assert_eq!(bench.live, done);
     // Not even an empty turn, which would raise the revision.
     assert!(bench.live.seal(Vec::new(), t(5000)).is_err());
-    assert_eq!(bench.picture(), done);
+    assert_eq!(bench.live, done);
 }
 
 #[test]
@@ -346,10 +346,10 @@ fn c12_an_undo_named_beside_waiting_ones_keeps_the_limit() {
 fn c13_cancel_wins_once() {
     let mut bench = Draft::chain(2).accept();
     bench.cancel();
-    let cancelled = bench.picture();
+    let cancelled = bench.live.clone();
     assert_eq!(bench.live.operation().error().unwrap().code(), Code::Cancelled);
     bench.cancel();
-    assert_eq!((bench.picture(), bench.turns.len()), (cancelled, 2));
+    assert_eq!((bench.live, bench.turns.len()), (cancelled, 2));
 }
 
 #[test]
@@ -917,9 +917,9 @@ fn s14_adopting_twice_without_anything_in_between_counts_each_crash_once() {
     assert_eq!((bench.ledger.runs(0), bench.turns.len()), (3, 3));
     bench.crash();
     assert_eq!(bench.next().run, [], "the third in a row waits");
-    let waiting = bench.picture();
+    let waiting = bench.live.clone();
     bench.crash();
-    assert_eq!(bench.picture(), waiting, "nothing ran, so nothing was interrupted");
+    assert_eq!(bench.live, waiting, "nothing ran, so nothing was interrupted");
 }
 
 #[test]

@@ -297,16 +297,16 @@ impl Bench {
     }
 
     fn try_give(&mut self, command: &Command, handle: Handle) -> Result<Vec<Event>, Refusal> {
-        let before = self.picture();
+        let before = self.live.clone();
         let mut events = Vec::new();
         let verdict = handle(&mut self.live, command, self.now, &mut events);
         if let Err(refusal) = verdict {
             assert!(events.is_empty(), "refused, with events: {events:?}");
-            assert_eq!(before, self.picture(), "refused, yet changed: {command:?}");
+            assert_eq!(before, self.live, "refused, yet changed: {command:?}");
             return Err(refusal);
         }
         if events.is_empty() {
-            assert_eq!(before, self.picture(), "no event, yet changed: {command:?}");
+            assert_eq!(before, self.live, "no event, yet changed: {command:?}");
             return Ok(events);
         }
         self.seal(events.clone());
@@ -382,7 +382,7 @@ impl Bench {
             assert_eq!(restored.undoable(step), self.live.undoable(step));
             assert_eq!(restored.undo_failures(step), self.live.undo_failures(step));
         }
-        assert_eq!(format!("{restored:?}"), format!("{:?}", self.live));
+        assert_eq!(restored, self.live);
     }
 
     pub fn restored(&self) -> Execution {
@@ -420,11 +420,6 @@ impl Bench {
         let mut events = Vec::new();
         self.live.clone().handle(&Command::Resume, at, &mut events).unwrap();
         events
-    }
-
-    /// Everything that can be seen of it.
-    pub fn picture(&self) -> String {
-        format!("{:?} {:?} {:?}", self.live, self.live.operation(), self.live.next(self.now))
     }
 
     /// The process dies and another takes the operation up.
