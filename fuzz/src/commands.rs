@@ -31,7 +31,7 @@ pub fn commands(data: &[u8]) {
     let (header, plan) = (Arc::clone(execution.header()), execution.plan().cloned());
     let mut journal = BTreeMap::new();
     let mut story = plan.as_deref().map(|plan| Story::new(plan, header.created_at));
-    tell(&mut story, &execution, &turn.entry.events);
+    tell(&mut story, &execution, &turn.entry.events, header.created_at);
     store(&mut journal, turn);
     let mut now = Timestamp::UNIX_EPOCH;
     while !dice.0.is_empty() && !execution.is_done() {
@@ -49,7 +49,7 @@ pub fn commands(data: &[u8]) {
         }
         let happened = events.clone();
         let turn = execution.seal(events, now).expect("what was decided can be sealed");
-        tell(&mut story, &execution, &happened);
+        tell(&mut story, &execution, &happened, now);
         store(&mut journal, turn);
         if let Some(plan) = plan.clone().filter(|_| !execution.is_done()) {
             let restored = Execution::restore(Arc::clone(&header), plan, journal.values().cloned());
@@ -62,9 +62,10 @@ pub fn commands(data: &[u8]) {
 }
 
 /// Tells the model of a turn, and compares what both say of the operation after it.
-fn tell(story: &mut Option<Story>, execution: &Execution, happened: &[Event]) {
+fn tell(story: &mut Option<Story>, execution: &Execution, happened: &[Event], now: Timestamp) {
     let Some(story) = story else { return };
-    story.note(execution.revision(), execution.modified_at(), happened).expect("a story that is possible");
+    let noted = story.note(execution.revision(), execution.modified_at(), now, happened);
+    noted.expect("a story that is possible");
     let operation = execution.operation();
     let end = End::of(&operation);
     assert_eq!(story.end, end);

@@ -199,6 +199,14 @@ struct Sets {
     remaining: usize,
 }
 
+impl Header {
+    /// Whether a wait is over. The clock may show a time before the acceptance, having been set back: what waits for no more than
+    /// that goes on all the same, and what has failed since then waits for its own time (L4).
+    fn is_over(&self, wait: Timestamp, now: Timestamp) -> bool {
+        wait <= now || wait == self.created_at
+    }
+}
+
 /// One step of an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Step {
@@ -525,12 +533,6 @@ impl Execution {
             }
             state => Self { header, revision, modified_at, state, sealed: Sealed::default() }.operation(),
         }
-    }
-
-    /// The time by which to judge what is due. The clock may have been set back; what was due at the time of acceptance is
-    /// due all the same.
-    fn not_before_acceptance(&self, now: Timestamp) -> Timestamp {
-        now.max(self.header.created_at)
     }
 
     /// When the engine should look at it next: the time under which the store keeps it among those that are due.

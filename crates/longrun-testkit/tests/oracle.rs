@@ -10,17 +10,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use longrun::FencingToken;
+use longrun::{EffectKey, FencingToken};
 use longrun_core::execution::{Attempt, Undoable};
 use longrun_core::{
     Acceptance, Applied, Caller, Claim, Code, Command, Event, Execution, Fence, Header, IdPrefix, Input,
     Intent, Intervention, Json, KindName, Operation, OperationId, Payload, Phase, Plan, PlanParts, Progress,
     ProgressUnit, ResourceId, ResourceKey, ResourceKind, ResourceStatus, Revision, Row, RowWrite, Source,
-    Status, StepIndex, StepName, StepReport, StepSpec, Timestamp, Turn, Verb,
+    Status, StepIndex, StepName, StepPolicy, StepReport, StepSpec, Timestamp, Turn, Verb,
 };
 use longrun_store::conformance::wait;
 use longrun_store::{Batch, Commit, Direction, KeyRange, Kv, KvStore, MemoryKv, Store, Table};
-use longrun_testkit::sim::invariants::answers::{self, Answers};
+use longrun_testkit::sim::invariants::answers::{self, Answers, check_blocked};
 use longrun_testkit::sim::invariants::durable::{End, Story};
 use longrun_testkit::sim::invariants::outside::{Change, Outside, Run, check_change, on_record};
 use longrun_testkit::sim::invariants::rows::{Rows, check_claims, check_names, check_stored, check_write};
@@ -116,7 +116,7 @@ fn succeeded() -> Event {
 fn tell(story: &mut Story, events: &[Event]) -> Verdict {
     events.iter().try_for_each(|event| {
         let revision = story.revision.next();
-        story.note(revision, t(11), std::slice::from_ref(event))
+        story.note(revision, t(11), t(11), std::slice::from_ref(event))
     })
 }
 
@@ -189,15 +189,15 @@ fn events_that_cannot_follow_are_named() {
     breaks("C11", tell(&mut story, &[started(A)]));
     // In one commit, too.
     let mut story = after(&both);
-    breaks("C5", story.note(Revision(5), t(11), &[succeeded(), decided()]));
+    breaks("C5", story.note(Revision(5), t(11), t(11), &[succeeded(), decided()]));
 }
 
 #[test]
 fn s05_a_revision_that_is_left_out_and_a_clock_that_goes_back_are_named() {
     let mut one = story();
-    breaks("S5", one.note(Revision(2), t(11), &[started(A)]));
+    breaks("S5", one.note(Revision(2), t(11), t(11), &[started(A)]));
     let mut other = after(&[started(A)]);
-    breaks("C16", other.note(Revision(2), t(10), &[done(A)]));
+    breaks("C16", other.note(Revision(2), t(10), t(10), &[done(A)]));
 }
 
 #[test]
@@ -290,6 +290,108 @@ fn s30_a_run_that_two_owners_begin_is_named() {
     }
     breaks("S30", outside.clone().begun_by(0, token(3, 1)));
     breaks("S30", outside.begun_by(0, token(2, 2)));
+}
+
+#[test]
+fn s27_a_call_with_another_key_is_named() {
+    let key = |step| EffectKey { operation: accepted().0.id(), step };
+    let mut outside = Outside::new(2, true);
+    for step in [0, 1, 0] {
+        outside.knows(step, &key(if step == 0 { A } else { B })).unwrap();
+    }
+    breaks("S27", outside.knows(0, &key(B)));
+}
+
+#[test]
+fn s23_a_run_that_is_started_after_the_decision_is_named() {
+    let seen = |outside: &mut Outside, attempts: [u32; 2], cause: Option<Status>| {
+        let mut story = story();
+        story.lines.iter_mut().zip(attempts).for_each(|(line, attempt)| line.attempt = attempt);
+        story.cause = cause;
+        outside.check_started(&story)
+    };
+    let mut outside = Outside::new(2, true);
+    seen(&mut outside, [1, 0], None).unwrap();
+    seen(&mut outside, [2, 1], Some(status())).unwrap();
+    seen(&mut outside, [2, 1], Some(status())).unwrap();
+    breaks("S23", seen(&mut outside, [2, 2], Some(status())));
+}
+
+/// The policies in these plans are the default ones.
+#[test]
+fn s44_l4_what_begins_before_its_time_and_a_wait_that_is_none_are_named() {
+    let until = |micros: i64| Timestamp::from_unix_micros(t(11).unix_micros() + micros).unwrap();
+    let policy = StepPolicy::default();
+    let fails = |again_at| {
+        let (step, attempt, error) = (A, Attempt(1), status());
+        Event::StepFailedForNow { step, attempt, failures: 1, may_have_run: true, error, again_at }
+    };
+    let undo_fails = |again_at| Event::UndoFailed { step: A, failures: 1, error: status(), again_at };
+    let rolls_back = after(&[started(A), done(A), decided()]);
+    for (backoff, event, before) in [
+        (policy.backoff, &fails as &dyn Fn(Timestamp) -> Event, after(&[started(A)])),
+        (policy.undo_backoff, &undo_fails, rolls_back.clone()),
+    ] {
+        let [shortest, longest] =
+            [backoff.first / 2, backoff.longest].map(|wait| i64::try_from(wait.as_micros()).unwrap());
+        for wait in [shortest, longest] {
+            let mut story = before.clone();
+            tell(&mut story, &[event(until(wait))]).unwrap();
+            story.check_time(0, until(wait)).unwrap();
+            story.check_time(1, until(0)).unwrap();
+            breaks("S44", story.check_time(0, until(wait - 1)));
+        }
+        for wait in [0, shortest - 1, longest + 1] {
+            breaks("L4", tell(&mut before.clone(), &[event(until(wait))]));
+        }
+    }
+    let again = || Event::StepStarted { step: A, attempt: Attempt(2) };
+    let waits = after(&[started(A), fails(until(1_000_000))]);
+    breaks("S44", tell(&mut waits.clone(), &[again()]));
+    // An operator ends all waits.
+    tell(&mut waits.clone(), &[by_operator(Verb::RetryNow), again()]).unwrap();
+    let mut later = waits;
+    later.note(later.revision.next(), t(12), t(12), &[again()]).unwrap();
+    // What crashed waits, what was stopped gently does not: it waits for the time of the acceptance.
+    let stopped = |again_at| {
+        let interrupted = Event::StepInterrupted { step: A, attempt: Attempt(1), interruptions: 1, again_at };
+        tell(&mut after(&[started(A)]), &[interrupted, again()])
+    };
+    breaks("S44", stopped(until(1)));
+    stopped(t(10)).unwrap();
+    let mut undo = rolls_back;
+    tell(&mut undo, &[undo_fails(until(1_000_000))]).unwrap();
+    breaks("S44", tell(&mut undo, &[Event::UndoWaitOver { step: A }]));
+}
+
+#[test]
+fn s26_an_undo_that_fails_unseen_is_named() {
+    let (accepted, turn) = accepted();
+    let mut live = accepted;
+    let mut story = Story::new(live.plan().unwrap(), t(10));
+    story.note(turn.entry.revision, t(10), t(10), &turn.entry.events).unwrap();
+    let tell = |live: &mut Execution, story: &mut Story, command: Command, now: Timestamp| {
+        let mut events = Vec::new();
+        live.handle(&command, now, &mut events).unwrap();
+        live.seal(events.clone(), now).unwrap();
+        story.note(story.revision.next(), now, now, &events).unwrap();
+    };
+    let report = StepReport::Failed { error: status(), applied: Applied::Unknown, retryable: false };
+    tell(&mut live, &mut story, Command::Report { step: A, attempt: Attempt(1), report }, t(10));
+    let blocked_after = StepPolicy::default().blocked_after;
+    for failures in 0..blocked_after {
+        check_blocked(&story, &live.operation()).unwrap();
+        assert!(live.operation().blocked().is_empty() && story.failing_undos().is_empty());
+        let now = t(1000 * (i64::from(failures) + 1));
+        tell(&mut live, &mut story, Command::UndoReport { step: A, failures, result: Err(status()) }, now);
+    }
+    assert_eq!(story.failing_undos(), [(0, blocked_after)]);
+    check_blocked(&story, &live.operation()).unwrap();
+    // One more than is shown.
+    story.lines[0].undo_failures += 1;
+    breaks("S26", check_blocked(&story, &live.operation()));
+    story.revision = story.revision.next();
+    check_blocked(&story, &live.operation()).unwrap();
 }
 
 #[test]

@@ -73,8 +73,7 @@ impl Execution {
 
     /// Starts what can start, gives up what is past its deadline, finishes what is complete.
     fn advance(&mut self, now: Timestamp, start: bool, events: &mut Vec<Event>) {
-        let now = self.not_before_acceptance(now);
-        let late = self.header.deadline.is_some_and(|deadline| deadline <= now);
+        let late = self.header.deadline.is_some_and(|deadline| self.header.is_over(deadline, now));
         let Some(work) = self.work() else { return };
         if late && work.rollback.is_none() && !work.is_past_no_return() && work.sets.remaining > 0 {
             let cause = Status::new(Code::DeadlineExceeded, "the operation was not done by its deadline");
@@ -88,7 +87,7 @@ impl Execution {
     fn adopt(&mut self, now: Timestamp, events: &mut Vec<Event>) {
         let Some(work) = self.work() else { return };
         // Undos that were free to begin; a run that ends here makes room for its undo only now.
-        let undos = work.undos_free_at(self.not_before_acceptance(now));
+        let undos = work.undos_free_at(&self.header, now);
         let running: Vec<StepIndex> = work.sets.running.iter().copied().collect();
         for step in running {
             let Some(work) = self.work() else { return };
@@ -290,8 +289,10 @@ impl Execution {
 
 impl Work {
     /// Rolling back: undos that wait for nothing.
-    fn undos_free_at(&self, now: Timestamp) -> Vec<StepIndex> {
-        let free = |step: &&StepIndex| self.steps[step.place()].undo.again_at.is_none_or(|at| at <= now);
+    fn undos_free_at(&self, header: &super::Header, now: Timestamp) -> Vec<StepIndex> {
+        let free = |step: &&StepIndex| {
+            self.steps[step.place()].undo.again_at.is_none_or(|at| header.is_over(at, now))
+        };
         self.sets.undoing.iter().filter(free).copied().collect()
     }
 
@@ -313,7 +314,7 @@ impl Work {
             return None;
         }
         let due = |step: &&StepIndex| match self.steps[step.place()].state {
-            StepState::Again(at) => at <= now,
+            StepState::Again(at) => header.is_over(at, now),
             _ => false,
         };
         let step = *self.sets.waiting_again.iter().find(due).or_else(|| self.sets.ready.first())?;

@@ -20,7 +20,6 @@ pub struct Next {
 impl Execution {
     /// What there is to do at the time `now`. Nothing, for an operation that is done.
     pub fn next(&self, now: Timestamp) -> Next {
-        let now = self.not_before_acceptance(now);
         let Some(work) = self.work() else { return Next::default() };
         let mut next = Next {
             run: work.sets.running.iter().copied().collect(),
@@ -31,7 +30,7 @@ impl Execution {
         if next.stop {
             for &step in &work.sets.undoing {
                 match work.steps[step.place()].undo.again_at {
-                    Some(at) if at > now => wake(at),
+                    Some(at) if !self.header.is_over(at, now) => wake(at),
                     _ if next.undo.len() < usize::from(work.plan.parallel()) => next.undo.push(step),
                     _ => {}
                 }

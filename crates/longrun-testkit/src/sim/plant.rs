@@ -45,6 +45,8 @@ pub enum Plant {
     S33,
     /// S35: a client asks again under another key, as if keys were forgotten.
     S35,
+    /// S44: a step that is to be undone again is so at once.
+    S44,
     /// L1: no lease ever runs out, as the clock of the store stands still.
     L1,
     /// L9: a seed is not all that chance comes from. Only who runs it twice can see that.
@@ -75,6 +77,7 @@ impl Plant {
         Self::S31,
         Self::S33,
         Self::S35,
+        Self::S44,
         Self::L1,
         Self::L9,
         Self::C7,
@@ -115,6 +118,7 @@ impl Plant {
             Self::S31 => "S31",
             Self::S33 => "S33",
             Self::S35 => "S35",
+            Self::S44 => "S44",
             Self::L1 => "L1",
             Self::L9 => "L9",
             Self::C7 => "C7",

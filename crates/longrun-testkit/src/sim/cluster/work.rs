@@ -4,9 +4,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use longrun::{
-    Backoff, Code, Fence, FencingToken, Kind, OperationId, Out, PlanBuilder, Planned, Resource, ResourceId,
-    Status, Step, StepContext, StepError, StepPolicy, StepResult, UndoContext, UndoError, UndoResult,
-    Undoable, async_trait,
+    Backoff, Code, EffectKey, Fence, FencingToken, Kind, OperationId, Out, PlanBuilder, Planned, Resource,
+    ResourceId, Status, Step, StepContext, StepError, StepPolicy, StepResult, UndoContext, UndoError,
+    UndoResult, Undoable, async_trait,
 };
 use longrun_core::Json;
 use serde::{Deserialize, Serialize};
@@ -145,10 +145,12 @@ impl Actor {
     /// A run or an undo begins: what is stored has to allow it, if its node works on the operation still.
     async fn begins(
         &self,
-        (id, step, token): (OperationId, usize, FencingToken),
+        key: &EffectKey,
+        token: FencingToken,
         what: &str,
         judge: impl FnOnce(&mut Outside, Story) -> Verdict + Send,
     ) {
+        let (id, step) = (key.operation, key.step.place());
         self.life.goes().await;
         let stored = self.shared.stored(id).await;
         let owns = self.owns(id, token);
@@ -160,8 +162,12 @@ impl Actor {
         let owned = outside.worked_on_with(token.epoch);
         let left = |step: usize| outside.is_left(step);
         let story = stored.map(|stored| Story::observed(&known.plan, &stored, step, left));
-        let met = outside.meets(step, token);
-        let verdict = owned.and(met).and_then(|()| judge(outside, on_record(id, story)?));
+        let met = outside.meets(step, token).and(outside.knows(step, key));
+        let verdict = owned.and(met).and_then(|()| {
+            let story = on_record(id, story)?;
+            outside.check_started(&story)?;
+            judge(outside, story)
+        });
         state.judge(verdict);
     }
 
@@ -208,8 +214,9 @@ impl Actor {
         let checkpoint = saved.and_then(|number| Json::encode("checkpoint", &number).ok());
         let input = serde_json::to_vec(&input).unwrap_or_default();
         let run = Run { attempt: token.attempt, input: &input, checkpoint: checkpoint.as_ref() };
-        self.begins((id, step, token), "run", |outside, mut story| {
-            // It was told to begin before a decision that another node has stored, or that was stored while it stood still.
+        self.begins(&key, token, "run", |outside, mut story| {
+            // It was told to begin before a decision that another node has stored, or that was stored while it stood still: that the
+            // run was on record by then has been looked at.
             story.cause = None;
             outside.run_begins(&story, step, &run)
         })
@@ -258,10 +265,8 @@ impl Actor {
         let (key, token) = (cx.effect_key(), cx.fencing_token());
         let (id, step) = (key.operation, key.step.place());
         let gets = stored(outcome);
-        self.begins((id, step, token), "undo", |outside, story| {
-            outside.undo_begins(&story, step, gets.as_ref())
-        })
-        .await;
+        self.begins(&key, token, "undo", |outside, story| outside.undo_begins(&story, step, gets.as_ref()))
+            .await;
         let _over = Over { actor: self, id, step, token, undoes: true };
         let (lasts, fails) = {
             let mut state = lock(&self.shared.state);

@@ -83,7 +83,7 @@ impl World<'_> {
                 self.take_off(
                     op,
                     &mut driver,
-                    vec![Told { events: turn.entry.events.clone(), turn }],
+                    vec![Told { events: turn.entry.events.clone(), turn, now }],
                     Vec::new(),
                     Revision::FIRST,
                     0,

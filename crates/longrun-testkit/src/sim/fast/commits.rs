@@ -6,7 +6,7 @@ use super::driver::{Driver, Flight, Happened, Purpose, Reply, Told};
 use super::scenario::SECOND;
 use super::world::{Ev, Landed, World};
 use crate::sim::coverage::{CrashPoint, Fault, Situation};
-use crate::sim::invariants::answers::{check_cancel, check_there};
+use crate::sim::invariants::answers::{check_blocked, check_cancel, check_there};
 use crate::sim::invariants::commits::{check_conflict, check_settled};
 use crate::sim::plant::Plant;
 
@@ -196,7 +196,9 @@ impl World<'_> {
         if !answer.blocked().is_empty() {
             self.cov.met(Situation::Blocked);
         }
-        let verdict = self.ops[op].answers.told(answer, durable);
-        self.judge(verdict);
+        let one = &mut self.ops[op];
+        let seen = check_blocked(&one.story, &answer);
+        let verdict = one.answers.told(answer, durable);
+        self.judge(seen.and(verdict));
     }
 }

@@ -1,6 +1,6 @@
 //! The simulated driver: the rules of the engine's driver, as steps of a loop that may stop between any two.
 
-use longrun_core::{Command, Event, Execution, Revision, Turn};
+use longrun_core::{Command, Event, Execution, Revision, Timestamp, Turn};
 
 use crate::sim::shrink::STEPS_MAX;
 
@@ -46,6 +46,8 @@ pub(super) enum Purpose {
 pub(super) struct Told {
     pub(super) turn: Turn,
     pub(super) events: Vec<Event>,
+    /// What the clock showed.
+    pub(super) now: Timestamp,
 }
 
 /// A commit under way.

@@ -103,7 +103,7 @@ impl World<'_> {
                     return Landed::Refused;
                 }
             }
-            let noted = self.ops[op].story.note(entry.revision, entry.at, &told.events);
+            let noted = self.ops[op].story.note(entry.revision, entry.at, told.now, &told.events);
             // A start that is not stored, or a turn that is told twice, is a broken story by itself.
             self.judge(noted);
         }

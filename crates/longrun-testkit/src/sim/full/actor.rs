@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use longrun::{
-    Code, FencingToken, StepContext, StepError, StepResult, UndoContext, UndoError, UndoResult, Undoable,
+    Code, EffectKey, FencingToken, StepContext, StepError, StepResult, UndoContext, UndoError, UndoResult,
+    Undoable,
 };
 use longrun_core::{Json, OperationId, StepIndex};
 use serde::Serialize;
@@ -281,7 +282,10 @@ impl Actor {
         let input = serde_json::to_vec(input).unwrap_or_default();
         let mut state = lock(&self.shared.state);
         state.note(&format!("run {id} step {step} attempt {attempt}"));
-        let begun = state.ops.get_mut(&id).map(|op| op.outside.begun_by(place, cx.fencing_token()));
+        let begun = state.ops.get_mut(&id).map(|op| {
+            let known = op.outside.knows(place, &cx.effect_key());
+            known.and(op.outside.begun_by(place, cx.fencing_token()))
+        });
         state.judge(begun.unwrap_or(Ok(())));
         if state.owner != self.node {
             // It has lost the store and does not know yet. What its start was stored for, the new owner takes up.
@@ -307,7 +311,7 @@ impl Actor {
         if !lock(&self.shared.state).alive(self.life) {
             return never().await;
         }
-        let undos = self.undo_begins(id, key.step, cx.fencing_token(), &outcome);
+        let undos = self.undo_begins(&key, cx.fencing_token(), &outcome);
         let over = Over { actor: self, id, step, run: None };
         let (at, ends, fails, panics, slow, after) = self.undo_script(undos);
         self.crash_point(CrashPoint::BeforeUndo).await;
@@ -351,13 +355,8 @@ impl Actor {
         (Duration::from_micros(at), Duration::from_micros(ends), fails, panics, slow, after)
     }
 
-    fn undo_begins(
-        &self,
-        id: OperationId,
-        step: StepIndex,
-        token: FencingToken,
-        outcome: &Undoable<Thing, u32>,
-    ) -> u32 {
+    fn undo_begins(&self, key: &EffectKey, token: FencingToken, outcome: &Undoable<Thing, u32>) -> u32 {
+        let EffectKey { operation: id, step } = *key;
         let gets = stored(outcome);
         let story = self.story(id, step.place());
         let mut state = lock(&self.shared.state);
@@ -372,7 +371,7 @@ impl Actor {
         state.coverage.met(if done { Situation::UndoOfDone } else { Situation::UndoOfUnknown });
         let Some(story) = story else { return 0 };
         let Some(op) = state.ops.get_mut(&id) else { return 0 };
-        let met = op.outside.meets(step.place(), token);
+        let met = op.outside.meets(step.place(), token).and(op.outside.knows(step.place(), key));
         let verdict = op.outside.undo_begins(&story, step.place(), gets.as_ref());
         let undos = op.outside.places[step.place()].undos;
         let at_once = op.outside.undoing() > 1;

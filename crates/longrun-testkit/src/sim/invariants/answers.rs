@@ -4,6 +4,7 @@ use std::fmt::{Debug, Display};
 
 use longrun_core::{Code, Operation, OperationId, Phase, Revision};
 
+use super::durable::Story;
 use super::{Verdict, Violation, demand};
 
 /// The newest answer about one operation.
@@ -109,6 +110,21 @@ pub fn check_once(listed: &[OperationId]) -> Verdict {
 pub fn check_complete(there: &[OperationId], listed: &[OperationId]) -> Verdict {
     let missing = there.iter().find(|id| !listed.contains(id));
     missing.map_or(Ok(()), |id| demand(false, "C19", || format!("{id} is not in the list")))
+}
+
+/// Undos that have failed as often as their policy lets pass unseen are in sight (S26).
+pub fn check_blocked(story: &Story, answer: &Operation) -> Verdict {
+    if answer.revision() != story.revision {
+        return Ok(());
+    }
+    let blocked = answer.blocked();
+    let hidden = story.failing_undos().into_iter().find(|(step, failures)| {
+        !blocked.iter().any(|one| one.undo && one.step.place() == *step && one.failures == *failures)
+    });
+    hidden.map_or(Ok(()), |(step, failures)| {
+        let what = format!("the undo of step {step} has failed {failures} times, shown is {blocked:?}");
+        demand(false, "S26", || what)
+    })
 }
 
 /// One operation at one moment makes sense.

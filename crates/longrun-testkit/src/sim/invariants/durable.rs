@@ -2,7 +2,8 @@
 
 use longrun_core::execution::Undoable;
 use longrun_core::{
-    Event, Execution, Json, Operation, Plan, Revision, Source, Status, StepIndex, Timestamp, Verb,
+    Backoff, Event, Execution, Json, Operation, Plan, Revision, Source, Status, StepIndex, StepPolicy,
+    Timestamp, Verb,
 };
 
 use super::{Verdict, demand};
@@ -50,6 +51,8 @@ pub struct Line {
     pub undo_failures: u32,
     /// Its undo waits.
     pub undo_waits: bool,
+    /// Before this time it is neither run nor undone.
+    pub not_before: Option<Timestamp>,
     /// Its last checkpoint.
     pub checkpoint: Option<Json>,
 }
@@ -61,8 +64,10 @@ pub struct Story {
     pub lines: Vec<Line>,
     needs: Vec<u32>,
     inputs: Vec<(bool, Vec<Source>)>,
+    policies: Vec<StepPolicy>,
     parallel: u32,
     no_return: Option<usize>,
+    created_at: Timestamp,
     /// Why it rolls back.
     pub cause: Option<Status>,
     /// How it ended.
@@ -71,6 +76,8 @@ pub struct Story {
     pub revision: Revision,
     /// When that was written.
     pub modified_at: Timestamp,
+    /// What the clock showed then, which may have been set back since the turn before.
+    now: Timestamp,
 }
 
 impl Story {
@@ -89,12 +96,15 @@ impl Story {
             lines: vec![Line::default(); parts.steps.len()],
             needs: needs.collect(),
             inputs: inputs.collect(),
+            policies: parts.steps.iter().map(|step| step.policy.unwrap_or_default()).collect(),
             parallel: u32::from(parts.parallel),
             no_return: parts.point_of_no_return.map(StepIndex::place),
             cause: None,
             end: None,
             revision: Revision(0),
+            created_at,
             modified_at: created_at,
+            now: created_at,
         }
     }
 
@@ -125,7 +135,17 @@ impl Story {
     /// Whether an undo of the step may be on.
     pub fn may_undo(&self, step: usize) -> bool {
         let line = &self.lines[step];
-        self.cause.is_some() && line.effect && !line.running && self.users_clear(step)
+        self.cause.is_some() && self.end.is_none() && line.effect && !line.running && self.users_clear(step)
+    }
+
+    /// The undos that have failed too often to go unseen, and how often.
+    pub fn failing_undos(&self) -> Vec<(usize, u32)> {
+        let lines = self.lines.iter().zip(&self.policies).enumerate();
+        let failing = lines.filter(|(_, (line, policy))| line.undo_failures >= policy.blocked_after);
+        failing
+            .map(|(step, (line, _))| (step, line.undo_failures))
+            .filter(|(step, _)| self.may_undo(*step))
+            .collect()
     }
 
     /// What a step gets, from the outputs that are on record.
@@ -142,8 +162,8 @@ impl Story {
         Some([b"[".as_slice(), &parts?.join(&b','), b"]"].concat())
     }
 
-    /// A turn became durable: what happened in it, not what it repeats of earlier ones.
-    pub fn note(&mut self, revision: Revision, at: Timestamp, events: &[Event]) -> Verdict {
+    /// A turn became durable: what happened in it, not what it repeats of earlier ones. The clock showed `now` when it was decided.
+    pub fn note(&mut self, revision: Revision, at: Timestamp, now: Timestamp, events: &[Event]) -> Verdict {
         demand(revision == self.revision.next(), "S5", || {
             format!("revision {revision} follows {}", self.revision)
         })?;
@@ -151,7 +171,31 @@ impl Story {
         demand(self.end.is_none(), "C5", || "a commit after the end".to_owned())?;
         self.revision = revision;
         self.modified_at = at;
+        self.now = now;
         events.iter().try_for_each(|event| self.note_event(event))
+    }
+
+    /// After a failure a step waits, no longer than its policy says and no shorter than half of the first wait (L4).
+    fn waits(&mut self, step: StepIndex, undo: bool, until: Timestamp) -> Verdict {
+        let policy = self.policies[step.place()];
+        let Backoff { first, longest } = if undo { policy.undo_backoff } else { policy.backoff };
+        let wait = until.since(self.now);
+        self.lines[step.place()].not_before = Some(until);
+        demand(wait >= first / 2 && wait <= longest, "L4", || {
+            format!("step {step} waits for {wait:?}, of {first:?} to {longest:?}")
+        })
+    }
+
+    /// A step waits after a crash. What was stopped gently goes on at once: it waits for a time that is always over, that of the
+    /// acceptance.
+    fn interrupted(&mut self, step: StepIndex, until: Option<Timestamp>) {
+        self.lines[step.place()].not_before = until.filter(|until| *until != self.created_at);
+    }
+
+    /// Nothing of a step begins before its time (S44).
+    pub fn check_time(&self, step: usize, now: Timestamp) -> Verdict {
+        let until = self.lines[step].not_before;
+        demand(until <= Some(now), "S44", || format!("{now}: step {step} was to wait until {until:?}"))
     }
 
     fn stop(&mut self, step: StepIndex, effect: bool) -> Verdict {
@@ -166,23 +210,28 @@ impl Story {
         let back = self.cause.is_some();
         demand(self.end.is_none(), "C5", || format!("{event:?} after the end"))?;
         match event {
-            Event::StepStarted { step, attempt } => self.started(step.place(), attempt.0)?,
+            Event::StepStarted { step, attempt } => {
+                self.check_time(step.place(), self.now)?;
+                self.started(step.place(), attempt.0)?;
+            }
             Event::StepDone { step, output } => {
                 self.stop(*step, true)?;
                 let line = &mut self.lines[step.place()];
                 demand(line.output.is_none(), "S17", || format!("a second output of step {step}"))?;
                 line.output = Some(output.clone());
             }
-            Event::StepFailedForNow { step, may_have_run, .. } => {
+            Event::StepFailedForNow { step, may_have_run, again_at, .. } => {
                 demand(!back, "C11", || format!("step {step} is to run again while rolling back"))?;
                 self.stop(*step, *may_have_run)?;
+                self.waits(*step, false, *again_at)?;
                 self.lines[step.place()].again = true;
             }
             Event::StepFailed { step, may_have_run, .. } => self.stop(*step, *may_have_run)?,
-            Event::StepInterrupted { step, .. } => {
+            Event::StepInterrupted { step, again_at, .. } => {
                 demand(!back, "C11", || format!("step {step} is to run again while rolling back"))?;
                 self.stop(*step, true)?;
                 self.lines[step.place()].again = true;
+                self.interrupted(*step, Some(*again_at));
             }
             Event::Checkpoint { step, checkpoint, .. } => {
                 let line = &mut self.lines[step.place()];
@@ -195,18 +244,30 @@ impl Story {
                     "rollback past the point of no return".to_owned()
                 })?;
                 self.cause = Some(cause.clone());
+                // What was to run again no longer is.
+                self.lines.iter_mut().for_each(|line| line.not_before = None);
             }
             Event::Undone { step } => self.undone(step.place())?,
-            Event::UndoFailed { step, .. } => {
-                demand(self.may_undo(step.place()), "C10", || format!("an undo of {step} was on too early"))?;
+            Event::UndoFailed { step, again_at, .. } => {
+                self.check_undoing(*step)?;
+                self.waits(*step, true, *again_at)?;
                 self.lines[step.place()].undo_failures += 1;
                 self.lines[step.place()].undo_waits = true;
             }
-            Event::UndoInterrupted { step, .. } | Event::UndoWaitOver { step } => {
-                demand(self.may_undo(step.place()), "C10", || format!("an undo of {step} was on too early"))?;
+            Event::UndoInterrupted { step, again_at, .. } => {
+                self.check_undoing(*step)?;
+                self.interrupted(*step, *again_at);
+            }
+            Event::UndoWaitOver { step } => {
+                self.check_undoing(*step)?;
+                self.check_time(step.place(), self.now)?;
+                self.lines[step.place()].not_before = None;
             }
             Event::Intervened(act) => match act.verb {
-                Verb::RetryNow => {}
+                Verb::RetryNow => {
+                    let waiting = self.lines.iter_mut().filter_map(|line| line.not_before.as_mut());
+                    waiting.for_each(|until| *until = act.at.min(*until));
+                }
                 Verb::MarkUndone(step) => self.undone(step.place())?,
                 Verb::SkipUndo(step) => {
                     self.undone(step.place())?;
@@ -234,6 +295,11 @@ impl Story {
         Ok(())
     }
 
+    /// An undo of the step is on, or may be (C10).
+    fn check_undoing(&self, step: StepIndex) -> Verdict {
+        demand(self.may_undo(step.place()), "C10", || format!("an undo of {step} was on too early"))
+    }
+
     fn started(&mut self, step: usize, attempt: u32) -> Verdict {
         demand(self.cause.is_none(), "C11", || format!("step {step} started while rolling back"))?;
         demand(self.running() < self.parallel as usize, "S4", || "too many steps run".to_owned())?;
@@ -245,14 +311,14 @@ impl Story {
         demand(attempt == line.attempt + 1, "C8", || {
             format!("run {attempt} of step {step} is out of order")
         })?;
-        (line.attempt, line.running, line.again) = (attempt, true, false);
+        (line.attempt, line.running, line.again, line.not_before) = (attempt, true, false, None);
         Ok(())
     }
 
     fn undone(&mut self, step: usize) -> Verdict {
         demand(self.may_undo(step), "C10", || format!("the undo of step {step} came too early"))?;
         let line = &mut self.lines[step];
-        (line.effect, line.undone, line.undo_waits) = (false, true, false);
+        (line.effect, line.undone, line.undo_waits, line.not_before) = (false, true, false, None);
         Ok(())
     }
 }
@@ -264,12 +330,15 @@ impl Story {
             lines: vec![Line::default(); steps],
             needs: vec![0; steps],
             inputs: Vec::new(),
+            policies: Vec::new(),
             parallel: 0,
             no_return: None,
             cause: None,
             end: None,
             revision: Revision(0),
+            created_at: Timestamp::MIN,
             modified_at: Timestamp::MIN,
+            now: Timestamp::MIN,
         }
     }
 }

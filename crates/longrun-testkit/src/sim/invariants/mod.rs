@@ -3,9 +3,9 @@
 //! fold. The simulations gather facts, and every judgement on them is here: only that one seed goes one way (L9) is for a
 //! [`campaign`](super::campaign) to see.
 //!
-//! - [`durable`]: what is on disk tells a possible story (C2 to C5, C8 to C11, C16, S4, S5, S17, S18).
-//! - [`outside`]: what is done to the world, when it may be, and by whom (C5, C8, S17 to S23, S25, S30, S31).
-//! - [`answers`]: what clients were told stays true (C2, C3, C5, C13, C16, C19, C22, S6, S9, S11, S35).
+//! - [`durable`]: what is on disk tells a possible story (C2 to C5, C8 to C11, C16, S4, S5, S17, S18, S44, L4).
+//! - [`outside`]: what is done to the world, when it may be, and by whom (C5, C8, S17 to S23, S25, S27, S30, S31).
+//! - [`answers`]: what clients were told stays true (C2, C3, C5, C13, C16, C19, C22, S6, S9, S11, S26, S35).
 //! - [`rows`]: resource rows go with their operation (C4, C7, C17, S5, S41, S42).
 //! - [`commits`]: what is stored, and from whom (S12, S14, S29, S30, S33).
 //! - [`calm`]: what comes to pass once the faults have stopped (C18, L1).

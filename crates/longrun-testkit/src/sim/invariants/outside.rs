@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use longrun::FencingToken;
+use longrun::{EffectKey, FencingToken};
 use longrun_core::execution::Undoable;
 use longrun_core::{Fence, Json, OperationId};
 use serde::Serialize;
@@ -27,6 +27,8 @@ pub struct Place {
     pub undos: u32,
     /// The newest fencing token that was shown to it.
     pub met: Option<FencingToken>,
+    /// The effect key that its calls carry.
+    pub key: Option<String>,
 }
 
 /// A run that begins.
@@ -60,6 +62,8 @@ pub struct Outside {
     pub places: Vec<Place>,
     /// The fences with which it was worked on.
     pub fences: Vec<Fence>,
+    /// The runs of each step that were on record when rolling back was first seen to be decided.
+    pub runs_at_decision: Option<Vec<u32>>,
     /// Judge when things are done, too. Without it, only what is left at the end counts.
     pub strict: bool,
 }
@@ -67,7 +71,7 @@ pub struct Outside {
 impl Outside {
     /// Before anything is done.
     pub fn new(steps: usize, strict: bool) -> Self {
-        Self { places: vec![Place::default(); steps], fences: Vec::new(), strict }
+        Self { places: vec![Place::default(); steps], fences: Vec::new(), runs_at_decision: None, strict }
     }
 
     /// Undos that are on.
@@ -122,6 +126,23 @@ impl Outside {
     pub fn meets(&mut self, step: usize, token: FencingToken) -> Verdict {
         let newest = self.places[step].met.replace(token);
         demand(newest < Some(token), "S31", || format!("{token:?} of step {step} follows {newest:?}"))
+    }
+
+    /// Every call for a step carries the same key, by which an outside system knows it again (S27).
+    pub fn knows(&mut self, step: usize, key: &EffectKey) -> Verdict {
+        let key = key.to_string();
+        let known = self.places[step].key.get_or_insert_with(|| key.clone());
+        demand(*known == key, "S27", || format!("step {step} calls with the key {key}, and was {known}"))
+    }
+
+    /// Once rolling back is decided no further run is started (S23). Who has not heard of it may still begin one that was.
+    pub fn check_started(&mut self, story: &Story) -> Verdict {
+        if story.cause.is_none() || !self.strict {
+            return Ok(());
+        }
+        let runs: Vec<u32> = story.lines.iter().map(|line| line.attempt).collect();
+        let known = self.runs_at_decision.get_or_insert_with(|| runs.clone());
+        demand(*known == runs, "S23", || format!("runs after the decision to roll back: {known:?}, {runs:?}"))
     }
 
     /// Whether the world refuses a token: it has met a newer one.
