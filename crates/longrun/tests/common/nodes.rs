@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use longrun::store::intercept::Intercepted;
 use longrun::store::shared::{Line, SharedStore};
 use longrun::{Engine, EngineBuilder, Operation, OperationId};
 use tokio::time::Instant;
 
-use super::disk::Life;
+use super::disk::{Knobs, Life, SlowStore};
 use super::script::{Play, Script, Scripted};
 use super::time::VirtualTime;
 use super::world::World;
@@ -73,6 +74,15 @@ impl Nodes {
     pub(crate) fn bare(&self, node: usize) -> EngineBuilder {
         let node = &self.nodes[node];
         (self.tune)(Engine::builder_shared(Arc::clone(&node.store) as _)).environment(node.time.clone())
+    }
+
+    /// Whose store can be slow.
+    pub(crate) fn builder_with_knobs(&self, node: usize, knobs: &Arc<Knobs>) -> EngineBuilder {
+        let Node { store, time, life, .. } = &self.nodes[node];
+        let slow = SlowStore { store: Arc::clone(store) as _, knobs: Arc::clone(knobs) };
+        let (world, life) = (Arc::clone(&self.world), Arc::clone(life));
+        let builder = Engine::builder_shared(Arc::new(Intercepted(slow))).environment(time.clone());
+        builder.kind(Scripted).step(Play { world, life })
     }
 
     pub(crate) fn builder(&self, node: usize) -> EngineBuilder {

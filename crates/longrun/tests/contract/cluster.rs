@@ -1,6 +1,7 @@
 //! Several engines on one store: each answers for all, what one leaves others take up, and of two that believe to work on one
 //! operation the store believes one.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use longrun::store::shared::{Line, SharedStore};
@@ -11,6 +12,7 @@ use longrun::{
 };
 use tokio::time::Instant;
 
+use crate::common::disk::Knobs;
 use crate::common::nodes::{LEASE, Nodes};
 use crate::common::script::{Act, Do, Fault, Script, Scripted, Thing, Touch, folder};
 use crate::common::world::What;
@@ -554,6 +556,31 @@ async fn c01_a_draft_that_is_never_stored_leaves_nothing() {
     let id = nodes.submit(0, &long(1)).await;
     nodes.checked(0, id, &long(1)).await;
     assert!(nodes.engine(0).shutdown(millis(1000)).await);
+}
+
+/// It is told that a visitor has changed its operation, and reads what is stored when another has taken it and undoes.
+#[tokio::test(start_paused = true)]
+async fn c17_s30_what_the_next_owner_undoes_the_former_does_not_although_it_was_told_to_look() {
+    let mut nodes = Nodes::new(1).await;
+    let former = nodes.another();
+    let knobs = Arc::new(Knobs::default());
+    // With no room for what others leave.
+    let builder = nodes.builder_with_knobs(former, &knobs).running_max(1);
+    nodes.start(former, builder).await;
+    let script = Script::new([Act::new("a")
+        .run([Do::Apply, Do::Sleep(600_000)])
+        .undo([Do::Sleep(20_000), Do::Revert])
+        .limits(3_600_000, 1000)]);
+    let id = nodes.submit(former, &script).await;
+    pass(100).await;
+    Knobs::set(&knobs.load_ms, 5000);
+    nodes.cancel(0, id).await;
+    let (_, fence) = nodes.store.owner(id).unwrap();
+    nodes.store.release(&[(id, fence)]).await.unwrap();
+    nodes.checked(0, id, &script).await;
+    let undos = nodes.world.calls_of(id, What::Undo, "a");
+    assert_eq!(undos.len(), 1, "{undos:?}");
+    assert!(undos[0].token.epoch > fence);
 }
 
 #[tokio::test(start_paused = true)]
