@@ -108,6 +108,12 @@ impl Header {
         self.check_response_type()
     }
 
+    /// Whether a time has come. That of the acceptance always has, although a clock that was set back may show less: it stands for "at
+    /// once". Any other is waited for, however far back the clock was set (L4, S44).
+    fn has_come(&self, time: Timestamp, now: Timestamp) -> bool {
+        time <= now || time == self.created_at
+    }
+
     /// Without it an operation that did its work could not say so.
     fn check_response_type(&self) -> Result<(), Invalid> {
         check_type_url("response_type", &self.response_type)
@@ -199,14 +205,6 @@ struct Sets {
     blockers: Vec<u16>,
     /// Going forward: steps that are not done. Rolling back: steps that are not clear.
     remaining: usize,
-}
-
-impl Header {
-    /// Whether a wait is over. The clock may show a time before the acceptance, having been set back: what waits for no more than
-    /// that goes on all the same, and what has failed since then waits for its own time (L4).
-    fn is_over(&self, wait: Timestamp, now: Timestamp) -> bool {
-        wait <= now || wait == self.created_at
-    }
 }
 
 /// One step of an operation.

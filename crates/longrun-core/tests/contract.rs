@@ -961,19 +961,20 @@ fn a_gentle_stop_is_no_interruption_however_often_it_happens() {
 }
 
 #[test]
-fn l4_s44_waits_are_kept_by_a_clock_that_was_set_back_before_the_acceptance() {
+fn l4_s44_waits_are_kept_when_the_clock_was_set_back_before_the_acceptance() {
+    let seconds = Duration::from_secs;
     let mut run = Draft::chain(1).accept();
     run.at(-3600).fails(0, Applied::Unknown, true);
     let mut undo = Draft::chain(2).accept();
     undo.done(0).cancel().at(-3600).fails(1, Applied::No, false).undo_fails(0);
+    // The first waits of `policy()`.
     for (bench, first) in [(&mut run, 2), (&mut undo, 4)] {
         for _ in 0..2 {
             let next = bench.next();
             assert_eq!((next.run, next.undo), (vec![], vec![]));
             let wait = next.wake_at.unwrap().since(bench.now);
-            let seconds = Duration::from_secs;
             assert!(wait >= seconds(first) / 2 && wait <= seconds(first), "{wait:?}");
-            // In the order of due work it stands where it is looked at as soon as there is anybody to wait.
+            // It keeps its place in the order of due work, so it is looked at at once, and its driver waits.
             assert_eq!(bench.live.due_at(), Some(t(0)));
             bench.crash();
         }

@@ -296,10 +296,10 @@ fn s30_a_run_that_two_owners_begin_is_named() {
 fn s27_a_call_with_another_key_is_named() {
     let key = |step| EffectKey { operation: accepted().0.id(), step };
     let mut outside = Outside::new(2, true);
-    for step in [0, 1, 0] {
-        outside.knows(step, &key(if step == 0 { A } else { B })).unwrap();
+    for (step, named) in [(0, A), (1, B), (0, A)] {
+        outside.carries_key(step, &key(named)).unwrap();
     }
-    breaks("S27", outside.knows(0, &key(B)));
+    breaks("S27", outside.carries_key(0, &key(B)));
 }
 
 #[test]
@@ -308,7 +308,7 @@ fn s23_a_run_that_is_started_after_the_decision_is_named() {
         let mut story = story();
         story.lines.iter_mut().zip(attempts).for_each(|(line, attempt)| line.attempt = attempt);
         story.cause = cause;
-        outside.check_started(&story)
+        outside.sees_decision(&story)
     };
     let mut outside = Outside::new(2, true);
     seen(&mut outside, [1, 0], None).unwrap();
@@ -317,51 +317,66 @@ fn s23_a_run_that_is_started_after_the_decision_is_named() {
     breaks("S23", seen(&mut outside, [2, 2], Some(status())));
 }
 
-/// The policies in these plans are the default ones.
+/// So long after the turns of [`tell`].
+fn in_micros(micros: i64) -> Timestamp {
+    Timestamp::from_unix_micros(t(11).unix_micros() + micros).unwrap()
+}
+
+fn run_fails(again_at: Timestamp) -> Event {
+    let (step, attempt, error) = (A, Attempt(1), status());
+    Event::StepFailedForNow { step, attempt, failures: 1, may_have_run: true, error, again_at }
+}
+
+fn undo_fails(again_at: Timestamp) -> Event {
+    Event::UndoFailed { step: A, failures: 1, error: status(), again_at }
+}
+
+fn starts_again() -> Event {
+    Event::StepStarted { step: A, attempt: Attempt(2) }
+}
+
 #[test]
-fn s44_l4_what_begins_before_its_time_and_a_wait_that_is_none_are_named() {
-    let until = |micros: i64| Timestamp::from_unix_micros(t(11).unix_micros() + micros).unwrap();
+fn l4_a_wait_that_is_shorter_or_longer_than_the_policy_says_is_named() {
+    // That of the plans here is the default one.
     let policy = StepPolicy::default();
-    let fails = |again_at| {
-        let (step, attempt, error) = (A, Attempt(1), status());
-        Event::StepFailedForNow { step, attempt, failures: 1, may_have_run: true, error, again_at }
-    };
-    let undo_fails = |again_at| Event::UndoFailed { step: A, failures: 1, error: status(), again_at };
-    let rolls_back = after(&[started(A), done(A), decided()]);
-    for (backoff, event, before) in [
-        (policy.backoff, &fails as &dyn Fn(Timestamp) -> Event, after(&[started(A)])),
-        (policy.undo_backoff, &undo_fails, rolls_back.clone()),
-    ] {
-        let [shortest, longest] =
-            [backoff.first / 2, backoff.longest].map(|wait| i64::try_from(wait.as_micros()).unwrap());
+    let runs = (policy.backoff, run_fails as fn(Timestamp) -> Event, after(&[started(A)]));
+    let undoes = (policy.undo_backoff, undo_fails as _, after(&[started(A), done(A), decided()]));
+    for (backoff, fails, before) in [runs, undoes] {
+        let micros = |wait: Duration| i64::try_from(wait.as_micros()).unwrap();
+        let (shortest, longest) = (micros(backoff.first / 2), micros(backoff.longest));
         for wait in [shortest, longest] {
-            let mut story = before.clone();
-            tell(&mut story, &[event(until(wait))]).unwrap();
-            story.check_time(0, until(wait)).unwrap();
-            story.check_time(1, until(0)).unwrap();
-            breaks("S44", story.check_time(0, until(wait - 1)));
+            tell(&mut before.clone(), &[fails(in_micros(wait))]).unwrap();
         }
         for wait in [0, shortest - 1, longest + 1] {
-            breaks("L4", tell(&mut before.clone(), &[event(until(wait))]));
+            breaks("L4", tell(&mut before.clone(), &[fails(in_micros(wait))]));
         }
     }
-    let again = || Event::StepStarted { step: A, attempt: Attempt(2) };
-    let waits = after(&[started(A), fails(until(1_000_000))]);
-    breaks("S44", tell(&mut waits.clone(), &[again()]));
-    // An operator ends all waits.
-    tell(&mut waits.clone(), &[by_operator(Verb::RetryNow), again()]).unwrap();
-    let mut later = waits;
-    later.note(later.revision.next(), t(12), t(12), &[again()]).unwrap();
-    // What crashed waits, what was stopped gently does not: it waits for the time of the acceptance.
+}
+
+#[test]
+fn s44_what_begins_before_its_time_is_named() {
+    let until = in_micros(1_000_000);
+    let mut run = after(&[started(A), run_fails(until)]);
+    run.check_not_before(1, t(11)).unwrap();
+    breaks("S44", run.check_not_before(0, t(11)));
+    breaks("S44", tell(&mut run.clone(), &[starts_again()]));
+    run.note(run.revision.next(), until, until, &[starts_again()]).unwrap();
+    let mut undo = after(&[started(A), done(A), decided(), undo_fails(until)]);
+    breaks("S44", undo.check_not_before(0, t(11)));
+    breaks("S44", tell(&mut undo, &[Event::UndoWaitOver { step: A }]));
+}
+
+#[test]
+fn s44_an_operator_ends_every_wait_and_a_gentle_stop_makes_none() {
+    let waits = [started(A), run_fails(in_micros(1_000_000)), by_operator(Verb::RetryNow), starts_again()];
+    after(&waits);
     let stopped = |again_at| {
         let interrupted = Event::StepInterrupted { step: A, attempt: Attempt(1), interruptions: 1, again_at };
-        tell(&mut after(&[started(A)]), &[interrupted, again()])
+        tell(&mut after(&[started(A)]), &[interrupted, starts_again()])
     };
-    breaks("S44", stopped(until(1)));
+    breaks("S44", stopped(in_micros(1)));
+    // That is when the operation was accepted.
     stopped(t(10)).unwrap();
-    let mut undo = rolls_back;
-    tell(&mut undo, &[undo_fails(until(1_000_000))]).unwrap();
-    breaks("S44", tell(&mut undo, &[Event::UndoWaitOver { step: A }]));
 }
 
 #[test]
@@ -370,26 +385,27 @@ fn s26_an_undo_that_fails_unseen_is_named() {
     let mut live = accepted;
     let mut story = Story::new(live.plan().unwrap(), t(10));
     story.note(turn.entry.revision, t(10), t(10), &turn.entry.events).unwrap();
-    let tell = |live: &mut Execution, story: &mut Story, command: Command, now: Timestamp| {
+    let turn_of = |live: &mut Execution, story: &mut Story, command: Command, now: Timestamp| {
         let mut events = Vec::new();
         live.handle(&command, now, &mut events).unwrap();
         live.seal(events.clone(), now).unwrap();
         story.note(story.revision.next(), now, now, &events).unwrap();
     };
     let report = StepReport::Failed { error: status(), applied: Applied::Unknown, retryable: false };
-    tell(&mut live, &mut story, Command::Report { step: A, attempt: Attempt(1), report }, t(10));
+    turn_of(&mut live, &mut story, Command::Report { step: A, attempt: Attempt(1), report }, t(10));
     let blocked_after = StepPolicy::default().blocked_after;
     for failures in 0..blocked_after {
         check_blocked(&story, &live.operation()).unwrap();
         assert!(live.operation().blocked().is_empty() && story.failing_undos().is_empty());
         let now = t(1000 * (i64::from(failures) + 1));
-        tell(&mut live, &mut story, Command::UndoReport { step: A, failures, result: Err(status()) }, now);
+        turn_of(&mut live, &mut story, Command::UndoReport { step: A, failures, result: Err(status()) }, now);
     }
     assert_eq!(story.failing_undos(), [(0, blocked_after)]);
     check_blocked(&story, &live.operation()).unwrap();
     // One more than is shown.
     story.lines[0].undo_failures += 1;
     breaks("S26", check_blocked(&story, &live.operation()));
+    // An answer of another revision is not judged.
     story.revision = story.revision.next();
     check_blocked(&story, &live.operation()).unwrap();
 }

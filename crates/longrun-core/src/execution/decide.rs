@@ -73,7 +73,7 @@ impl Execution {
 
     /// Starts what can start, gives up what is past its deadline, finishes what is complete.
     fn advance(&mut self, now: Timestamp, start: bool, events: &mut Vec<Event>) {
-        let late = self.header.deadline.is_some_and(|deadline| self.header.is_over(deadline, now));
+        let late = self.header.deadline.is_some_and(|deadline| self.header.has_come(deadline, now));
         let Some(work) = self.work() else { return };
         if late && work.rollback.is_none() && !work.is_past_no_return() && work.sets.remaining > 0 {
             let cause = Status::new(Code::DeadlineExceeded, "the operation was not done by its deadline");
@@ -111,7 +111,7 @@ impl Execution {
     }
 
     /// Puts on record that nothing of it is on any more, so that the next adoption finds nothing that a process which died
-    /// could have interrupted. All of it may go on at once: it waits for a time that is past.
+    /// could have interrupted. All of it may go on at once: it waits for the time of the acceptance, which has always come.
     fn leave(&mut self, events: &mut Vec<Event>) {
         let Some(work) = self.work() else { return };
         let at = self.header.created_at;
@@ -291,7 +291,7 @@ impl Work {
     /// Rolling back: undos that wait for nothing.
     fn undos_free_at(&self, header: &super::Header, now: Timestamp) -> Vec<StepIndex> {
         let free = |step: &&StepIndex| {
-            self.steps[step.place()].undo.again_at.is_none_or(|at| header.is_over(at, now))
+            self.steps[step.place()].undo.again_at.is_none_or(|at| header.has_come(at, now))
         };
         self.sets.undoing.iter().filter(free).copied().collect()
     }
@@ -314,7 +314,7 @@ impl Work {
             return None;
         }
         let due = |step: &&StepIndex| match self.steps[step.place()].state {
-            StepState::Again(at) => header.is_over(at, now),
+            StepState::Again(at) => header.has_come(at, now),
             _ => false,
         };
         let step = *self.sets.waiting_again.iter().find(due).or_else(|| self.sets.ready.first())?;

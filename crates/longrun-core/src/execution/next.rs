@@ -30,7 +30,7 @@ impl Execution {
         if next.stop {
             for &step in &work.sets.undoing {
                 match work.steps[step.place()].undo.again_at {
-                    Some(at) if !self.header.is_over(at, now) => wake(at),
+                    Some(at) if !self.header.has_come(at, now) => wake(at),
                     _ if next.undo.len() < usize::from(work.plan.parallel()) => next.undo.push(step),
                     _ => {}
                 }

@@ -45,7 +45,7 @@ pub enum Plant {
     S33,
     /// S35: a client asks again under another key, as if keys were forgotten.
     S35,
-    /// S44: a step that is to be undone again is so at once.
+    /// S44: an undo that has failed is tried again at once.
     S44,
     /// L1: no lease ever runs out, as the clock of the store stands still.
     L1,

@@ -162,10 +162,10 @@ impl Actor {
         let owned = outside.worked_on_with(token.epoch);
         let left = |step: usize| outside.is_left(step);
         let story = stored.map(|stored| Story::observed(&known.plan, &stored, step, left));
-        let met = outside.meets(step, token).and(outside.knows(step, key));
+        let met = outside.meets(step, token).and(outside.carries_key(step, key));
         let verdict = owned.and(met).and_then(|()| {
             let story = on_record(id, story)?;
-            outside.check_started(&story)?;
+            outside.sees_decision(&story)?;
             judge(outside, story)
         });
         state.judge(verdict);
@@ -215,8 +215,8 @@ impl Actor {
         let input = serde_json::to_vec(&input).unwrap_or_default();
         let run = Run { attempt: token.attempt, input: &input, checkpoint: checkpoint.as_ref() };
         self.begins(&key, token, "run", |outside, mut story| {
-            // It was told to begin before a decision that another node has stored, or that was stored while it stood still: that the
-            // run was on record by then has been looked at.
+            // It was told to begin before a decision that another node has stored, or that was stored while it stood still. That no run
+            // came on record since the decision was seen is judged already.
             story.cause = None;
             outside.run_begins(&story, step, &run)
         })

@@ -223,7 +223,8 @@ impl World<'_> {
         let gets = driver.execution.undoable(index(step));
         let serial = self.ticket();
         let mut really = step;
-        let now = self.wall();
+        let in_time = self.ops[op].story.check_not_before(step, self.wall());
+        self.judge(in_time);
         let one = &mut self.ops[op];
         if self.plant == Some(Plant::S21) {
             let first = one.outside.places.iter().position(|place| place.effect && place.live.is_none());
@@ -232,11 +233,8 @@ impl World<'_> {
         let done = one.story.lines[step].output.is_some();
         self.cov.met(if done { Situation::UndoOfDone } else { Situation::UndoOfUnknown });
         driver.undos[step] = Some(Undo { failures, serial, place: really, returned: false });
-        let verdict = one.story.check_time(step, now);
         let skip = self.plant == Some(Plant::S20) && !done;
-        self.judge(verdict);
         if !skip {
-            let one = &mut self.ops[op];
             let gets = if really == step { gets } else { driver.execution.undoable(index(really)) };
             let verdict = one.outside.undo_begins(&one.story, really, gets.as_ref());
             self.judge(verdict);

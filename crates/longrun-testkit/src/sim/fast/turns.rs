@@ -60,8 +60,9 @@ impl World<'_> {
     /// Begins what is on record as started and does not run yet.
     fn begin(&mut self, op: usize, driver: &mut Driver) {
         let now = self.wall();
-        let seen_at = if self.plant == Some(Plant::S44) { Timestamp::MAX } else { now };
-        let next = driver.execution.next(seen_at);
+        // As if every wait were over.
+        let seen = if self.plant == Some(Plant::S44) { Timestamp::MAX } else { now };
+        let next = driver.execution.next(seen);
         for &step in &next.run {
             let attempt = driver.execution.attempt(step).0;
             let runs = driver.runs[step.place()].is_some_and(|run| run.attempt == attempt);

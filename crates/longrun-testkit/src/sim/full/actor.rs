@@ -283,7 +283,7 @@ impl Actor {
         let mut state = lock(&self.shared.state);
         state.note(&format!("run {id} step {step} attempt {attempt}"));
         let begun = state.ops.get_mut(&id).map(|op| {
-            let known = op.outside.knows(place, &cx.effect_key());
+            let known = op.outside.carries_key(place, &cx.effect_key());
             known.and(op.outside.begun_by(place, cx.fencing_token()))
         });
         state.judge(begun.unwrap_or(Ok(())));
@@ -371,7 +371,7 @@ impl Actor {
         state.coverage.met(if done { Situation::UndoOfDone } else { Situation::UndoOfUnknown });
         let Some(story) = story else { return 0 };
         let Some(op) = state.ops.get_mut(&id) else { return 0 };
-        let met = op.outside.meets(step.place(), token).and(op.outside.knows(step.place(), key));
+        let met = op.outside.meets(step.place(), token).and(op.outside.carries_key(step.place(), key));
         let verdict = op.outside.undo_begins(&story, step.place(), gets.as_ref());
         let undos = op.outside.places[step.place()].undos;
         let at_once = op.outside.undoing() > 1;

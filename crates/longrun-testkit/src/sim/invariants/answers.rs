@@ -112,8 +112,9 @@ pub fn check_complete(there: &[OperationId], listed: &[OperationId]) -> Verdict 
     missing.map_or(Ok(()), |id| demand(false, "C19", || format!("{id} is not in the list")))
 }
 
-/// Undos that have failed as often as their policy lets pass unseen are in sight (S26).
+/// An undo that has failed `blocked_after` times shows as blocked, with its count (S26).
 pub fn check_blocked(story: &Story, answer: &Operation) -> Verdict {
+    // It shows another moment than the story.
     if answer.revision() != story.revision {
         return Ok(());
     }
@@ -122,8 +123,9 @@ pub fn check_blocked(story: &Story, answer: &Operation) -> Verdict {
         !blocked.iter().any(|one| one.undo && one.step.place() == *step && one.failures == *failures)
     });
     hidden.map_or(Ok(()), |(step, failures)| {
-        let what = format!("the undo of step {step} has failed {failures} times, shown is {blocked:?}");
-        demand(false, "S26", || what)
+        demand(false, "S26", || {
+            format!("the undo of step {step} has failed {failures} times, shown is {blocked:?}")
+        })
     })
 }
 

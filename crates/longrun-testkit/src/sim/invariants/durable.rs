@@ -76,8 +76,6 @@ pub struct Story {
     pub revision: Revision,
     /// When that was written.
     pub modified_at: Timestamp,
-    /// What the clock showed then, which may have been set back since the turn before.
-    now: Timestamp,
 }
 
 impl Story {
@@ -104,7 +102,6 @@ impl Story {
             revision: Revision(0),
             created_at,
             modified_at: created_at,
-            now: created_at,
         }
     }
 
@@ -162,7 +159,8 @@ impl Story {
         Some([b"[".as_slice(), &parts?.join(&b','), b"]"].concat())
     }
 
-    /// A turn became durable: what happened in it, not what it repeats of earlier ones. The clock showed `now` when it was decided.
+    /// A turn became durable: what happened in it, not what it repeats of earlier ones. `at` is what its entry says of itself and never
+    /// goes back, `now` what the clock showed when it was decided, which may.
     pub fn note(&mut self, revision: Revision, at: Timestamp, now: Timestamp, events: &[Event]) -> Verdict {
         demand(revision == self.revision.next(), "S5", || {
             format!("revision {revision} follows {}", self.revision)
@@ -171,31 +169,37 @@ impl Story {
         demand(self.end.is_none(), "C5", || "a commit after the end".to_owned())?;
         self.revision = revision;
         self.modified_at = at;
-        self.now = now;
-        events.iter().try_for_each(|event| self.note_event(event))
+        events.iter().try_for_each(|event| self.note_event(event, now))
     }
 
     /// After a failure a step waits, no longer than its policy says and no shorter than half of the first wait (L4).
-    fn waits(&mut self, step: StepIndex, undo: bool, until: Timestamp) -> Verdict {
-        let policy = self.policies[step.place()];
-        let Backoff { first, longest } = if undo { policy.undo_backoff } else { policy.backoff };
-        let wait = until.since(self.now);
+    fn waits_after_failure(
+        &mut self,
+        step: StepIndex,
+        backoff: Backoff,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Verdict {
+        let Backoff { first, longest } = backoff;
+        let wait = until.since(now);
         self.lines[step.place()].not_before = Some(until);
         demand(wait >= first / 2 && wait <= longest, "L4", || {
             format!("step {step} waits for {wait:?}, of {first:?} to {longest:?}")
         })
     }
 
-    /// A step waits after a crash. What was stopped gently goes on at once: it waits for a time that is always over, that of the
-    /// acceptance.
-    fn interrupted(&mut self, step: StepIndex, until: Option<Timestamp>) {
+    /// After a crash a step may have to wait. What was stopped gently goes on at once: it waits for a time that has always come, that of
+    /// the acceptance.
+    fn waits_after_stop(&mut self, step: StepIndex, until: Option<Timestamp>) {
         self.lines[step.place()].not_before = until.filter(|until| *until != self.created_at);
     }
 
     /// Nothing of a step begins before its time (S44).
-    pub fn check_time(&self, step: usize, now: Timestamp) -> Verdict {
-        let until = self.lines[step].not_before;
-        demand(until <= Some(now), "S44", || format!("{now}: step {step} was to wait until {until:?}"))
+    pub fn check_not_before(&self, step: usize, now: Timestamp) -> Verdict {
+        let until = self.lines[step].not_before.unwrap_or(now);
+        demand(until <= now, "S44", || {
+            format!("at {now} step {step} begins, which was to wait until {until}")
+        })
     }
 
     fn stop(&mut self, step: StepIndex, effect: bool) -> Verdict {
@@ -206,14 +210,11 @@ impl Story {
         Ok(())
     }
 
-    fn note_event(&mut self, event: &Event) -> Verdict {
+    fn note_event(&mut self, event: &Event, now: Timestamp) -> Verdict {
         let back = self.cause.is_some();
         demand(self.end.is_none(), "C5", || format!("{event:?} after the end"))?;
         match event {
-            Event::StepStarted { step, attempt } => {
-                self.check_time(step.place(), self.now)?;
-                self.started(step.place(), attempt.0)?;
-            }
+            Event::StepStarted { step, attempt } => self.started(step.place(), attempt.0, now)?,
             Event::StepDone { step, output } => {
                 self.stop(*step, true)?;
                 let line = &mut self.lines[step.place()];
@@ -223,7 +224,8 @@ impl Story {
             Event::StepFailedForNow { step, may_have_run, again_at, .. } => {
                 demand(!back, "C11", || format!("step {step} is to run again while rolling back"))?;
                 self.stop(*step, *may_have_run)?;
-                self.waits(*step, false, *again_at)?;
+                let backoff = self.policies[step.place()].backoff;
+                self.waits_after_failure(*step, backoff, now, *again_at)?;
                 self.lines[step.place()].again = true;
             }
             Event::StepFailed { step, may_have_run, .. } => self.stop(*step, *may_have_run)?,
@@ -231,7 +233,7 @@ impl Story {
                 demand(!back, "C11", || format!("step {step} is to run again while rolling back"))?;
                 self.stop(*step, true)?;
                 self.lines[step.place()].again = true;
-                self.interrupted(*step, Some(*again_at));
+                self.waits_after_stop(*step, Some(*again_at));
             }
             Event::Checkpoint { step, checkpoint, .. } => {
                 let line = &mut self.lines[step.place()];
@@ -244,23 +246,24 @@ impl Story {
                     "rollback past the point of no return".to_owned()
                 })?;
                 self.cause = Some(cause.clone());
-                // What was to run again no longer is.
+                // No run waits any more, and undos have not begun to.
                 self.lines.iter_mut().for_each(|line| line.not_before = None);
             }
             Event::Undone { step } => self.undone(step.place())?,
             Event::UndoFailed { step, again_at, .. } => {
                 self.check_undoing(*step)?;
-                self.waits(*step, true, *again_at)?;
+                let backoff = self.policies[step.place()].undo_backoff;
+                self.waits_after_failure(*step, backoff, now, *again_at)?;
                 self.lines[step.place()].undo_failures += 1;
                 self.lines[step.place()].undo_waits = true;
             }
             Event::UndoInterrupted { step, again_at, .. } => {
                 self.check_undoing(*step)?;
-                self.interrupted(*step, *again_at);
+                self.waits_after_stop(*step, *again_at);
             }
             Event::UndoWaitOver { step } => {
                 self.check_undoing(*step)?;
-                self.check_time(step.place(), self.now)?;
+                self.check_not_before(step.place(), now)?;
                 self.lines[step.place()].not_before = None;
             }
             Event::Intervened(act) => match act.verb {
@@ -300,7 +303,8 @@ impl Story {
         demand(self.may_undo(step.place()), "C10", || format!("an undo of {step} was on too early"))
     }
 
-    fn started(&mut self, step: usize, attempt: u32) -> Verdict {
+    fn started(&mut self, step: usize, attempt: u32, now: Timestamp) -> Verdict {
+        self.check_not_before(step, now)?;
         demand(self.cause.is_none(), "C11", || format!("step {step} started while rolling back"))?;
         demand(self.running() < self.parallel as usize, "S4", || "too many steps run".to_owned())?;
         demand(self.needs_done(step), "S18", || {
@@ -338,7 +342,6 @@ impl Story {
             revision: Revision(0),
             created_at: Timestamp::MIN,
             modified_at: Timestamp::MIN,
-            now: Timestamp::MIN,
         }
     }
 }

@@ -62,7 +62,7 @@ pub struct Outside {
     pub places: Vec<Place>,
     /// The fences with which it was worked on.
     pub fences: Vec<Fence>,
-    /// The runs of each step that were on record when rolling back was first seen to be decided.
+    /// How many runs of each step were on record when rolling back was first seen to be decided.
     pub runs_at_decision: Option<Vec<u32>>,
     /// Judge when things are done, too. Without it, only what is left at the end counts.
     pub strict: bool,
@@ -129,14 +129,15 @@ impl Outside {
     }
 
     /// Every call for a step carries the same key, by which an outside system knows it again (S27).
-    pub fn knows(&mut self, step: usize, key: &EffectKey) -> Verdict {
+    pub fn carries_key(&mut self, step: usize, key: &EffectKey) -> Verdict {
         let key = key.to_string();
         let known = self.places[step].key.get_or_insert_with(|| key.clone());
         demand(*known == key, "S27", || format!("step {step} calls with the key {key}, and was {known}"))
     }
 
-    /// Once rolling back is decided no further run is started (S23). Who has not heard of it may still begin one that was.
-    pub fn check_started(&mut self, story: &Story) -> Verdict {
+    /// No run is put on record after rolling back was first seen to be decided (S23). One that was on record by then may still begin, at
+    /// a node that has not heard.
+    pub fn sees_decision(&mut self, story: &Story) -> Verdict {
         if story.cause.is_none() || !self.strict {
             return Ok(());
         }
