@@ -1,6 +1,6 @@
 //! The oracle: the rules of the contract, written a second time, away from the engine. In the full simulation and in that of a cluster
 //! the story of an operation is what its stored record restores to; in the fast one it is told event by event, without the core's own
-//! fold. The simulations gather facts, and every judgement on them is here: only that one seed goes one way (L9) is for a
+//! fold. The simulations gather facts, and every judgement on them is here: that one seed goes one way (L9) is for a
 //! [`campaign`](super::campaign) to see.
 //!
 //! - [`durable`]: what is on disk tells a possible story (C2 to C5, C8 to C11, C16, S4, S5, S17, S18, S44, L4).
