@@ -3,7 +3,7 @@
 //!
 //! By itself it visits plans of up to two steps. `cargo test --release -p longrun-core --test exhaustive -- --ignored` visits those of
 //! three, in two minutes, with one crash and at most one wait that ends while another step is at work. `LONGRUN_CRASHES=2` gives them
-//! two crashes, `LONGRUN_WAKES=9` as many such waits as can come.
+//! two crashes, `LONGRUN_WAKES=9` as many such waits as can come, `LONGRUN_WAKES=0` none.
 // It says what it has visited, and is told how far to go.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::disallowed_methods)]
 
