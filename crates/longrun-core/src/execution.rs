@@ -134,8 +134,6 @@ pub struct Finished {
 }
 
 /// The state machine of one operation. See the [module](self) for how to call it.
-///
-/// Two that are equal are the same operation in the same state: the turns that made one have made the other, whoever committed them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Execution {
     header: Arc<Header>,
@@ -324,6 +322,25 @@ pub struct Acceptance {
 }
 
 impl Execution {
+    /// Whether both are the same operation in the same state: then the turns that made one have made the other, whoever
+    /// committed them. What the next turn compares with, which a restored end does not have, is not looked at.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let same_state = match (&self.state, &other.state) {
+            (State::Active(one), State::Active(two)) => {
+                one.steps == two.steps
+                    && one.rollback == two.rollback
+                    && one.interventions == two.interventions
+                    && one.plan == two.plan
+            }
+            (State::Done(one, _), State::Done(two, _)) => one == two,
+            _ => false,
+        };
+        self.revision == other.revision
+            && self.modified_at == other.modified_at
+            && self.header == other.header
+            && same_state
+    }
+
     /// Accepts a new operation. The turn it gives is the first one: operation, rows and first starts together.
     pub fn accept(acceptance: Acceptance) -> Result<(Self, Turn), AcceptError> {
         let Acceptance { header, plan, start } = acceptance;

@@ -15,6 +15,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::ErrorKind;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -130,7 +131,14 @@ impl Driver {
         let id = self.execution.id();
         match self.work(adopt).await {
             Ok(()) => tracing::debug!("done"),
-            Err(Leave::Parked(at)) => return Some(at),
+            Err(Leave::Parked(at)) => {
+                // Its place among what is due is not before its acceptance, which a clock that was set back does not show yet.
+                let created_at = self.execution.header().created_at;
+                if at < created_at {
+                    self.inner.newest.fetch_max(created_at.unix_micros(), Ordering::SeqCst);
+                }
+                return Some(at);
+            }
             Err(Leave::Stopping | Leave::Gone) => {}
             Err(Leave::Lost) => {
                 tracing::warn!("the operation belongs to another node now, leaving it");
@@ -429,7 +437,7 @@ impl Driver {
         }
         // An unknown commit happened if what is stored is what it was to leave. If not, all is decided again: what is in it already
         // is refused then (C9).
-        let happened_after_all = matches!(error, CommitError::Unknown(_)) && stored == self.execution;
+        let happened_after_all = matches!(error, CommitError::Unknown(_)) && stored.is_same(&self.execution);
         self.go_on_with(stored);
         Ok(happened_after_all)
     }
