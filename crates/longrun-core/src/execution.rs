@@ -134,6 +134,9 @@ pub struct Finished {
 }
 
 /// The state machine of one operation. See the [module](self) for how to call it.
+///
+/// Two are equal if nothing at all tells them apart, also what only the next turn needs. Whether they are the same operation in the same
+/// state is another question: [`is_same`](Self::is_same).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Execution {
     header: Arc<Header>,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use longrun::store::Store;
 use longrun::store::intercept::Intercepted;
 use longrun::store::shared::{Line, SharedStore};
 use longrun::{Engine, EngineBuilder, Operation, OperationId};
@@ -72,22 +73,27 @@ impl Nodes {
 
     /// With nothing registered.
     pub(crate) fn bare(&self, node: usize) -> EngineBuilder {
-        let node = &self.nodes[node];
-        (self.tune)(Engine::builder_shared(Arc::clone(&node.store) as _)).environment(node.time.clone())
+        self.bare_on(node, Arc::clone(&self.nodes[node].store) as _)
+    }
+
+    fn bare_on(&self, node: usize, store: Arc<dyn Store>) -> EngineBuilder {
+        (self.tune)(Engine::builder_shared(store)).environment(self.nodes[node].time.clone())
     }
 
     /// Whose store can be slow.
     pub(crate) fn builder_with_knobs(&self, node: usize, knobs: &Arc<Knobs>) -> EngineBuilder {
-        let Node { store, time, life, .. } = &self.nodes[node];
-        let slow = SlowStore { store: Arc::clone(store) as _, knobs: Arc::clone(knobs) };
-        let (world, life) = (Arc::clone(&self.world), Arc::clone(life));
-        let builder = Engine::builder_shared(Arc::new(Intercepted(slow))).environment(time.clone());
-        builder.kind(Scripted).step(Play { world, life })
+        let store = Arc::clone(&self.nodes[node].store) as _;
+        let slow = Intercepted(SlowStore { store, knobs: Arc::clone(knobs) });
+        self.playing(node, self.bare_on(node, Arc::new(slow)))
     }
 
     pub(crate) fn builder(&self, node: usize) -> EngineBuilder {
+        self.playing(node, self.bare(node))
+    }
+
+    fn playing(&self, node: usize, builder: EngineBuilder) -> EngineBuilder {
         let (world, life) = (Arc::clone(&self.world), Arc::clone(&self.nodes[node].life));
-        self.bare(node).kind(Scripted).step(Play { world, life })
+        builder.kind(Scripted).step(Play { world, life })
     }
 
     pub(crate) async fn start(&mut self, node: usize, builder: EngineBuilder) {
