@@ -19,6 +19,7 @@ use longrun::{Code, Operation, ResourceId};
 use longrun_snapshot::data::{CHUNK_BYTES, inspect};
 use longrun_snapshot::service::Collected;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use common::chunks::{Switch, Verb};
 use common::disks::Gate;
@@ -94,13 +95,18 @@ fn lab() -> Lab {
     lab
 }
 
-/// Runs one case. False when everything was over before the stop.
-async fn run(case: Case) -> bool {
-    let mut lab = lab();
+/// What the process that was stopped leaves.
+struct Left {
+    creates: [Operation; 2],
+    delete: Operation,
+    /// False when everything was over before the stop.
+    stopped: bool,
+}
+
+/// The process that is stopped.
+async fn first(lab: &Lab, stop: &Arc<Stop>, case: Case) -> Left {
     let service = lab.start().await;
     let old = made(&service, &create_of("old")).await;
-    let stop = Arc::new(Stop::default());
-    let _release = Release(Arc::clone(&stop));
     stop.at(&lab.switch, case.stop_at, &lab.gate);
     if case.delete_first {
         lab.gate.close_at(0);
@@ -119,26 +125,24 @@ async fn run(case: Case) -> bool {
         () = stop.stopped.notified() => true,
         () = all => false,
     };
-    drop(service);
-    lab.gate.open();
-    if case.afterlife == Afterlife::Dead {
-        stop.decide(Err(ErrorKind::BrokenPipe));
-    }
-    // Another process.
-    lab.switch = Arc::default();
+    Left { creates, delete, stopped }
+}
+
+/// The process that comes after it.
+async fn second(lab: &Lab, stop: &Stop, case: Case, left: &Left) {
     let service = lab.start().await;
     if case.cancel {
-        service.cancel_operation(&caller(), creates[0].id().as_str()).await.unwrap();
+        service.cancel_operation(&caller(), left.creates[0].id().as_str()).await.unwrap();
     }
     let mut snapshots = Vec::new();
-    for (create, disk) in creates.iter().zip(["both", "new"]) {
+    for (create, disk) in left.creates.iter().zip(["both", "new"]) {
         let create = done(&service, create).await;
         match create.error() {
             None => snapshots.push((made_by(&create), disk)),
             Some(error) => assert_eq!((error.code(), case.cancel, disk), (Code::Cancelled, true, "both")),
         }
     }
-    let deleted: Operation = done(&service, &delete).await;
+    let deleted: Operation = done(&service, &left.delete).await;
     assert!(deleted.response().is_some(), "{deleted:?}");
     // What is late comes now, and is over before the collection.
     stop.decide(Ok(()));
@@ -147,14 +151,43 @@ async fn run(case: Case) -> bool {
     let service = lab.start().await;
     let Collected { orphans, references, .. } = service.collect().await.unwrap();
     assert_eq!((orphans, references), (0, 0), "every operation removes its own");
-    check(&lab, &service, &snapshots).await;
-    assert_exact(&lab, &snapshots);
+    check(lab, &service, &snapshots).await;
+    assert_exact(lab, &snapshots);
     for (id, _) in &snapshots {
         let delete = service.delete(call(), &delete_of(id)).await.unwrap();
         assert!(done(&service, &delete).await.response().is_some());
     }
     lab.assert_nothing_left();
-    stopped
+}
+
+/// Runs one case. False when everything was over before the stop.
+///
+/// Each process has a runtime of its own: virtual time stands still in one whose threads are held, and the second may have to
+/// wait before it tries again what a late call of the first has spoilt.
+fn run(case: Case) -> bool {
+    let stop = Arc::new(Stop::default());
+    let _release = Release(Arc::clone(&stop));
+    let runtime =
+        || tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let process = runtime();
+    let (mut lab, left, took) = process.block_on(async {
+        let began = Instant::now();
+        let lab = lab();
+        let left = first(&lab, &stop, case).await;
+        (lab, left, began.elapsed())
+    });
+    process.shutdown_background();
+    lab.gate.open();
+    if case.afterlife == Afterlife::Dead {
+        stop.decide(Err(ErrorKind::BrokenPipe));
+    }
+    lab.switch = Arc::default();
+    runtime().block_on(async {
+        // The clock goes on where it was.
+        tokio::time::advance(took).await;
+        second(&lab, &stop, case, &left).await;
+    });
+    left.stopped
 }
 
 async fn check(
@@ -218,10 +251,5 @@ fn c07_whatever_call_a_process_stops_at_no_chunk_is_missing_and_none_is_left_ove
 }
 
 fn try_one(case: Case) -> bool {
-    let tried = std::panic::catch_unwind(|| {
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        runtime.block_on(run(case))
-    });
-    tried.unwrap_or_else(|_| panic!("{case:?}"))
+    std::panic::catch_unwind(|| run(case)).unwrap_or_else(|_| panic!("{case:?}"))
 }
