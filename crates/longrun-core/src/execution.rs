@@ -544,7 +544,7 @@ impl Execution {
         let work = self.work()?;
         let next = self.next(Timestamp::MIN);
         if next.run.is_empty() && next.undo.is_empty() && !work.can_start() {
-            Some(next.wake_at.map_or(self.header.created_at, |at| at.max(self.header.created_at)))
+            Some(next.wake_at.unwrap_or(self.header.created_at))
         } else {
             Some(self.header.created_at)
         }

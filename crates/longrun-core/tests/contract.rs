@@ -974,8 +974,7 @@ fn l4_s44_waits_are_kept_when_the_clock_was_set_back_before_the_acceptance() {
             assert_eq!((next.run, next.undo), (vec![], vec![]));
             let wait = next.wake_at.unwrap().since(bench.now);
             assert!(wait >= seconds(first) / 2 && wait <= seconds(first), "{wait:?}");
-            // It keeps its place in the order of due work, so it is looked at at once, and its driver waits.
-            assert_eq!(bench.live.due_at(), Some(t(0)));
+            assert_eq!(bench.live.due_at(), next.wake_at);
             bench.crash();
         }
         bench.now = bench.next().wake_at.unwrap();
@@ -997,9 +996,13 @@ fn crashes_count_in_a_row_and_a_failure_that_was_reported_ends_the_row() {
 }
 
 #[test]
-fn a_wait_from_before_the_acceptance_is_due_at_once() {
+fn what_waits_has_the_end_of_its_wait_as_its_place_also_before_its_acceptance() {
     let mut bench = Draft::chain(1).accept();
+    assert_eq!(bench.live.due_at(), Some(t(0)));
     bench.at(-5000).fails(0, Applied::No, AGAIN);
+    let place = bench.live.due_at().unwrap();
+    assert!(place > t(-5000) && place < t(0), "{place}");
+    bench.at(10).tell(Command::Resume);
     assert_eq!(bench.live.due_at(), Some(t(0)));
 }
 

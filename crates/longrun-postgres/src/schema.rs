@@ -11,7 +11,11 @@ use crate::values::At;
 
 /// What leads from each version to the next. A migration is never changed once it is published, runs while operations are in flight, and leaves
 /// what programs of the version before it rely on, or says so in [`OLDEST`].
-const MIGRATIONS: [&str; 2] = [include_str!("../migrations/1.sql"), include_str!("../migrations/2.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("../migrations/1.sql"),
+    include_str!("../migrations/2.sql"),
+    include_str!("../migrations/3.sql"),
+];
 /// Programs that know a lower version must not use tables of the newest.
 const OLDEST: i32 = 1;
 /// The newest.

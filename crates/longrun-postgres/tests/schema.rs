@@ -15,7 +15,7 @@ use longrun_store::{Cluster, Store, Wanted};
 mod common;
 
 /// The version of the tables.
-const NEWEST: i64 = 2;
+const NEWEST: i64 = 3;
 
 async fn opened() -> Option<(Place, PostgresStore, Fence)> {
     let place = place()?;
@@ -83,10 +83,10 @@ async fn newer_tables_are_used_by_those_who_may() {
     drop(store);
     place.execute("INSERT INTO longrun.migrations (version, oldest_program) VALUES (7, 1)").await;
     drop(place.open().await);
-    place.execute("INSERT INTO longrun.migrations (version, oldest_program) VALUES (8, 3)").await;
+    place.execute("INSERT INTO longrun.migrations (version, oldest_program) VALUES (8, 4)").await;
     let refused = PostgresStore::open(place.options()).await.unwrap_err();
-    assert!(matches!(refused, OpenError::FutureSchema { found: 8, oldest: 3, known: 2 }), "{refused:?}");
-    place.execute("DELETE FROM longrun.migrations WHERE version > 2; DELETE FROM longrun.meta").await;
+    assert!(matches!(refused, OpenError::FutureSchema { found: 8, oldest: 4, known: 3 }), "{refused:?}");
+    place.execute("DELETE FROM longrun.migrations WHERE version > 3; DELETE FROM longrun.meta").await;
     let refused = PostgresStore::open(place.options()).await.unwrap_err();
     assert!(matches!(refused, OpenError::Incomplete), "{refused:?}");
 }

@@ -95,7 +95,8 @@ pub struct Tidings {
 /// What a node wants to work on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
-    /// Due at or before this time.
+    /// Due at or before this time, or at that of its acceptance: such work waits for nothing, and the clock of the node that accepted
+    /// it may be ahead of others (S32).
     pub until: Timestamp,
     /// At most so many.
     pub limit: usize,

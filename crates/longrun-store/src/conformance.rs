@@ -327,6 +327,7 @@ macro_rules! cluster_conformance {
             cluster::what_its_owner_accepts_belongs_to_it,
             cluster::a_claim_leaves_other_kinds_and_exceptions_alone,
             cluster::what_waits_is_claimed_when_it_is_due,
+            cluster::what_waits_for_nothing_is_taken_whatever_the_clock_shows,
             cluster::of_racing_claims_each_operation_goes_to_one,
             cluster::who_owns_an_operation_is_told,
             cluster::each_claim_has_a_higher_fence,

@@ -490,7 +490,7 @@ impl Cluster for SharedStore {
                 }
                 let is_wanted = |id: &OperationId, owned: &Owned| {
                     owned.node.is_none()
-                        && owned.due_at <= wanted.until
+                        && (owned.due_at <= wanted.until || Due { at: owned.due_at, id: *id }.is_at_once())
                         && wanted.kinds.as_ref().is_none_or(|kinds| kinds.contains(&owned.kind))
                         && !wanted.except.contains(id)
                 };

@@ -129,6 +129,14 @@ pub struct Due {
     pub id: OperationId,
 }
 
+impl Due {
+    /// Whether it waits for nothing. Its place is the time of its acceptance then, which may be later than a clock shows: that was
+    /// set back, or is not that of the node that accepted it.
+    pub fn is_at_once(&self) -> bool {
+        self.at == self.id.time()
+    }
+}
+
 /// Which operations to list. Newest first, always.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -15,7 +15,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::ErrorKind;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -131,14 +130,7 @@ impl Driver {
         let id = self.execution.id();
         match self.work(adopt).await {
             Ok(()) => tracing::debug!("done"),
-            Err(Leave::Parked(at)) => {
-                // Its place among what is due is not before its acceptance, which a clock that was set back does not show yet.
-                let created_at = self.execution.header().created_at;
-                if at < created_at {
-                    self.inner.newest.fetch_max(created_at.unix_micros(), Ordering::SeqCst);
-                }
-                return Some(at);
-            }
+            Err(Leave::Parked(at)) => return Some(at),
             Err(Leave::Stopping | Leave::Gone) => {}
             Err(Leave::Lost) => {
                 tracing::warn!("the operation belongs to another node now, leaving it");
@@ -668,7 +660,7 @@ fn held(error: Inconsistent) -> Leave {
 
 async fn sleep(wait: Option<Duration>) {
     match wait {
-        // A wall clock that is set back makes a wait too long: look at it again every minute.
+        // A wall clock may be set forward meanwhile: look at it again every minute.
         Some(wait) => tokio::time::sleep(wait.min(Duration::from_secs(60))).await,
         None => std::future::pending().await,
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -63,9 +63,6 @@ pub(crate) struct Inner {
     unsettled: Mutex<BTreeSet<OperationId>>,
     /// Room for requests that are being accepted.
     pub(crate) accepting: Arc<Semaphore>,
-    /// When the newest operation that may be waiting to begin was accepted, in microseconds. Later than the clock shows if
-    /// that was set back.
-    pub(crate) newest: AtomicI64,
     pub(crate) fenced: AtomicBool,
     pub(crate) shutting_down: Signal,
     pub(crate) tasks: Tasks,
@@ -128,12 +125,11 @@ impl Engine {
             settings,
             fence,
             running: Running::default(),
-            slots: Slots::new(settings.running_max, left.unfinished > 0 || store_is_shared),
+            slots: Slots::new(settings.running_max, left.unfinished > 0 || store_is_shared, left.newest),
             waiters: Waiters::default(),
             held: Mutex::default(),
             unfinished: AtomicU64::new(left.unfinished),
             unsettled: Mutex::default(),
-            newest: AtomicI64::new(left.newest.unix_micros()),
             fenced: AtomicBool::new(false),
             shutting_down: Signal::default(),
             tasks: Tasks::on(runtime),
@@ -343,7 +339,7 @@ impl Inner {
     /// unfinished until then.
     pub(crate) fn unsettle(self: &Arc<Self>, id: OperationId) {
         lock(&self.unsettled).insert(id);
-        self.slots.note_work();
+        self.slots.note_work_on(id);
         let task = Arc::clone(self).find_out(id);
         self.tasks.token().spawn(task.in_current_span());
     }
@@ -572,7 +568,7 @@ impl Drop for Alone {
     fn drop(&mut self) {
         self.inner.running.leave(self.id);
         // It may be due now; or it was before, and was passed over meanwhile.
-        self.inner.slots.note_work();
+        self.inner.slots.note_work_on(self.id);
     }
 }
 

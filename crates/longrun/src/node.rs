@@ -339,9 +339,9 @@ impl<'a> Lease<'a> {
             self.back_at = Some(Instant::now() + STORE_BACKOFF.longest.min(self.length / 3));
             return;
         }
-        for (_, _, again) in back {
+        for (id, _, again) in back {
             match again {
-                Again::Now => self.inner.slots.note_work(),
+                Again::Now => self.inner.slots.note_work_on(id),
                 Again::At(due) => self.inner.slots.note_due(due),
                 Again::Unsaid => {}
             }

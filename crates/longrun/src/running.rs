@@ -239,11 +239,13 @@ struct SlotState {
     next_due: Option<Timestamp>,
     /// The earliest such time that was said since the look began.
     noted_due: Option<Timestamp>,
+    /// When the newest operation that may wait for a slot was accepted. Later than the clock shows if that was set back.
+    newest: Timestamp,
 }
 
 impl Slots {
-    /// With `backlog`, operations wait in the store already.
-    pub(crate) const fn new(free: usize, backlog: bool) -> Self {
+    /// With `backlog`, operations wait in the store already: the newest of them was accepted at `newest`.
+    pub(crate) const fn new(free: usize, backlog: bool, newest: Timestamp) -> Self {
         let state = SlotState {
             free,
             closed: false,
@@ -252,6 +254,7 @@ impl Slots {
             waiting: backlog,
             next_due: None,
             noted_due: None,
+            newest,
         };
         Self { state: Mutex::new(state), changed: Notify::const_new() }
     }
@@ -292,6 +295,14 @@ impl Slots {
         self.changed.notify_one();
     }
 
+    /// This operation may be due at once, and nobody is at it.
+    pub(crate) fn note_work_on(&self, id: OperationId) {
+        let mut state = lock(&self.state);
+        state.newest = state.newest.max(id.time());
+        (state.backlog, state.noted, state.waiting) = (true, true, true);
+        self.changed.notify_one();
+    }
+
     /// Something in the store is due.
     pub(crate) fn note_work(&self) {
         let mut state = lock(&self.state);
@@ -319,29 +330,30 @@ impl Slots {
         self.changed.notify_one();
     }
 
-    /// The scheduler is about to look through the store.
-    pub(crate) fn begin_look(&self) {
+    /// The scheduler is about to look through the store. Gives the time of the newest acceptance that it has to go to.
+    pub(crate) fn begin_look(&self) -> Timestamp {
         let mut state = lock(&self.state);
         (state.noted, state.noted_due) = (false, None);
+        state.newest
     }
 
     /// The scheduler has taken up all that is due, and found this time to be the next at which something is. What was
-    /// noted meanwhile counts too: the look may have passed it by.
-    pub(crate) fn end_look(&self, next_due: Option<Timestamp>) {
-        self.end(next_due, true);
+    /// noted meanwhile counts too: the look may have passed it by. If nothing was, `newest` is as late as the next has to go.
+    pub(crate) fn end_look(&self, next_due: Option<Timestamp>, newest: Option<Timestamp>) {
+        let mut state = lock(&self.state);
+        if let Some(newest) = newest.filter(|_| !state.noted) {
+            state.newest = newest;
+        }
+        state.waiting = state.noted;
+        state.end(next_due);
     }
 
     /// The same where engines share the store, and there was room for more. What was stored meanwhile for whoever takes it up is looked for
     /// at once, and does not hold newer ones back: under load there would be one in each look.
     pub(crate) fn end_look_with_room(&self, next_due: Option<Timestamp>) {
-        self.end(next_due, false);
-    }
-
-    fn end(&self, next_due: Option<Timestamp>, holds_back: bool) {
         let mut state = lock(&self.state);
-        state.backlog = state.noted;
-        state.waiting = state.noted && holds_back;
-        state.next_due = earliest(next_due, state.noted_due);
+        state.waiting = false;
+        state.end(next_due);
     }
 
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
@@ -362,6 +374,13 @@ impl Slots {
     }
 }
 
+impl SlotState {
+    fn end(&mut self, next_due: Option<Timestamp>) {
+        self.backlog = self.noted;
+        self.next_due = earliest(next_due, self.noted_due);
+    }
+}
+
 fn earliest(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
     one.into_iter().chain(other).min()
 }
@@ -372,21 +391,21 @@ mod tests {
 
     #[test]
     fn l3_a_newer_one_waits_while_older_ones_are_known_to() {
-        let slots = Slots::new(1, false);
+        let slots = Slots::new(1, false, Timestamp::MIN);
         slots.note_work();
         assert!(!slots.take_if_nothing_waits());
         slots.begin_look();
         slots.note_work();
-        slots.end_look(None);
+        slots.end_look(None, None);
         assert!(!slots.take_if_nothing_waits(), "it was said while the look was under way");
         slots.begin_look();
-        slots.end_look(None);
+        slots.end_look(None, None);
         assert!(!slots.has_backlog() && slots.take_if_nothing_waits());
     }
 
     #[test]
     fn l3_where_engines_share_a_store_what_a_look_had_no_room_for_comes_first() {
-        let slots = Slots::new(1, false);
+        let slots = Slots::new(1, false, Timestamp::MIN);
         slots.note_hint();
         assert!(slots.has_backlog() && slots.take_if_nothing_waits(), "a hint says that it is time to look");
         slots.begin_look();
@@ -404,7 +423,7 @@ mod tests {
 
     #[test]
     fn a_look_without_cause_leaves_room_for_what_comes() {
-        let slots = Slots::new(5, false);
+        let slots = Slots::new(5, false, Timestamp::MIN);
         slots.note_hint();
         assert_eq!((slots.take_some(256), slots.free()), (3, 2));
         slots.note_no_room();

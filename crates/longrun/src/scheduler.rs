@@ -186,32 +186,29 @@ impl Drop for Room<'_> {
 struct Walk {
     began: Instant,
     now: Timestamp,
-    /// The newest that can begin at once, when the walk began.
-    newest: i64,
     until: Timestamp,
     after: Option<Due>,
     /// Found, and not looked at.
     ahead: VecDeque<Due>,
     /// When the first that has to wait is due.
     waits: Option<Timestamp>,
-    still_newest: i64,
+    /// The newest that can begin at once, of those after `now`.
+    newest: Timestamp,
 }
 
 impl Walk {
     fn begin(inner: &Inner) -> Self {
-        inner.slots.begin_look();
         // A clock that was set back shows less than the places of those that can begin at once. What waits there for a time
         // that the clock has not reached goes on waiting.
-        let (now, newest) = (inner.now(), inner.newest.load(Ordering::SeqCst));
+        let (newest, now) = (inner.slots.begin_look(), inner.now());
         Self {
             began: Instant::now(),
             now,
-            newest,
-            until: Timestamp::from_unix_micros(newest).map_or(now, |newest| newest.max(now)),
+            until: newest.max(now),
             after: None,
             ahead: VecDeque::new(),
             waits: None,
-            still_newest: i64::MIN,
+            newest: Timestamp::MIN,
         }
     }
 
@@ -230,12 +227,9 @@ impl Walk {
         if self.waits.is_none() {
             self.waits = first_after(inner, self.until).await?;
         }
-        // Unless a newer one was accepted meanwhile, or the clock was set back behind what was passed.
-        if inner.now() >= self.now {
-            let (newest, still) = (self.newest, self.still_newest);
-            _ = inner.newest.compare_exchange(newest, still, Ordering::SeqCst, Ordering::SeqCst);
-        }
-        inner.slots.end_look(self.waits);
+        // Unless the clock was set back behind what was passed.
+        let newest = (inner.now() >= self.now).then_some(self.newest);
+        inner.slots.end_look(self.waits, newest);
         Ok(true)
     }
 
@@ -244,11 +238,11 @@ impl Walk {
         let in_hand = |id: OperationId| inner.running.contains(id) || lock(&inner.held).contains_key(&id);
         let now = inner.now();
         while let Some(due) = self.ahead.front() {
-            if due.at > now && can_begin(due) {
-                self.still_newest = due.at.unix_micros();
+            if due.at > now && due.is_at_once() {
+                self.newest = due.at;
             }
             if !in_hand(due.id) {
-                if due.at > now && !can_begin(due) {
+                if due.at > now && !due.is_at_once() {
                     self.waits = self.waits.or(Some(due.at));
                 } else if inner.slots.take() {
                     if !take_up(inner, due.id, inner.fence, &mut 1) {
@@ -262,11 +256,6 @@ impl Walk {
         }
         true
     }
-}
-
-/// Its place is the time of its acceptance: there is nothing that it waits for.
-fn can_begin(due: &Due) -> bool {
-    due.at <= due.id.time()
 }
 
 /// When the first operation that waits is due.
@@ -311,7 +300,7 @@ pub(crate) async fn look_at_what_is_left(store: &dyn Store) -> Result<Left, Stor
         let found = store.due(Timestamp::MAX, after, 1000).await?;
         left.unfinished += found.len() as u64;
         left.newest =
-            found.iter().filter(|due| can_begin(due)).map(|due| due.at).fold(left.newest, Timestamp::max);
+            found.iter().filter(|due| due.is_at_once()).map(|due| due.at).fold(left.newest, Timestamp::max);
         after = found.last().copied();
         if found.len() < 1000 {
             return Ok(left);

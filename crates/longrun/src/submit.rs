@@ -467,7 +467,6 @@ impl Inner {
             metrics::counter!("longrun_operations_accepted_total").increment(1);
             admission.accept();
             drop(admission);
-            inner.newest.fetch_max(execution.header().created_at.unix_micros(), Ordering::SeqCst);
             let operation = execution.operation();
             let done = execution.is_done();
             if done {
@@ -484,7 +483,7 @@ impl Inner {
                 }
                 _ => {
                     drop(lease);
-                    inner.slots.note_work();
+                    inner.slots.note_work_on(id);
                     _ = reply.send(Ok(operation));
                 }
             }

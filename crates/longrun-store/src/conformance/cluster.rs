@@ -192,6 +192,25 @@ pub fn what_waits_is_claimed_when_it_is_due(fixture: &mut dyn ClusterFixture) {
     assert_eq!(next_due(time(50)), None);
 }
 
+/// S32: what waits for nothing is due at once, also when the clock of the node that accepted it was ahead. What waits is not.
+pub fn what_waits_for_nothing_is_taken_whatever_the_clock_shows(fixture: &mut dyn ClusterFixture) {
+    let nodes = Nodes::new(fixture);
+    let mut live = nodes.accept(1, nodes.one);
+    live.now = time(50);
+    let commit = live.fails(nodes.one, 0, true);
+    nodes.stored(&live, commit);
+    nodes.release(&[(live.id(), nodes.one)]);
+    for n in [40, 45, 60] {
+        nodes.leave_to_all(n, nodes.one);
+    }
+    let early = |limit| Wanted { until: time(40), limit, ..all() };
+    let except = Wanted { except: vec![operation_id(60)], kinds: Some(Vec::new()), ..early(9) };
+    assert_eq!(nodes.claim(nodes.other, &except), []);
+    assert_eq!(ids(&nodes.claim(nodes.other, &early(2))), [40, 45].map(operation_id));
+    assert_eq!(ids(&nodes.claim(nodes.other, &early(9))), [60].map(operation_id));
+    assert_eq!(ids(&nodes.claim_all(nodes.other)), [live.id()], "it waits");
+}
+
 /// C17: of many nodes that claim at the same time, each operation goes to one.
 pub fn of_racing_claims_each_operation_goes_to_one(fixture: &mut dyn ClusterFixture) {
     let nodes = Nodes::new(fixture);

@@ -116,6 +116,7 @@ pub(crate) struct Knobs {
     pub(crate) load_ms: AtomicU64,
     /// How long the answer of a load takes when it was read.
     pub(crate) loaded_ms: AtomicU64,
+    pub(crate) loads: AtomicU64,
     pub(crate) loads_to_fail: AtomicU64,
     /// Questions about who owns an operation that fail.
     pub(crate) owners_to_fail: AtomicU64,
@@ -180,6 +181,7 @@ impl Intercept for SlowStore {
     }
 
     async fn load(&self, id: OperationId) -> Result<Option<Execution>, StoreError> {
+        self.knobs.loads.fetch_add(1, Ordering::SeqCst);
         takes(&self.knobs.load_ms).await;
         fails(&self.knobs.loads_to_fail)?;
         let result = self.store.load(id).await;

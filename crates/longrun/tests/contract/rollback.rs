@@ -180,6 +180,55 @@ async fn l4_s44_waits_are_kept_when_the_clock_was_set_back_before_the_acceptance
 }
 
 #[tokio::test(start_paused = true)]
+async fn l4_of_many_that_wait_behind_a_clock_that_was_set_back_each_is_read_when_it_is_due() {
+    const MANY: u64 = 60;
+    let mut rig = Rig::with(|builder| builder.running_max(60)).await;
+    let fails = |how| vec![Do::Sleep(20), Do::Fail(how)];
+    let script =
+        Script::new([Act::new("a").runs([fails(Fault::NotApplied), fails(Fault::NotAppliedForGood)])]);
+    let mut ids = Vec::new();
+    for _ in 0..MANY {
+        ids.push(rig.submit(&script).await.id());
+    }
+    rig.time.skew(-3_600_000);
+    // All of them wait.
+    pass(30).await;
+    rig.crash().await;
+    rig.start().await;
+    let begun = Instant::now();
+    for id in ids {
+        assert!(rig.done(id).await.error().is_some());
+    }
+    assert!(begun.elapsed() < millis(5000), "{:?}", begun.elapsed());
+    let loads = rig.knobs.loads.load(std::sync::atomic::Ordering::SeqCst);
+    assert!(loads < 4 * MANY, "{loads} loads");
+}
+
+#[tokio::test(start_paused = true)]
+async fn c13_l1_what_waits_is_cancelled_at_once_also_when_the_clock_was_set_back_before_the_acceptance() {
+    for restarts in [false, true] {
+        let mut rig = Rig::new().await;
+        let script = Script::chain(&["a", "b"]).with("b", |act| act.run([Do::Fail(Fault::NotApplied)]));
+        let accepted = rig.submit(&script).await;
+        pass(100).await;
+        // It waits, and the scheduler has looked once more since.
+        let other = rig.play(&Script::chain(&["c"])).await;
+        assert!(other.error().is_none());
+        rig.time.skew(-3_600_000);
+        if restarts {
+            rig.crash().await;
+            rig.start().await;
+        }
+        let begun = Instant::now();
+        rig.cancel(accepted.id()).await;
+        let done = rig.done(accepted.id()).await;
+        assert_eq!(done.error().unwrap().code(), Code::Cancelled);
+        assert!(begun.elapsed() < millis(10_000), "{:?}", begun.elapsed());
+        rig.check(&done, &script);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn c13_cancel_wins_or_shows_the_operation_as_it_is_and_twice_is_once() {
     let rig = Rig::new().await;
     let script = Script::chain(&["a", "b"]).with("b", |act| act.run([Do::Apply, Do::UntilStopped]));
