@@ -135,8 +135,8 @@ pub struct Finished {
 
 /// The state machine of one operation. See the [module](self) for how to call it.
 ///
-/// Two are equal if nothing at all tells them apart, also what only the next turn needs. Whether they are the same operation in the same
-/// state is another question: [`is_same`](Self::is_same).
+/// Two are equal if they are the same operation in the same state: then the turns that made one have made the other, whoever
+/// committed them, and whether it was restored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Execution {
     header: Arc<Header>,
@@ -325,25 +325,6 @@ pub struct Acceptance {
 }
 
 impl Execution {
-    /// Whether both are the same operation in the same state: then the turns that made one have made the other, whoever
-    /// committed them. What the next turn compares with, which a restored end does not have, is not looked at.
-    pub fn is_same(&self, other: &Self) -> bool {
-        let same_state = match (&self.state, &other.state) {
-            (State::Active(one), State::Active(two)) => {
-                one.steps == two.steps
-                    && one.rollback == two.rollback
-                    && one.interventions == two.interventions
-                    && one.plan == two.plan
-            }
-            (State::Done(one, _), State::Done(two, _)) => one == two,
-            _ => false,
-        };
-        self.revision == other.revision
-            && self.modified_at == other.modified_at
-            && self.header == other.header
-            && same_state
-    }
-
     /// Accepts a new operation. The turn it gives is the first one: operation, rows and first starts together.
     pub fn accept(acceptance: Acceptance) -> Result<(Self, Turn), AcceptError> {
         let Acceptance { header, plan, start } = acceptance;
@@ -385,8 +366,7 @@ impl Execution {
         }
         // Each event could follow the one before; that a turn is whole shows only at its end.
         execution.check()?;
-        execution.sealed = Sealed { stage: Some(execution.stage()), due_at: execution.due_at() };
-        Ok(execution)
+        Ok(execution.stored())
     }
 
     /// Restores an operation that is done.
@@ -396,7 +376,15 @@ impl Execution {
         modified_at: Timestamp,
         finished: Arc<Finished>,
     ) -> Self {
-        Self { header, revision, modified_at, state: State::Done(finished, None), sealed: Sealed::default() }
+        let state = State::Done(finished, None);
+        let execution = Self { header, revision, modified_at, state, sealed: Sealed::default() };
+        execution.stored()
+    }
+
+    /// What it says now is what the store has.
+    fn stored(mut self) -> Self {
+        self.sealed = Sealed { stage: Some(self.stage()), due_at: self.due_at() };
+        self
     }
 
     /// The id.

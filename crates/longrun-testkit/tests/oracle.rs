@@ -802,7 +802,7 @@ fn s14_what_is_not_restored_as_it_lived_is_named() {
     let (execution, turn) = accepted();
     let plan = execution.plan().unwrap();
     let restored = commits::restored(execution.header(), plan, std::slice::from_ref(&turn.entry)).unwrap();
-    let check = |live: &Execution, due_at| commits::check_restored(&restored, live, due_at, t(12));
+    let check = |live: &Execution, due_at| commits::check_restored(&restored, live, due_at);
     check(&execution, turn.due_at).unwrap();
     breaks("S14", check(&execution, None));
     breaks("S14", check(&accepted_at(t(9)).0, turn.due_at));

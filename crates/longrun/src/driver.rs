@@ -429,7 +429,7 @@ impl Driver {
         }
         // An unknown commit happened if what is stored is what it was to leave. If not, all is decided again: what is in it already
         // is refused then (C9).
-        let happened_after_all = matches!(error, CommitError::Unknown(_)) && stored.is_same(&self.execution);
+        let happened_after_all = matches!(error, CommitError::Unknown(_)) && stored == self.execution;
         self.go_on_with(stored);
         Ok(happened_after_all)
     }

@@ -471,7 +471,7 @@ impl Inner {
                 });
             }
             Err(CommitError::Unknown(cause)) => match self.store.load(id).await {
-                Ok(Some(stored)) if stored.is_same(&execution) => {
+                Ok(Some(stored)) if stored == execution => {
                     execution = stored;
                 }
                 // Others have written too: what became of ours does not show. To cancel twice is to cancel once.

@@ -383,6 +383,12 @@ impl Bench {
             assert_eq!(restored.undo_failures(step), self.live.undo_failures(step));
         }
         assert_eq!(restored, self.live);
+        // Of an end the store keeps no more than this.
+        if let Some(finished) = restored.finished() {
+            let (header, revision, at) = (&self.header, restored.revision(), restored.modified_at());
+            let read = Execution::restore_finished(Arc::clone(header), revision, at, Arc::clone(finished));
+            assert_eq!(read, self.live);
+        }
     }
 
     pub fn restored(&self) -> Execution {
@@ -402,7 +408,7 @@ impl Bench {
             return assert!(self.live.is_done(), "not done and never due");
         };
         assert!(self.has_work_at(due), "nothing to do when due at {due}");
-        if due > self.header.created_at {
+        if due != self.header.created_at {
             assert!(!self.has_work_at(due.saturating_sub(Duration::from_micros(1))), "due too late: {due}");
         }
         // A wake-up in the past must have an effect, else a driver that obeys it never sleeps.

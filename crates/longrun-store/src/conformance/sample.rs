@@ -325,7 +325,7 @@ impl Live {
     }
 }
 
-/// Fails when two executions differ in anything that shows: what clients see, what there is to do, what the next turn
+/// Fails when two executions differ, and says in what, if it shows: what clients see, what there is to do, what the next turn
 /// writes.
 pub fn assert_same(found: &Execution, expected: &Execution) {
     assert_eq!(found.header(), expected.header());
@@ -356,4 +356,5 @@ pub fn assert_same(found: &Execution, expected: &Execution) {
         };
         assert_eq!(cancelled(found), cancelled(expected), "what the next turn writes");
     }
+    assert_eq!(found, expected);
 }

@@ -109,7 +109,7 @@ async fn c22_each_fault_at_each_commit_of_an_operation_changes_nothing_in_the_en
         for fault in FAULTS {
             for refused in [0, 2, 9] {
                 for nth in 1.. {
-                    let rig = Rig::with(|builder| builder.running_max(1)).await;
+                    let rig = Rig::with(|builder| builder.running_max(1).unfinished_max(2)).await;
                     let accepted = rig.submit(&script).await;
                     rig.faults.fail_commit(nth, fault);
                     rig.faults.refuse_reopens(refused);
@@ -129,6 +129,7 @@ async fn c22_each_fault_at_each_commit_of_an_operation_changes_nothing_in_the_en
                         break;
                     }
                     rig.check_slots(1).await;
+                    rig.check_unfinished(2).await;
                 }
             }
         }

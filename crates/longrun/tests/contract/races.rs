@@ -473,20 +473,6 @@ async fn waiting_is_over_when_a_cancel_at_rest_ends_the_operation() {
     rig.check(&done, &Script::chain(&["a"]));
 }
 
-/// As many as the engine takes while one is unfinished that lasts: the count is right.
-async fn check_unfinished(rig: &Rig, limit: usize) {
-    let lasting = Script::new([Act::new("a").run([Do::Sleep(1000), Do::Apply])]);
-    let mut ids = Vec::new();
-    for _ in 0..limit {
-        ids.push(rig.try_submit(&lasting, call()).await.expect("one is counted that is not there").id());
-    }
-    let refused = rig.try_submit(&lasting, call()).await;
-    assert!(matches!(refused, Err(SubmitError::Overloaded { .. })), "one is there that is not counted");
-    for id in ids {
-        rig.done(id).await;
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn c13_a_cancel_at_rest_whose_caller_goes_away_is_whole_and_wakes_those_who_wait() {
     for patience in 0..12 {
@@ -505,7 +491,7 @@ async fn c13_a_cancel_at_rest_whose_caller_goes_away_is_whole_and_wakes_those_wh
         Knobs::set(&rig.knobs.commit_ms, 0);
         Knobs::set(&rig.knobs.answer_ms, 0);
         pass(60_000).await;
-        check_unfinished(&rig, 2).await;
+        rig.check_unfinished(2).await;
         rig.check_slots(1).await;
     }
 }
@@ -534,7 +520,7 @@ async fn c22_a_cancel_at_rest_of_unknown_outcome_is_counted_when_the_store_is_ba
         assert_eq!(done.error().is_some(), fault == CommitFault::UnknownApplied);
         rig.check(&done, &Script::chain(&["a"]));
         pass(20_000).await;
-        check_unfinished(&rig, 2).await;
+        rig.check_unfinished(2).await;
         rig.check_slots(1).await;
     }
 }
@@ -555,11 +541,11 @@ async fn c22_a_submit_of_unknown_outcome_is_counted_once_it_is_known() {
             let there = usize::from(fault == CommitFault::UnknownApplied);
             assert_eq!(rig.keys(Table::Operations).len(), there);
             if slots > 1 {
-                check_unfinished(&rig, 2 - there).await;
+                rig.check_unfinished(2 - there).await;
             }
             pass(200_000).await;
             assert_eq!(rig.keys(Table::Finished).len(), rig.keys(Table::Operations).len());
-            check_unfinished(&rig, 2).await;
+            rig.check_unfinished(2).await;
         }
     }
 }

@@ -144,7 +144,7 @@ impl World<'_> {
             Ok(stored) => stored,
             Err(violation) => return self.fail(violation),
         };
-        let happened_after_all = unknown && stored.revision() == flight.expected;
+        let happened_after_all = unknown && stored == driver.execution;
         driver.execution = stored;
         if happened_after_all {
             driver.flight = Some(flight);
