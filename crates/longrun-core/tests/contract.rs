@@ -985,6 +985,26 @@ fn l4_s44_waits_are_kept_when_the_clock_was_set_back_before_the_acceptance() {
 }
 
 #[test]
+fn s32_s44_what_is_to_go_on_at_once_does_whatever_clock_it_was_said_by_and_is_seen_by() {
+    let hour = 3600;
+    // A crash that costs no wait, found by a process that was about to stop.
+    let mut crashed = Draft::chain(1).accept();
+    crashed.at(hour).try_tell_at_rest(&Command::Adopt).unwrap();
+    // An operator's clock is ahead.
+    let mut run = Draft::chain(1).accept();
+    run.fails(0, Applied::Unknown, AGAIN).at(hour).try_tell_at_rest(&verb(Verb::RetryNow)).unwrap();
+    let mut undo = Draft::chain(2).accept();
+    undo.done(0).cancel().fails(1, Applied::No, FINAL).undo_fails(0).at(hour);
+    undo.try_tell_at_rest(&verb(Verb::RetryNow)).unwrap();
+    for bench in [&mut crashed, &mut run, &mut undo] {
+        assert_eq!(bench.live.due_at(), Some(t(0)));
+        bench.at(-hour).tell(Command::Resume);
+        let next = bench.next();
+        assert!(next.run.len() + next.undo.len() > 0 && next.wake_at.is_none(), "{next:?}");
+    }
+}
+
+#[test]
 fn crashes_count_in_a_row_and_a_failure_that_was_reported_ends_the_row() {
     let mut run = Draft::chain(1).accept();
     run.crash().crash().fails(0, Applied::No, AGAIN).later(10).tell(Command::Resume).crash();

@@ -24,6 +24,10 @@ impl Execution {
                 work.apply(event);
                 Outcome::Abandoned(work.cause())
             }
+            Event::Intervened(Intervention { verb: Verb::RetryNow, .. }) => {
+                work.end_waits(self.header.created_at);
+                return work.apply(event);
+            }
             _ => return work.apply(event),
         };
         let finished = Arc::new(work.finish(outcome));
@@ -179,10 +183,8 @@ impl Work {
     }
 
     fn intervened(&mut self, intervention: &Intervention) {
-        match intervention.verb {
-            Verb::RetryNow => self.retry_at(intervention.at),
-            Verb::MarkUndone(step) | Verb::SkipUndo(step) => self.undone(step),
-            Verb::Abandon => {}
+        if let Verb::MarkUndone(step) | Verb::SkipUndo(step) = intervention.verb {
+            self.undone(step);
         }
         self.keep(intervention);
     }
@@ -211,13 +213,14 @@ impl Work {
         self.interventions.push(intervention.clone());
     }
 
-    /// Nothing waits longer than until `at`.
-    fn retry_at(&mut self, at: Timestamp) {
+    /// What waits, waits for the time of the acceptance, which has always come: whoever works on it may have another clock than
+    /// whoever ended the waits.
+    fn end_waits(&mut self, created_at: Timestamp) {
         for step in &mut self.steps {
             if let StepState::Again(again_at) = &mut step.state {
-                *again_at = at.min(*again_at);
+                *again_at = created_at;
             }
-            step.undo.again_at = step.undo.again_at.map(|again_at| at.min(again_at));
+            step.undo.again_at = step.undo.again_at.map(|_| created_at);
         }
     }
 

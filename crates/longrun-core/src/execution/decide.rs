@@ -3,8 +3,6 @@
 //! Whatever a command was about, it ends with [`Execution::advance`]: what can start is started in the same
 //! turn, and what is complete is finished. That is why an operation of S steps takes S+1 commits.
 
-use std::time::Duration;
-
 use super::{
     Applied, Attempt, Command, Event, Execution, Intervention, Step, StepReport, StepState, Verb, Work,
 };
@@ -99,8 +97,10 @@ impl Execution {
                 Event::StepFailed { step, may_have_run: true, error: error.clone() }
             } else {
                 let attempt = work.steps[step.place()].attempt;
-                let wait = work.crash_wait(step, interruptions, self.header.id);
-                Event::StepInterrupted { step, attempt, interruptions, again_at: now.saturating_add(wait) }
+                let waits = work.wait_after_crash(step, interruptions, self.header.id, now);
+                // What waits for nothing waits for the time of the acceptance: that has come on whichever clock.
+                let again_at = waits.unwrap_or(self.header.created_at);
+                Event::StepInterrupted { step, attempt, interruptions, again_at }
             };
             self.record(event, events);
             if gives_up && !self.is_rolling_back() {
@@ -145,8 +145,7 @@ impl Execution {
                 continue;
             }
             let interruptions = undo.interruptions.saturating_add(1);
-            let wait = work.crash_wait(step, interruptions, self.header.id);
-            let again_at = (!wait.is_zero()).then(|| now.saturating_add(wait));
+            let again_at = work.wait_after_crash(step, interruptions, self.header.id, now);
             self.record(Event::UndoInterrupted { step, interruptions, again_at }, events);
         }
     }
@@ -327,12 +326,17 @@ impl Work {
         Payload::new(header.response_type.clone(), json).map_err(|error| Inconsistent::new(error.to_string()))
     }
 
-    /// How long to wait after the process died `interruptions` times in a row during one step.
-    fn crash_wait(&self, step: StepIndex, interruptions: u32, id: OperationId) -> Duration {
-        match interruptions.checked_sub(INTERRUPTIONS_FREE) {
-            None | Some(0) => Duration::ZERO,
-            Some(waits) => self.plan.policy(step).undo_backoff.delay(waits, seed(id, step)),
-        }
+    /// Until when to wait, if at all, after the process died `interruptions` times in a row during one step.
+    fn wait_after_crash(
+        &self,
+        step: StepIndex,
+        interruptions: u32,
+        id: OperationId,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let waits = interruptions.checked_sub(INTERRUPTIONS_FREE).filter(|waits| *waits > 0)?;
+        let wait = self.plan.policy(step).undo_backoff.delay(waits, seed(id, step));
+        (!wait.is_zero()).then(|| now.saturating_add(wait))
     }
 }
 
