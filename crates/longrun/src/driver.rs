@@ -774,6 +774,7 @@ pub(crate) async fn take_up(
                 error = longrun_core::with_causes(&error),
                 "an operation cannot be read, trying again later"
             );
+            inner.look_again_later(id);
             return Some(inner.now().saturating_add(STORE_BACKOFF.longest));
         }
     };

@@ -344,6 +344,19 @@ impl Inner {
         self.tasks.token().spawn(task.in_current_span());
     }
 
+    /// Has the scheduler look at an operation that could not be read. It waits for no time of the wall clock, which may be set back
+    /// meanwhile.
+    pub(crate) fn look_again_later(self: &Arc<Self>, id: OperationId) {
+        let inner = Arc::clone(self);
+        self.tasks.token().spawn(async move {
+            tokio::select! {
+                biased;
+                () = inner.shutting_down.wait() => {}
+                () = tokio::time::sleep(STORE_BACKOFF.longest) => inner.slots.note_work_on(id),
+            }
+        });
+    }
+
     async fn find_out(self: Arc<Self>, id: OperationId) {
         let mut tries = 0;
         while lock(&self.unsettled).contains(&id) {

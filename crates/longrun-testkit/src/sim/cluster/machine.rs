@@ -20,7 +20,6 @@ pub(super) struct Machine {
     shared: Arc<Shared>,
     store: Arc<SharedStore>,
     place: usize,
-    offset: i64,
     inside: Mutex<Inside>,
 }
 
@@ -29,6 +28,8 @@ struct Inside {
     process: Option<Process>,
     /// Trouble is under way.
     busy: bool,
+    /// By how many microseconds its clock differs, from this start on.
+    offset: i64,
 }
 
 struct Process {
@@ -73,14 +74,13 @@ impl Life {
 
 impl Machine {
     pub(super) fn new(shared: &Arc<Shared>, store: &Arc<SharedStore>, place: usize) -> Arc<Self> {
-        let offset = {
-            let mut state = lock(&shared.state);
-            let drift = state.swarm.drift * 1000;
-            let size = i64::try_from(state.rng.below(drift + 1)).unwrap_or(0);
-            if state.rng.chance(500) { size } else { -size }
-        };
         let (shared, store) = (Arc::clone(shared), Arc::clone(store));
-        Arc::new(Self { shared, store, place, offset, inside: Mutex::default() })
+        Arc::new(Self { shared, store, place, inside: Mutex::default() })
+    }
+
+    /// By how many microseconds its clock differs.
+    pub(super) fn offset(&self) -> i64 {
+        lock(&self.inside).offset
     }
 
     /// The engine, if the machine is up.
@@ -116,7 +116,14 @@ impl Machine {
         let running_max = lock(&self.shared.state).swarm.running_max;
         let actor = Actor { shared: Arc::clone(&self.shared), life: Arc::clone(&life), node: Arc::default() };
         let node = Arc::clone(&actor.node);
-        let environment = NodeEnvironment { shared: Arc::clone(&self.shared), offset: self.offset };
+        let offset = {
+            let mut state = lock(&self.shared.state);
+            let drift = state.swarm.drift * 1000;
+            let size = i64::try_from(state.rng.below(drift + 1)).unwrap_or(0);
+            if state.rng.chance(500) { size } else { -size }
+        };
+        lock(&self.inside).offset = offset;
+        let environment = NodeEnvironment { shared: Arc::clone(&self.shared), offset };
         let Ok(prefix) = IdPrefix::new("sim") else { return };
         let started = Engine::builder_shared(Arc::clone(&line) as _)
             .kind(Make)

@@ -73,7 +73,11 @@ impl Swarm {
             troubles,
             way: rng.pick(&[0, 1_000, 20_000, 200_000]),
             pause: rng.pick(&[1_000, 4_000, 10_000]),
-            drift: if less.lacks(Trouble::ClockJumps) { 0 } else { rng.pick(&[0, 10, 2_000, 60_000]) },
+            drift: if less.lacks(Trouble::ClockJumps) {
+                0
+            } else {
+                rng.pick(&[0, 10, 2_000, 60_000, 300_000])
+            },
             pace: if less.lacks(Trouble::ClockJumps) {
                 1000
             } else {
@@ -122,6 +126,12 @@ impl State {
         if let Err(violation) = verdict {
             self.violation.get_or_insert(violation);
         }
+    }
+
+    /// What a clock shows that differs by so many microseconds.
+    pub(super) fn wall(&self, offset: i64) -> Timestamp {
+        let since = self.began.map_or(0, |began| i64::try_from(began.elapsed().as_micros()).unwrap_or(0));
+        Timestamp::from_unix_micros(EPOCH + since + offset).unwrap_or(Timestamp::MAX)
     }
 
     pub(super) fn note(&mut self, line: &str) {
@@ -303,10 +313,10 @@ impl Environment for NodeEnvironment {
     fn now(&self) -> Timestamp {
         let mut state = lock(&self.shared.state);
         let panics = self.shared.setting.plant == Some(Plant::Panic) && state.rng.chance(1);
-        let since = state.began.map_or(0, |began| i64::try_from(began.elapsed().as_micros()).unwrap_or(0));
+        let now = state.wall(self.offset);
         drop(state);
         assert!(!panics, "planted");
-        Timestamp::from_unix_micros(EPOCH + since + self.offset).unwrap_or(Timestamp::MAX)
+        now
     }
 
     fn random(&self) -> u64 {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use longrun_core::{Execution, Finished, Header, Plan, Revision, Row, RowWrite, Timestamp, Turn};
 
 use super::driver::Told;
+use super::turns::WAIT_MAX;
 use crate::sim::invariants::Violation;
 use crate::sim::invariants::commits::{check_due, check_follows, restored};
 use crate::sim::invariants::rows::{Rows, check_write};
@@ -51,6 +52,13 @@ impl Record {
 
     pub(super) const fn is_done(&self) -> bool {
         self.finished.is_some()
+    }
+
+    /// For how many microseconds nobody is to look at it, if anybody is. What waits for nothing is due whatever the clock shows, and
+    /// that is looked at every minute.
+    pub(super) fn wait(&self, now: Timestamp) -> Option<u64> {
+        let at = self.due_at.filter(|at| *at != self.header.created_at).unwrap_or(now);
+        self.due_at.map(|_| u64::try_from(at.since(now).as_micros()).unwrap_or(WAIT_MAX).min(WAIT_MAX))
     }
 }
 

@@ -83,9 +83,9 @@ impl World<'_> {
                 }
                 continue;
             };
-            if let Some(due) = record.due_at {
+            if let Some(wait) = record.wait(now) {
                 self.name_restart(op);
-                self.later(due.since(now).as_micros().try_into().unwrap_or(0), op, Ev::TakeUp);
+                self.later(wait, op, Ev::TakeUp);
             }
         }
     }

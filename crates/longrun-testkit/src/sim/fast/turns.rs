@@ -11,7 +11,7 @@ use crate::sim::invariants::calm::check_goes_on;
 use crate::sim::plant::Plant;
 
 /// The longest that a driver trusts a wait: the wall clock may have been set.
-const WAIT_MAX: u64 = 60 * SECOND;
+pub(super) const WAIT_MAX: u64 = 60 * SECOND;
 
 impl World<'_> {
     /// Lets the driver go on as far as it can without waiting.
@@ -188,10 +188,10 @@ impl World<'_> {
             return;
         }
         let Some(record) = &self.disk.records[op] else { return };
-        let Some(due) = record.due_at else { return };
-        let wait = u64::try_from(due.since(self.wall()).as_micros()).unwrap_or(0).min(WAIT_MAX);
-        if wait > 0 {
-            return self.later(wait, op, Ev::TakeUp);
+        match record.wait(self.wall()) {
+            None => return,
+            Some(0) => {}
+            Some(wait) => return self.later(wait, op, Ev::TakeUp),
         }
         match record.restore() {
             Ok(execution) => {

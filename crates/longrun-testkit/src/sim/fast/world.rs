@@ -22,7 +22,7 @@ use crate::sim::shrink::Reduction;
 
 /// Events after which a seed is held to hang.
 const EVENTS_MAX: u32 = 20_000;
-/// Virtual time that everything has to end in once the faults have stopped, besides what the clock was set back by.
+/// Virtual time that everything has to end in once the faults have stopped and the last wait on record is over.
 const CALM_MAX: u64 = 120 * SECOND;
 
 /// How seeds are run.
@@ -164,6 +164,8 @@ pub(super) struct World<'a> {
     pub(super) up: bool,
     pub(super) calm: bool,
     pub(super) calm_at: u64,
+    /// Until when, as far as was seen long after that, somebody waited for a time on record.
+    waited_at: u64,
     pub(super) crashes_left: u32,
     pub(super) full: bool,
     pub(super) disk: Disk,
@@ -209,6 +211,7 @@ impl<'a> World<'a> {
             up: true,
             calm: false,
             calm_at: u64::MAX,
+            waited_at: 0,
             crashes_left,
             full: false,
             disk: Disk { records: Vec::new(), rows: kit.rows() },
@@ -286,7 +289,8 @@ impl<'a> World<'a> {
             events += 1;
             self.trace.add(item.at ^ u64::from(item.op) << 56);
             self.trace.add(self.rng.clone().bits());
-            self.judge(self.check_time(events));
+            let verdict = self.check_time(events);
+            self.judge(verdict);
             if self.violation.is_some() {
                 break;
             }
@@ -300,12 +304,29 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Everything has to be done after so many events, and after so long.
-    fn check_time(&self, events: u32) -> Verdict {
-        let since = Duration::from_micros(self.now.saturating_sub(self.calm_at));
-        let most = Duration::from_micros(CALM_MAX + self.set_back);
+    /// Everything has to be done after so many events, and after so long since the last wait on record was over.
+    fn check_time(&mut self, events: u32) -> Verdict {
         calm::check_count(events, EVENTS_MAX, "events")?;
-        calm::check_time(since, most, || "an operation is not done".to_owned())
+        let left = || "an operation is not done".to_owned();
+        let since = self.now.saturating_sub(self.calm_at);
+        calm::check_time(
+            Duration::from_micros(since),
+            Duration::from_micros(CALM_MAX + self.set_back),
+            left,
+        )?;
+        if since <= CALM_MAX {
+            return Ok(());
+        }
+        // A clock that was set back makes waits long.
+        let wall = self.wall();
+        let stories = self.ops.iter().map(|op| &op.story).filter(|story| story.end.is_none());
+        let waits = stories.flat_map(|story| &story.lines).filter_map(|line| line.not_before);
+        if let Some(until) = waits.max() {
+            let over_for = u64::try_from(wall.since(until).as_micros()).unwrap_or(u64::MAX);
+            self.waited_at = self.waited_at.max(self.now.saturating_sub(over_for));
+        }
+        let since = self.now.saturating_sub(self.waited_at);
+        calm::check_time(Duration::from_micros(since), Duration::from_micros(CALM_MAX), left)
     }
 
     fn step(&mut self, op: usize, ev: Ev) {

@@ -29,12 +29,13 @@ use self::world::{Shared, SimEnvironment};
 use super::coverage::{Coverage, CrashPoint};
 use super::fast::{Outcome, Setting};
 use super::invariants::Violation;
-use super::invariants::calm::{check_count, check_time};
+use super::invariants::calm::{all_wait, check_count, check_time};
 use super::view::check_engine;
 
 /// Lives after which a seed is held to hang.
 const LIVES_MAX: u32 = 40;
-/// Virtual time that everything has to end in once the faults have stopped, besides what the clock was set back by.
+/// Virtual time that everything has to end in once the faults have stopped, besides that in which all that is left waits for a time
+/// on record. That is no longer than the clock was set back.
 const CALM_MAX: Duration = Duration::from_secs(120);
 
 /// How a life ended.
@@ -203,7 +204,7 @@ async fn watch(shared: &Arc<Shared>, wishes: &Mutex<Vec<Wish>>, life: u32, curre
         (calm_at, state.goes_wrong(200))
     };
     let stops_at = tokio::time::Instant::now() + Duration::from_millis(u64::from(life) * 1500);
-    let mut calm_for = Duration::ZERO;
+    let (mut calm_for, mut waited_for) = (Duration::ZERO, Duration::ZERO);
     let mut pause = Duration::from_millis(100);
     loop {
         tokio::time::sleep(pause).await;
@@ -227,8 +228,9 @@ async fn watch(shared: &Arc<Shared>, wishes: &Mutex<Vec<Wish>>, life: u32, curre
             return End::ShutDown;
         }
         let all_over = lock(wishes).iter().all(|wish| wish.over);
-        let unfinished = shared.inspect(false).map_or(0, |look| look.unfinished().len());
-        if all_over && unfinished == 0 && !lock(&shared.medium).is_damaged() {
+        let left = shared.inspect(false).map_or_else(Vec::new, |look| look.unfinished());
+        let unfinished = left.len();
+        if all_over && left.is_empty() && !lock(&shared.medium).is_damaged() {
             let engine = lock(current).engine.clone();
             lock(&shared.state).calm = true;
             let known: Vec<_> = lock(&shared.state).ops.keys().copied().collect();
@@ -237,14 +239,17 @@ async fn watch(shared: &Arc<Shared>, wishes: &Mutex<Vec<Wish>>, life: u32, curre
             return End::Done;
         }
         if calm {
-            calm_for += pause;
+            let wait =
+                if all_wait(&left, lock(&shared.state).wall()) { &mut waited_for } else { &mut calm_for };
+            *wait += pause;
             pause = (pause * 2).min(Duration::from_secs(10));
-            let most = CALM_MAX + lock(&shared.state).set_back;
-            let verdict = check_time(calm_for, most, || {
+            let left = || {
                 let held = lock(current).engine.held();
                 format!("{unfinished} operations are not done, clients over {all_over}, held {held:?},")
-            });
-            if let Err(violation) = verdict {
+            };
+            let set_back = lock(&shared.state).set_back;
+            let verdict = check_time(calm_for, CALM_MAX, left);
+            if let Err(violation) = verdict.and_then(|()| check_time(waited_for, CALM_MAX + set_back, left)) {
                 return fail(shared, violation);
             }
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use longrun_core::{OperationId, Plan, Revision};
+use longrun_core::{OperationId, Plan, Revision, Timestamp};
 use tokio::time::Instant;
 
 use crate::sim::coverage::{Coverage, CrashPoint, Fault, Situation};
@@ -14,6 +14,9 @@ use crate::sim::invariants::outside::Outside;
 use crate::sim::invariants::{Verdict, Violation};
 use crate::sim::rng::{Rng, Trace};
 use crate::sim::shrink::{Reduction, Trouble};
+
+/// The wall clock when the world begins, in microseconds since 1970.
+const EPOCH: i64 = 1_700_000_000_000_000;
 
 /// How often what goes wrong, in a thousand.
 #[derive(Clone, Debug)]
@@ -322,6 +325,12 @@ impl State {
         if let Some(log) = &mut self.log {
             log.push(format!("{now:>12} life {} {line}", self.life));
         }
+    }
+
+    /// What the wall clock shows.
+    pub(super) fn wall(&self) -> Timestamp {
+        let micros = EPOCH + i64::try_from(self.virtual_now()).unwrap_or(0) + self.offset;
+        Timestamp::from_unix_micros(micros).unwrap_or(Timestamp::MAX)
     }
 
     pub(super) fn judge(&mut self, verdict: Verdict) {

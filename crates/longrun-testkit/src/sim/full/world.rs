@@ -19,9 +19,6 @@ use crate::sim::invariants::outside::Outside;
 use crate::sim::invariants::rows;
 use crate::sim::plant::Plant;
 
-/// The wall clock when the world begins, in microseconds since 1970.
-const EPOCH: i64 = 1_700_000_000_000_000;
-
 /// Everything that outlives the process.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -256,10 +253,10 @@ impl Environment for SimEnvironment {
     fn now(&self) -> Timestamp {
         let mut state = lock(&self.0.state);
         let panics = self.0.setting.plant == Some(Plant::Panic) && state.rng.chance(1);
-        let micros = EPOCH + i64::try_from(state.virtual_now()).unwrap_or(0) + state.offset;
+        let now = state.wall();
         drop(state);
         assert!(!panics, "planted");
-        Timestamp::from_unix_micros(micros).unwrap_or(Timestamp::MAX)
+        now
     }
 
     fn random(&self) -> u64 {

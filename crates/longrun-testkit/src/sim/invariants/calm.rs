@@ -3,13 +3,19 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use longrun_core::Operation;
+use longrun_core::{Operation, Timestamp};
+use longrun_store::Due;
 
 use super::{Verdict, demand};
 
 /// Not everything is done yet: it has to be after so long (L1).
 pub fn check_time(since: Duration, most: Duration, left: impl FnOnce() -> String) -> Verdict {
     demand(since <= most, "L1", || format!("{} {since:?} after the faults have stopped", left()))
+}
+
+/// Whether all that is left waits for a time that no clock shows yet: only a clock that was set back makes it wait for long.
+pub fn all_wait(left: &[Due], now: Timestamp) -> bool {
+    !left.is_empty() && left.iter().all(|due| due.at > now && !due.is_at_once())
 }
 
 /// Not everything is done yet: it has to be after so many of something (L1).

@@ -182,15 +182,14 @@ impl Story {
     ) -> Verdict {
         let Backoff { first, longest } = backoff;
         let wait = until.since(now);
-        self.lines[step.place()].not_before = Some(until);
+        self.waits(step, Some(until));
         demand(wait >= first / 2 && wait <= longest, "L4", || {
             format!("step {step} waits for {wait:?}, of {first:?} to {longest:?}")
         })
     }
 
-    /// After a crash a step may have to wait. What was stopped gently goes on at once: it waits for a time that has always come, that of
-    /// the acceptance.
-    fn waits_after_stop(&mut self, step: StepIndex, until: Option<Timestamp>) {
+    /// Until this time, if any. That of the acceptance has always come.
+    fn waits(&mut self, step: StepIndex, until: Option<Timestamp>) {
         self.lines[step.place()].not_before = until.filter(|until| *until != self.created_at);
     }
 
@@ -233,7 +232,7 @@ impl Story {
                 demand(!back, "C11", || format!("step {step} is to run again while rolling back"))?;
                 self.stop(*step, true)?;
                 self.lines[step.place()].again = true;
-                self.waits_after_stop(*step, Some(*again_at));
+                self.waits(*step, Some(*again_at));
             }
             Event::Checkpoint { step, checkpoint, .. } => {
                 let line = &mut self.lines[step.place()];
@@ -259,7 +258,7 @@ impl Story {
             }
             Event::UndoInterrupted { step, again_at, .. } => {
                 self.check_undoing(*step)?;
-                self.waits_after_stop(*step, *again_at);
+                self.waits(*step, *again_at);
             }
             Event::UndoWaitOver { step } => {
                 self.check_undoing(*step)?;
@@ -267,10 +266,7 @@ impl Story {
                 self.lines[step.place()].not_before = None;
             }
             Event::Intervened(act) => match act.verb {
-                Verb::RetryNow => {
-                    let waiting = self.lines.iter_mut().filter_map(|line| line.not_before.as_mut());
-                    waiting.for_each(|until| *until = act.at.min(*until));
-                }
+                Verb::RetryNow => self.lines.iter_mut().for_each(|line| line.not_before = None),
                 Verb::MarkUndone(step) => self.undone(step.place())?,
                 Verb::SkipUndo(step) => {
                     self.undone(step.place())?;
