@@ -21,7 +21,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -115,7 +115,11 @@ struct Hub {
     lease: Duration,
     clock: Box<dyn Fn() -> Duration + Send + Sync>,
     state: Mutex<State>,
+    witness: OnceLock<Box<Witness>>,
 }
+
+/// Sees what is stored.
+type Witness = dyn Fn(&Execution) + Send + Sync;
 
 struct State {
     epoch: Fence,
@@ -188,7 +192,8 @@ impl SharedStore {
             handles: vec![Arc::clone(&own)],
             forgets_fences: false,
         };
-        let hub = Hub { kv, fence, lease, clock: Box::new(clock), state: Mutex::new(state) };
+        let (clock, state) = (Box::new(clock), Mutex::new(state));
+        let hub = Hub { kv, fence, lease, clock, state, witness: OnceLock::new() };
         Ok(Self { hub: Arc::new(hub), own })
     }
 
@@ -226,6 +231,12 @@ impl SharedStore {
         toll: impl Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync + 'static,
     ) {
         *lock(&self.own.toll) = Some(Arc::new(toll));
+    }
+
+    /// Shows each operation after each commit of it, through whichever handle, before anything else happens to the store. The witness
+    /// must not ask the store anything. The first one stays.
+    pub fn set_witness(&self, witness: impl Fn(&Execution) + Send + Sync + 'static) {
+        _ = self.hub.witness.set(Box::new(witness));
     }
 
     /// Lets the lease of a node run out now.
@@ -589,6 +600,11 @@ impl Store for SharedStore {
                 commit.fence = hub.fence;
                 // Whoever commits there does the work himself, so this does not wait.
                 wait(hub.kv.commit(commit))?;
+                if let Some(witness) = hub.witness.get()
+                    && let Ok(Some(stored)) = wait(hub.kv.load(id))
+                {
+                    witness(&stored);
+                }
                 state.seen.commits += 1;
                 if state.committed(id, author, fence, left) {
                     self.tell_others(state);

@@ -92,3 +92,17 @@ fn a_handle_is_told_that_another_has_written_and_not_that_it_did_itself() {
     assert_eq!(begin(&mut other.changed()), Some(()));
     assert_eq!(begin(&mut other.changed()), None);
 }
+
+#[test]
+fn a_witness_sees_what_each_commit_leaves_also_one_that_is_not_answered() {
+    let ([one, other], nodes, _) = two();
+    let (witness, seen) = std::sync::mpsc::channel();
+    one.set_witness(move |stored| witness.send((stored.id(), stored.revision().0)).unwrap());
+    let (mut live, commit) = Draft::chain(1, 2).accept(nodes[1]);
+    wait(other.commit(commit)).unwrap();
+    other.lose_answers(1);
+    wait(other.commit(live.done(nodes[1], 0))).unwrap_err();
+    // Refused, so it leaves nothing.
+    wait(one.commit(live.done(nodes[0], 1))).unwrap_err();
+    assert_eq!(seen.try_iter().collect::<Vec<_>>(), [(operation_id(1), 1), (operation_id(1), 2)]);
+}

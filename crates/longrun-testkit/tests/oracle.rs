@@ -300,21 +300,32 @@ fn s27_a_call_with_another_key_is_named() {
         outside.carries_key(step, &key(named)).unwrap();
     }
     breaks("S27", outside.carries_key(0, &key(B)));
+    // One that another step carries already.
+    let mut outside = Outside::new(2, true);
+    outside.carries_key(0, &key(A)).unwrap();
+    breaks("S27", outside.carries_key(1, &key(A)));
 }
 
 #[test]
 fn s23_a_run_that_is_started_after_the_decision_is_named() {
-    let seen = |outside: &mut Outside, attempts: [u32; 2], cause: Option<Status>| {
-        let mut story = story();
-        story.lines.iter_mut().zip(attempts).for_each(|(line, attempt)| line.attempt = attempt);
-        story.cause = cause;
-        outside.sees_decision(&story)
+    let (going, _) = accepted();
+    let after = |before: &Execution, command: &Command| {
+        let mut after = before.clone();
+        after.handle(command, t(12), &mut Vec::new()).unwrap();
+        after
     };
+    let done =
+        after(&going, &Command::Report { step: A, attempt: Attempt(1), report: StepReport::Done(json("a")) });
+    let cancel = Command::Cancel { by: Caller::new("client").unwrap() };
+    let (early, late) = (after(&going, &cancel), after(&done, &cancel));
+    assert_eq!([&early, &late].map(|one| one.attempt(B)), [Attempt(0), Attempt(1)]);
     let mut outside = Outside::new(2, true);
-    seen(&mut outside, [1, 0], None).unwrap();
-    seen(&mut outside, [2, 1], Some(status())).unwrap();
-    seen(&mut outside, [2, 1], Some(status())).unwrap();
-    breaks("S23", seen(&mut outside, [2, 2], Some(status())));
+    for seen in [&going, &done, &late, &late] {
+        outside.sees_decision(seen).unwrap();
+    }
+    let mut outside = Outside::new(2, true);
+    outside.sees_decision(&early).unwrap();
+    breaks("S23", outside.sees_decision(&late));
 }
 
 /// So long after the turns of [`tell`].

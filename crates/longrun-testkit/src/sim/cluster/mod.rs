@@ -65,6 +65,12 @@ async fn live(shared: &Arc<Shared>) -> Verdict {
     if plant == Some(Plant::S30) {
         store.forget_fences();
     }
+    let witness = Arc::downgrade(shared);
+    store.set_witness(move |stored| {
+        if let Some(shared) = witness.upgrade() {
+            shared.witness(stored);
+        }
+    });
     shared.begin(start, Arc::clone(&store));
     let (nodes, calm_at) = {
         let mut state = lock(&shared.state);

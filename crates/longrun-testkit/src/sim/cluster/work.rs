@@ -49,8 +49,8 @@ impl Kind for Make {
 
     async fn plan(&self, request: &Request, plan: &mut PlanBuilder) -> Planned<Self> {
         let mut outs: Vec<Out<Thing>> = Vec::new();
-        for after in &request.steps {
-            let out = plan.step::<Play>(0);
+        for (step, after) in (0..).zip(&request.steps) {
+            let out = plan.step::<Play>(step);
             for (place, earlier) in outs.iter().enumerate() {
                 if after & 1 << place != 0 {
                     plan.after(&out, earlier);
@@ -109,8 +109,8 @@ impl Step for Play {
         self.0.run(cx, input).await
     }
 
-    async fn undo(&self, cx: &UndoContext, _: u32, outcome: Undoable<Thing, u32>) -> UndoResult {
-        self.0.undo(cx, &outcome).await
+    async fn undo(&self, cx: &UndoContext, input: u32, outcome: Undoable<Thing, u32>) -> UndoResult {
+        self.0.undo(cx, input, &outcome).await
     }
 }
 
@@ -145,12 +145,13 @@ impl Actor {
     /// A run or an undo begins: what is stored has to allow it, if its node works on the operation still.
     async fn begins(
         &self,
+        step: usize,
         key: &EffectKey,
         token: FencingToken,
         what: &str,
         judge: impl FnOnce(&mut Outside, Story) -> Verdict + Send,
     ) {
-        let (id, step) = (key.operation, key.step.place());
+        let id = key.operation;
         self.life.goes().await;
         let stored = self.shared.stored(id).await;
         let owns = self.owns(id, token);
@@ -165,7 +166,6 @@ impl Actor {
         let met = outside.meets(step, token).and(outside.carries_key(step, key));
         let verdict = owned.and(met).and_then(|()| {
             let story = on_record(id, story)?;
-            outside.sees_decision(&story)?;
             judge(outside, story)
         });
         state.judge(verdict);
@@ -209,12 +209,13 @@ impl Actor {
 
     async fn run(&self, cx: &StepContext<u32>, input: u32) -> StepResult<Thing> {
         let (key, token) = (cx.effect_key(), cx.fencing_token());
-        let (id, step) = (key.operation, key.step.place());
+        // Which step it is it has from the plan, not from its key.
+        let (id, step) = (key.operation, input as usize);
         let saved = cx.checkpoint()?;
         let checkpoint = saved.and_then(|number| Json::encode("checkpoint", &number).ok());
         let input = serde_json::to_vec(&input).unwrap_or_default();
         let run = Run { attempt: token.attempt, input: &input, checkpoint: checkpoint.as_ref() };
-        self.begins(&key, token, "run", |outside, mut story| {
+        self.begins(step, &key, token, "run", |outside, mut story| {
             // It was told to begin before a decision that another node has stored, or that was stored while it stood still. That no run
             // came on record since the decision was seen is judged already.
             story.cause = None;
@@ -261,12 +262,14 @@ impl Actor {
         Ok(Thing(u64::from(token.attempt)))
     }
 
-    async fn undo(&self, cx: &UndoContext, outcome: &Undoable<Thing, u32>) -> UndoResult {
+    async fn undo(&self, cx: &UndoContext, input: u32, outcome: &Undoable<Thing, u32>) -> UndoResult {
         let (key, token) = (cx.effect_key(), cx.fencing_token());
-        let (id, step) = (key.operation, key.step.place());
+        let (id, step) = (key.operation, input as usize);
         let gets = stored(outcome);
-        self.begins(&key, token, "undo", |outside, story| outside.undo_begins(&story, step, gets.as_ref()))
-            .await;
+        self.begins(step, &key, token, "undo", |outside, story| {
+            outside.undo_begins(&story, step, gets.as_ref())
+        })
+        .await;
         let _over = Over { actor: self, id, step, token, undoes: true };
         let (lasts, fails) = {
             let mut state = lock(&self.shared.state);

@@ -173,17 +173,21 @@ impl Shared {
 
     /// The operation as it is stored, past all trouble.
     pub(super) async fn stored(&self, id: OperationId) -> Option<Execution> {
-        let stored = self.store.get()?.load(id).await.ok().flatten()?;
-        let mut state = lock(&self.state);
-        if let Some(plan) = stored.plan()
-            && !state.operations.contains_key(&id)
-        {
-            let outside = Outside::new(plan.steps().len(), !self.setting.outcome_only);
-            let plan = Arc::clone(plan);
-            state.operations.insert(id, Known { plan, outside, answers: Answers::default(), ended: false });
-        }
-        drop(state);
-        Some(stored)
+        self.store.get()?.load(id).await.ok().flatten()
+    }
+
+    /// Sees what each commit leaves, at once.
+    pub(super) fn witness(&self, stored: &Execution) {
+        let (id, mut state) = (stored.id(), lock(&self.state));
+        let Some(plan) = stored.plan() else { return };
+        let known = state.operations.entry(id).or_insert_with(|| Known {
+            plan: Arc::clone(plan),
+            outside: Outside::new(plan.steps().len(), !self.setting.outcome_only),
+            answers: Answers::default(),
+            ended: false,
+        });
+        let verdict = known.outside.sees_decision(stored);
+        state.judge(verdict);
     }
 
     /// The operations that a caller has made, as they are stored, past all trouble.

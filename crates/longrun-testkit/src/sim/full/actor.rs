@@ -7,11 +7,11 @@ use longrun::{
     Code, EffectKey, FencingToken, StepContext, StepError, StepResult, UndoContext, UndoError, UndoResult,
     Undoable,
 };
-use longrun_core::{Json, OperationId, StepIndex};
+use longrun_core::{Json, OperationId};
 use serde::Serialize;
 
 use super::disk::lock;
-use super::kind::Thing;
+use super::kind::{Spec, Thing};
 use super::world::Shared;
 use crate::sim::coverage::{CrashPoint, Fault, Situation};
 use crate::sim::invariants::commits::{check_late_undo, check_owner};
@@ -187,13 +187,18 @@ impl Actor {
         script
     }
 
-    pub(super) async fn run<I: Serialize>(&self, cx: &StepContext<u32>, input: &I) -> StepResult<Thing> {
-        let key = cx.effect_key();
-        let (id, step, attempt) = (key.operation, key.step.place(), cx.attempt().0);
+    /// Which step it is it has from the plan, not from its key.
+    pub(super) async fn run<I: Serialize>(
+        &self,
+        cx: &StepContext<u32>,
+        spec: Spec,
+        input: &I,
+    ) -> StepResult<Thing> {
+        let (id, step, attempt) = (cx.effect_key().operation, usize::from(spec.place), cx.attempt().0);
         if !lock(&self.shared.state).alive(self.life) {
             return never().await;
         }
-        self.begins(id, key.step, attempt, cx, input);
+        self.begins(id, step, attempt, cx, input);
         let over = Over { actor: self, id, step, run: Some(attempt) };
         let script = self.script(attempt);
         self.crash_point(CrashPoint::BeforeEffect).await;
@@ -271,17 +276,16 @@ impl Actor {
     fn begins<I: Serialize>(
         &self,
         id: OperationId,
-        step: StepIndex,
+        place: usize,
         attempt: u32,
         cx: &StepContext<u32>,
         input: &I,
     ) {
-        let place = step.place();
         let story = self.story(id, place);
         let gets = cx.checkpoint().ok().flatten().and_then(|number| Json::encode("checkpoint", &number).ok());
         let input = serde_json::to_vec(input).unwrap_or_default();
         let mut state = lock(&self.shared.state);
-        state.note(&format!("run {id} step {step} attempt {attempt}"));
+        state.note(&format!("run {id} step {place} attempt {attempt}"));
         let begun = state.ops.get_mut(&id).map(|op| {
             let known = op.outside.carries_key(place, &cx.effect_key());
             known.and(op.outside.begun_by(place, cx.fencing_token()))
@@ -305,13 +309,18 @@ impl Actor {
         state.judge(met.and(verdict));
     }
 
-    pub(super) async fn undo(&self, cx: &UndoContext, outcome: Undoable<Thing, u32>) -> UndoResult {
+    pub(super) async fn undo(
+        &self,
+        cx: &UndoContext,
+        spec: Spec,
+        outcome: Undoable<Thing, u32>,
+    ) -> UndoResult {
         let key = cx.effect_key();
-        let (id, step) = (key.operation, key.step.place());
+        let (id, step) = (key.operation, usize::from(spec.place));
         if !lock(&self.shared.state).alive(self.life) {
             return never().await;
         }
-        let undos = self.undo_begins(&key, cx.fencing_token(), &outcome);
+        let undos = self.undo_begins(step, &key, cx.fencing_token(), &outcome);
         let over = Over { actor: self, id, step, run: None };
         let (at, ends, fails, panics, slow, after) = self.undo_script(undos);
         self.crash_point(CrashPoint::BeforeUndo).await;
@@ -355,12 +364,17 @@ impl Actor {
         (Duration::from_micros(at), Duration::from_micros(ends), fails, panics, slow, after)
     }
 
-    fn undo_begins(&self, key: &EffectKey, token: FencingToken, outcome: &Undoable<Thing, u32>) -> u32 {
-        let EffectKey { operation: id, step } = *key;
-        let gets = stored(outcome);
-        let story = self.story(id, step.place());
+    fn undo_begins(
+        &self,
+        place: usize,
+        key: &EffectKey,
+        token: FencingToken,
+        outcome: &Undoable<Thing, u32>,
+    ) -> u32 {
+        let (id, gets) = (key.operation, stored(outcome));
+        let story = self.story(id, place);
         let mut state = lock(&self.shared.state);
-        state.note(&format!("undo {id} step {step}"));
+        state.note(&format!("undo {id} step {place}"));
         if state.owner != self.node {
             // Late, and nobody knows it yet; but not what the next owner has decided.
             let verdict = check_late_undo(state.decided_before(self.node, id));
@@ -371,9 +385,9 @@ impl Actor {
         state.coverage.met(if done { Situation::UndoOfDone } else { Situation::UndoOfUnknown });
         let Some(story) = story else { return 0 };
         let Some(op) = state.ops.get_mut(&id) else { return 0 };
-        let met = op.outside.meets(step.place(), token).and(op.outside.carries_key(step.place(), key));
-        let verdict = op.outside.undo_begins(&story, step.place(), gets.as_ref());
-        let undos = op.outside.places[step.place()].undos;
+        let met = op.outside.meets(place, token).and(op.outside.carries_key(place, key));
+        let verdict = op.outside.undo_begins(&story, place, gets.as_ref());
+        let undos = op.outside.places[place].undos;
         let at_once = op.outside.undoing() > 1;
         state.judge(met.and(verdict));
         if at_once {

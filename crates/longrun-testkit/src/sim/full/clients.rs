@@ -53,7 +53,7 @@ fn request(steps_max: Option<u32>, rng: &mut Rng) -> Request {
                 if rng.chance(500) { feeds_on = u16::try_from(on).ok() } else { after |= 1 << on }
             }
         }
-        Spec { feeds_on, after }
+        Spec { place: u16::try_from(place).unwrap_or(u16::MAX), feeds_on, after }
     });
     let steps = steps.collect();
     let claims = (0..rng.below(3)).map(|_| {

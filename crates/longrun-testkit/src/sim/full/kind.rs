@@ -13,6 +13,8 @@ use super::steps::{Fed, Lone};
 /// What a step knows of itself.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Spec {
+    /// Which step it is.
+    pub(super) place: u16,
     pub(super) feeds_on: Option<u16>,
     /// Steps it waits for, as bits.
     pub(super) after: u16,

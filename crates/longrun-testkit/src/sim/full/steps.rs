@@ -17,11 +17,11 @@ impl Step for Lone {
     type Checkpoint = u32;
 
     async fn run(&self, cx: &StepContext<u32>, input: Spec) -> StepResult<Thing> {
-        self.0.run(cx, &input).await
+        self.0.run(cx, input, &input).await
     }
 
-    async fn undo(&self, cx: &UndoContext, _: Spec, outcome: Undoable<Thing, u32>) -> UndoResult {
-        self.0.undo(cx, outcome).await
+    async fn undo(&self, cx: &UndoContext, input: Spec, outcome: Undoable<Thing, u32>) -> UndoResult {
+        self.0.undo(cx, input, outcome).await
     }
 }
 
@@ -37,10 +37,15 @@ impl Step for Fed {
     type Checkpoint = u32;
 
     async fn run(&self, cx: &StepContext<u32>, input: (Spec, Thing)) -> StepResult<Thing> {
-        self.0.run(cx, &input).await
+        self.0.run(cx, input.0, &input).await
     }
 
-    async fn undo(&self, cx: &UndoContext, _: (Spec, Thing), outcome: Undoable<Thing, u32>) -> UndoResult {
-        self.0.undo(cx, outcome).await
+    async fn undo(
+        &self,
+        cx: &UndoContext,
+        input: (Spec, Thing),
+        outcome: Undoable<Thing, u32>,
+    ) -> UndoResult {
+        self.0.undo(cx, input.0, outcome).await
     }
 }

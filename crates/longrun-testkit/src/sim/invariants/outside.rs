@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use longrun::{EffectKey, FencingToken};
 use longrun_core::execution::Undoable;
-use longrun_core::{Fence, Json, OperationId};
+use longrun_core::{Execution, Fence, Json, OperationId, Phase, StepIndex};
 use serde::Serialize;
 
 use super::durable::{End, Story};
@@ -128,20 +128,24 @@ impl Outside {
         demand(newest < Some(token), "S31", || format!("{token:?} of step {step} follows {newest:?}"))
     }
 
-    /// Every call for a step carries the same key, by which an outside system knows it again (S27).
+    /// Every call for a step carries the same key, by which an outside system knows it again, and no other step carries that (S27).
     pub fn carries_key(&mut self, step: usize, key: &EffectKey) -> Verdict {
         let key = key.to_string();
         let known = self.places[step].key.get_or_insert_with(|| key.clone());
-        demand(*known == key, "S27", || format!("step {step} calls with the key {key}, and was {known}"))
+        demand(*known == key, "S27", || format!("step {step} calls with the key {key}, and was {known}"))?;
+        let has_it = |place: &Place| place.key.as_ref() == Some(&key);
+        let with_it = self.places.iter().filter(|place| has_it(place)).count();
+        demand(with_it == 1, "S27", || format!("step {step} calls with the key {key}, as another does"))
     }
 
-    /// No run is put on record after rolling back was first seen to be decided (S23). One that was on record by then may still begin, at
-    /// a node that has not heard.
-    pub fn sees_decision(&mut self, story: &Story) -> Verdict {
-        if story.cause.is_none() || !self.strict {
+    /// Each commit leaves this. After the one that decides to roll back, none puts a run on record (S23). What was on record by then may
+    /// still begin, at a node that has not heard.
+    pub fn sees_decision(&mut self, stored: &Execution) -> Verdict {
+        if stored.phase() != Phase::RollingBack || !self.strict {
             return Ok(());
         }
-        let runs: Vec<u32> = story.lines.iter().map(|line| line.attempt).collect();
+        let steps = (0..).map(StepIndex).take(self.places.len());
+        let runs: Vec<u32> = steps.map(|step| stored.attempt(step).0).collect();
         let known = self.runs_at_decision.get_or_insert_with(|| runs.clone());
         demand(*known == runs, "S23", || format!("runs after the decision to roll back: {known:?}, {runs:?}"))
     }
