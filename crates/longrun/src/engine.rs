@@ -240,6 +240,13 @@ impl Engine {
         held.iter().map(|(&operation, reason)| Held { operation, reason: reason.clone() }).collect()
     }
 
+    /// How many operations are unfinished, by the count that [`unfinished_max`](EngineBuilder::unfinished_max) limits: those included
+    /// that are about to be accepted, and those of which it has to be found out whether they are there, after a commit that was
+    /// not answered. Where engines share the store, it is counted anew with each sweep.
+    pub fn unfinished(&self) -> u64 {
+        self.inner.unfinished.load(Ordering::SeqCst)
+    }
+
     /// Looks at every unfinished operation and lists those that this build cannot finish or cannot undo. Changes
     /// nothing. For use before a new version takes over.
     pub async fn preflight(&self) -> Result<Vec<Held>, ReadError> {

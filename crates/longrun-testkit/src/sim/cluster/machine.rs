@@ -7,6 +7,7 @@ use longrun::{Engine, IdPrefix};
 use longrun_store::shared::{Line, SharedStore};
 use tokio::sync::Notify;
 
+use super::SWEEP_EVERY;
 use super::work::{Actor, Make, Play};
 use super::world::{NodeEnvironment, Shared, lock};
 use crate::sim::coverage::Fault;
@@ -130,7 +131,7 @@ impl Machine {
             .step(Play(actor))
             .operation_prefix(prefix)
             .running_max(running_max)
-            .sweep_every(Duration::from_secs(5))
+            .sweep_every(SWEEP_EVERY)
             .environment(environment)
             .start()
             .await;

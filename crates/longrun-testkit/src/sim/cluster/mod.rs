@@ -37,6 +37,8 @@ use super::view::check_engine;
 
 /// How long a node keeps what it has without a renewal.
 const LEASE: Duration = Duration::from_secs(3);
+/// How often a node removes what is old, and counts what is unfinished.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// Virtual time that everything has to end in once the trouble has stopped, besides that in which all that is left waits for a time
 /// on record. That is no longer than clocks differ.
 const CALM_MAX: Duration = Duration::from_secs(120);
@@ -122,6 +124,8 @@ async fn live(shared: &Arc<Shared>) -> Verdict {
         check_time(waited_for, CALM_MAX + 2 * Duration::from_millis(drift), left)?;
         pause = (pause * 2).min(Duration::from_secs(5));
     }
+    // They count what others have ended with their next sweeps.
+    tokio::time::sleep(2 * SWEEP_EVERY).await;
     finish(shared, &store, &machines).await?;
     drop(clients);
     check_indexes(&*medium)?;

@@ -29,7 +29,7 @@ use self::world::{Shared, SimEnvironment};
 use super::coverage::{Coverage, CrashPoint};
 use super::fast::{Outcome, Setting};
 use super::invariants::Violation;
-use super::invariants::calm::{all_wait, check_count, check_time};
+use super::invariants::calm::{all_wait, check_count, check_counted, check_time};
 use super::view::check_engine;
 
 /// Lives after which a seed is held to hang.
@@ -230,7 +230,16 @@ async fn watch(shared: &Arc<Shared>, wishes: &Mutex<Vec<Wish>>, life: u32, curre
         let all_over = lock(wishes).iter().all(|wish| wish.over);
         let left = shared.inspect(false).map_or_else(Vec::new, |look| look.unfinished());
         let unfinished = left.len();
-        if all_over && left.is_empty() && !lock(&shared.medium).is_damaged() {
+        let is_damaged = lock(&shared.medium).is_damaged();
+        let (counted, number) = {
+            let current = lock(current);
+            (current.engine.unfinished(), current.number)
+        };
+        if !is_damaged && lock(&shared.state).owns(life, number) {
+            lock(&shared.state).judge(check_counted(counted, unfinished));
+        }
+        // What became of a commit that was not answered may have to be found out.
+        if all_over && left.is_empty() && counted == 0 && !is_damaged {
             let engine = lock(current).engine.clone();
             lock(&shared.state).calm = true;
             let known: Vec<_> = lock(&shared.state).ops.keys().copied().collect();
@@ -245,7 +254,9 @@ async fn watch(shared: &Arc<Shared>, wishes: &Mutex<Vec<Wish>>, life: u32, curre
             pause = (pause * 2).min(Duration::from_secs(10));
             let left = || {
                 let held = lock(current).engine.held();
-                format!("{unfinished} operations are not done, clients over {all_over}, held {held:?},")
+                format!(
+                    "{unfinished} operations are not done, {counted} counted, clients over {all_over}, held {held:?},"
+                )
             };
             let set_back = lock(&shared.state).set_back;
             let verdict = check_time(calm_for, CALM_MAX, left);

@@ -34,6 +34,18 @@ pub fn check_done(listed: &[Operation]) -> Verdict {
     unfinished.map_or(Ok(()), |one| demand(false, "L1", || format!("{} is listed as not done", one.id())))
 }
 
+/// The limit on unfinished operations holds: of those that are stored none is missing from the count (L7).
+pub fn check_counted(counted: u64, stored: usize) -> Verdict {
+    demand(counted >= stored as u64, "L7", || {
+        format!("{stored} operations are unfinished, and {counted} counted")
+    })
+}
+
+/// Everything is over: nothing is counted as unfinished (L1). It would take the room of another for ever.
+pub fn check_none_counted(counted: u64) -> Verdict {
+    demand(counted == 0, "L1", || format!("all is done, and {counted} are counted as unfinished"))
+}
+
 /// Everything is over: nothing is held (C18).
 pub fn check_held<H: Debug>(held: &[H]) -> Verdict {
     demand(held.is_empty(), "C18", || format!("held at the end: {held:?}"))
