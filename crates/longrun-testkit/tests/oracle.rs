@@ -12,10 +12,10 @@ use std::time::Duration;
 use longrun::{EffectKey, FencingToken};
 use longrun_core::execution::{Attempt, Undoable};
 use longrun_core::{
-    Acceptance, Applied, Caller, Claim, Code, Command, Event, Execution, Fence, Header, IdPrefix, Input,
-    Intent, Intervention, Json, KindName, Operation, OperationId, Payload, Phase, Plan, PlanParts, Progress,
-    ProgressUnit, ResourceId, ResourceKey, ResourceKind, ResourceStatus, Revision, Row, RowWrite, Source,
-    Status, StepIndex, StepName, StepPolicy, StepReport, StepSpec, Timestamp, Turn, Verb,
+    Acceptance, Applied, Backoff, Caller, Claim, Code, Command, Event, Execution, Fence, Header, IdPrefix,
+    Input, Intent, Intervention, Json, KindName, Operation, OperationId, Payload, Phase, Plan, PlanParts,
+    Progress, ProgressUnit, ResourceId, ResourceKey, ResourceKind, ResourceStatus, Revision, Row, RowWrite,
+    Source, Status, StepIndex, StepName, StepPolicy, StepReport, StepSpec, Timestamp, Turn, Verb,
 };
 use longrun_store::conformance::wait;
 use longrun_store::{Batch, Commit, Direction, Due, KeyRange, Kv, KvStore, MemoryKv, Store, Table};
@@ -90,16 +90,16 @@ fn again(step: StepIndex) -> Event {
         failures: 1,
         may_have_run: true,
         error,
-        again_at: t(20),
+        again_at: in_micros(150_000),
     }
 }
 
 fn interrupted(step: StepIndex) -> Event {
-    Event::StepInterrupted { step, attempt: Attempt(1), interruptions: 1, again_at: t(20) }
+    Event::StepInterrupted { step, attempt: Attempt(1), interruptions: 1, again_at: t(10) }
 }
 
 fn undo_failed(step: StepIndex) -> Event {
-    Event::UndoFailed { step, failures: 1, error: status(), again_at: t(20) }
+    Event::UndoFailed { step, failures: 1, error: status(), again_at: in_micros(150_000) }
 }
 
 fn by_operator(verb: Verb) -> Event {
@@ -341,8 +341,14 @@ fn undo_fails(again_at: Timestamp) -> Event {
     Event::UndoFailed { step: A, failures: 1, error: status(), again_at }
 }
 
-fn starts_again() -> Event {
-    Event::StepStarted { step: A, attempt: Attempt(2) }
+fn starts(attempt: u32) -> Event {
+    Event::StepStarted { step: A, attempt: Attempt(attempt) }
+}
+
+/// The whole wait after so many failures, in microseconds.
+fn whole(backoff: Backoff, times: u32) -> i64 {
+    let wait = (backoff.first * 2_u32.pow(times - 1)).min(backoff.longest);
+    i64::try_from(wait.as_micros()).unwrap()
 }
 
 #[test]
@@ -351,26 +357,67 @@ fn l4_a_wait_that_is_shorter_or_longer_than_the_policy_says_is_named() {
     let policy = StepPolicy::default();
     let runs = (policy.backoff, run_fails as fn(Timestamp) -> Event, after(&[started(A)]));
     let undoes = (policy.undo_backoff, undo_fails as _, after(&[started(A), done(A), decided()]));
-    for (backoff, fails, before) in [runs, undoes] {
-        let micros = |wait: Duration| i64::try_from(wait.as_micros()).unwrap();
-        let (shortest, longest) = (micros(backoff.first / 2), micros(backoff.longest));
-        for wait in [shortest, longest] {
-            tell(&mut before.clone(), &[fails(in_micros(wait))]).unwrap();
+    for (backoff, fails, mut story) in [runs, undoes] {
+        for times in 1..=12 {
+            let whole = whole(backoff, times);
+            for wait in [whole / 2, whole] {
+                tell(&mut story.clone(), &[fails(in_micros(wait))]).unwrap();
+            }
+            for wait in [0, whole / 2 - 1, whole + 1] {
+                breaks("L4", tell(&mut story.clone(), &[fails(in_micros(wait))]));
+            }
+            tell(&mut story, &[fails(in_micros(whole)), by_operator(Verb::RetryNow)]).unwrap();
+            if story.cause.is_none() {
+                tell(&mut story, &[starts(times + 1)]).unwrap();
+            }
         }
-        for wait in [0, shortest - 1, longest + 1] {
-            breaks("L4", tell(&mut before.clone(), &[fails(in_micros(wait))]));
+    }
+}
+
+#[test]
+fn l4_a_wait_after_crashes_in_a_row_that_is_not_that_of_the_policy_is_named() {
+    let backoff = StepPolicy::default().undo_backoff;
+    let run = |interruptions, again_at: Option<Timestamp>| Event::StepInterrupted {
+        step: A,
+        attempt: Attempt(1),
+        interruptions,
+        again_at: again_at.unwrap_or(t(10)),
+    };
+    let undo = |interruptions, again_at| Event::UndoInterrupted { step: A, interruptions, again_at };
+    let runs = (&run as &dyn Fn(u32, Option<Timestamp>) -> Event, after(&[started(A)]));
+    let undoes = (&undo as _, after(&[started(A), done(A), decided()]));
+    for (stopped, mut story) in [runs, undoes] {
+        for crashes in 1..=10 {
+            let is = |event| tell(&mut story.clone(), &[event]);
+            let wait = (crashes > 2).then(|| whole(backoff, crashes - 2));
+            match wait {
+                None => breaks("L4", is(stopped(crashes, Some(in_micros(1))))),
+                Some(wait) => {
+                    is(stopped(crashes, Some(in_micros(wait / 2)))).unwrap();
+                    breaks("L4", is(stopped(crashes, None)));
+                    breaks("L4", is(stopped(crashes, Some(in_micros(wait + 1)))));
+                }
+            }
+            // It was stopped gently, which waits for nothing; one more or less than is known is no count.
+            is(stopped(crashes - 1, Some(t(10)))).unwrap();
+            breaks("L4", is(stopped(crashes - 1, Some(in_micros(wait.unwrap_or(1))))));
+            breaks("L4", is(stopped(crashes + 1, wait.map(in_micros))));
+            tell(&mut story, &[stopped(crashes, wait.map(in_micros)), by_operator(Verb::RetryNow)]).unwrap();
+            if story.cause.is_none() {
+                tell(&mut story, &[starts(crashes + 1)]).unwrap();
+            }
         }
     }
 }
 
 #[test]
 fn s44_what_begins_before_its_time_is_named() {
-    let until = in_micros(1_000_000);
+    let until = in_micros(150_000);
     let mut run = after(&[started(A), run_fails(until)]);
     run.check_not_before(1, t(11)).unwrap();
     breaks("S44", run.check_not_before(0, t(11)));
-    breaks("S44", tell(&mut run.clone(), &[starts_again()]));
-    run.note(run.revision.next(), until, until, &[starts_again()]).unwrap();
+    breaks("S44", tell(&mut run.clone(), &[starts(2)]));
+    run.note(run.revision.next(), until, until, &[starts(2)]).unwrap();
     let mut undo = after(&[started(A), done(A), decided(), undo_fails(until)]);
     breaks("S44", undo.check_not_before(0, t(11)));
     breaks("S44", tell(&mut undo, &[Event::UndoWaitOver { step: A }]));
@@ -378,13 +425,13 @@ fn s44_what_begins_before_its_time_is_named() {
 
 #[test]
 fn s44_an_operator_ends_every_wait_and_a_gentle_stop_makes_none() {
-    let waits = [started(A), run_fails(in_micros(1_000_000)), by_operator(Verb::RetryNow), starts_again()];
+    let waits = [started(A), run_fails(in_micros(150_000)), by_operator(Verb::RetryNow), starts(2)];
     after(&waits);
     let stopped = |again_at| {
-        let interrupted = Event::StepInterrupted { step: A, attempt: Attempt(1), interruptions: 1, again_at };
-        tell(&mut after(&[started(A)]), &[interrupted, starts_again()])
+        let interrupted = Event::StepInterrupted { step: A, attempt: Attempt(1), interruptions: 0, again_at };
+        tell(&mut after(&[started(A)]), &[interrupted, starts(2)])
     };
-    breaks("S44", stopped(in_micros(1)));
+    breaks("L4", stopped(in_micros(1)));
     // That is when the operation was accepted.
     stopped(t(10)).unwrap();
 }

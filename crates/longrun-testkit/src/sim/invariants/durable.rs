@@ -1,5 +1,7 @@
 //! What is on disk tells a possible story, and the story says what may be done next.
 
+use std::time::Duration;
+
 use longrun_core::execution::Undoable;
 use longrun_core::{
     Backoff, Event, Execution, Json, Operation, Plan, Revision, Source, Status, StepIndex, StepPolicy,
@@ -7,6 +9,9 @@ use longrun_core::{
 };
 
 use super::{Verdict, demand};
+
+/// After so many crashes in a row a step goes on without a wait.
+const CRASHES_FREE: u32 = 2;
 
 /// How an operation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +44,10 @@ pub struct Line {
     pub running: bool,
     /// It failed and waits to be run again.
     pub again: bool,
+    /// It failed for now so many times.
+    pub failures: u32,
+    /// Its process died so many times in a row, in its runs and in its undos.
+    pub crashes: [u32; 2],
     /// Its output.
     pub output: Option<Json>,
     /// There may be an effect that nobody reversed.
@@ -172,20 +181,47 @@ impl Story {
         events.iter().try_for_each(|event| self.note_event(event, now))
     }
 
-    /// After a failure a step waits, no longer than its policy says and no shorter than half of the first wait (L4).
-    fn waits_after_failure(
+    /// After something went wrong so many times a step waits: as long as its policy says, doubled each time up to the longest, and
+    /// no less than half of that (L4).
+    fn waits_after(
         &mut self,
         step: StepIndex,
-        backoff: Backoff,
+        (backoff, times): (Backoff, u32),
         now: Timestamp,
         until: Timestamp,
     ) -> Verdict {
-        let Backoff { first, longest } = backoff;
         let wait = until.since(now);
+        let doubled = |wait: Duration, _| (wait * 2).min(backoff.longest);
+        let full = (1..times.min(64)).fold(backoff.first.min(backoff.longest), doubled);
         self.waits(step, Some(until));
-        demand(wait >= first / 2 && wait <= longest, "L4", || {
-            format!("step {step} waits for {wait:?}, of {first:?} to {longest:?}")
+        demand(wait >= full / 2 && wait <= full, "L4", || {
+            format!("step {step} waits for {wait:?} after {times}, of {:?} to {full:?}", full / 2)
         })
+    }
+
+    /// After the first crashes in a row a step goes on at once, after later ones it waits (L4). What was stopped gently goes on at
+    /// once, and that is no crash.
+    fn waits_after_stop(
+        &mut self,
+        step: StepIndex,
+        undo: bool,
+        crashes: u32,
+        (now, until): (Timestamp, Option<Timestamp>),
+    ) -> Verdict {
+        let at_once = until.is_none_or(|until| until == self.created_at);
+        let known = &mut self.lines[step.place()].crashes[usize::from(undo)];
+        let gentle = crashes == *known && at_once;
+        demand(gentle || crashes == *known + 1, "L4", || {
+            format!("{crashes} crashes of step {step} in a row, known are {known}")
+        })?;
+        *known = crashes;
+        let beyond = crashes.saturating_sub(CRASHES_FREE);
+        if !gentle && beyond > 0 {
+            let backoff = self.policies[step.place()].undo_backoff;
+            return self.waits_after(step, (backoff, beyond), now, until.unwrap_or(now));
+        }
+        self.waits(step, until);
+        demand(at_once, "L4", || format!("step {step} waits until {until:?} after {crashes} crashes"))
     }
 
     /// Until this time, if any. That of the acceptance has always come.
@@ -223,21 +259,25 @@ impl Story {
             Event::StepFailedForNow { step, may_have_run, again_at, .. } => {
                 demand(!back, "C11", || format!("step {step} is to run again while rolling back"))?;
                 self.stop(*step, *may_have_run)?;
-                let backoff = self.policies[step.place()].backoff;
-                self.waits_after_failure(*step, backoff, now, *again_at)?;
-                self.lines[step.place()].again = true;
+                let line = &mut self.lines[step.place()];
+                line.again = true;
+                line.failures += 1;
+                line.crashes[0] = 0;
+                let waits = (self.policies[step.place()].backoff, line.failures);
+                self.waits_after(*step, waits, now, *again_at)?;
             }
             Event::StepFailed { step, may_have_run, .. } => self.stop(*step, *may_have_run)?,
-            Event::StepInterrupted { step, again_at, .. } => {
+            Event::StepInterrupted { step, interruptions, again_at, .. } => {
                 demand(!back, "C11", || format!("step {step} is to run again while rolling back"))?;
                 self.stop(*step, true)?;
                 self.lines[step.place()].again = true;
-                self.waits(*step, Some(*again_at));
+                self.waits_after_stop(*step, false, *interruptions, (now, Some(*again_at)))?;
             }
             Event::Checkpoint { step, checkpoint, .. } => {
                 let line = &mut self.lines[step.place()];
                 demand(line.running, "S4", || format!("a checkpoint of step {step}, which does not run"))?;
                 line.checkpoint = Some(checkpoint.clone());
+                line.crashes[0] = 0;
             }
             Event::RollbackDecided { cause, .. } => {
                 demand(!back, "C3", || "rolling back was decided twice".to_owned())?;
@@ -251,14 +291,16 @@ impl Story {
             Event::Undone { step } => self.undone(step.place())?,
             Event::UndoFailed { step, again_at, .. } => {
                 self.check_undoing(*step)?;
-                let backoff = self.policies[step.place()].undo_backoff;
-                self.waits_after_failure(*step, backoff, now, *again_at)?;
-                self.lines[step.place()].undo_failures += 1;
-                self.lines[step.place()].undo_waits = true;
+                let line = &mut self.lines[step.place()];
+                line.undo_failures += 1;
+                line.undo_waits = true;
+                line.crashes[1] = 0;
+                let waits = (self.policies[step.place()].undo_backoff, line.undo_failures);
+                self.waits_after(*step, waits, now, *again_at)?;
             }
-            Event::UndoInterrupted { step, again_at, .. } => {
+            Event::UndoInterrupted { step, interruptions, again_at } => {
                 self.check_undoing(*step)?;
-                self.waits(*step, *again_at);
+                self.waits_after_stop(*step, true, *interruptions, (now, *again_at))?;
             }
             Event::UndoWaitOver { step } => {
                 self.check_undoing(*step)?;
