@@ -87,7 +87,7 @@ pub(crate) struct ErrorCampaign {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) every: u64,
     /// Only so many calls of each sort, from the first to the last of a run without faults
-    #[arg(long, conflicts_with = "every", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, visible_alias = "rounds", conflicts_with = "every", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) positions: Option<u64>,
     /// What the writer does follows from it
     #[arg(long, default_value_t = 0)]
@@ -104,7 +104,7 @@ pub(crate) struct ReplayCampaign {
     #[arg(long, value_enum, default_value_t = StoreChoice::Sled)]
     pub(crate) store: StoreChoice,
     /// States that are built and opened
-    #[arg(long, default_value_t = 5000)]
+    #[arg(long, visible_alias = "rounds", default_value_t = 5000)]
     pub(crate) states: usize,
     /// What is dropped where follows from it, and from the run that was recorded; drawn from the clock unless said
     #[arg(long)]

@@ -17,7 +17,7 @@
 //! All but the last take `--store sled`, `fjall` or `redb`.
 //!
 //! Each ends with a line `N checked, M violations`, and fails if M is not 0. A round counts only if something was
-//! acknowledged in it. What a machine cannot do is reported as `SKIPPED`, loudly.
+//! acknowledged in it. What a machine cannot do is reported as `SKIPPED`, loudly; if that is all of it, the program ends with 3.
 //!
 //! # What is compared
 //!
