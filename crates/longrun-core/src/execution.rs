@@ -530,12 +530,12 @@ impl Execution {
     /// does not change, and costs no index write, while the operation runs.
     pub fn due_at(&self) -> Option<Timestamp> {
         let work = self.work()?;
-        let next = self.next(Timestamp::MIN);
-        if next.run.is_empty() && next.undo.is_empty() && !work.can_start() {
-            Some(next.wake_at.unwrap_or(self.header.created_at))
-        } else {
-            Some(self.header.created_at)
-        }
+        // Whatever can go on then waits for nothing, as no clock shows that time.
+        let long_ago = Timestamp::MIN;
+        let Next { run, undo, wake_at, .. } = self.next(long_ago);
+        let waits = run.is_empty() && undo.is_empty() && !work.can_start();
+        let wake_at = wake_at.filter(|at| waits && *at > long_ago);
+        Some(wake_at.unwrap_or(self.header.created_at))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Every plan of up to three steps, every way in which its runs and undos may end, a cancel at every moment, and a crash at every
-//! moment and at every two: all of it visited, with all checks of the workbench after each command.
+//! moment and at every two, a gentle stop or a crash with a clock that is set back: all of it visited, with all checks of the workbench
+//! after each command.
 //!
 //! By itself it visits plans of up to two steps. `cargo test --release -p longrun-core --test exhaustive -- --ignored` visits those of
 //! three, in two minutes, with one crash and at most one wait that ends while another step is at work. `LONGRUN_CRASHES=2` gives them
@@ -10,6 +11,7 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use common::*;
 use longrun_core::{Applied, Command, Phase, StepIndex, Timestamp};
@@ -24,6 +26,16 @@ struct Budget {
     failures: u8,
     /// Ends of a wait while another step is run or undone.
     wakes: u8,
+    /// Gentle stops, after which another process goes on.
+    stops: u8,
+    /// Times that the clock is set back by an hour, to before the acceptance.
+    set_backs: u8,
+}
+
+impl Budget {
+    fn of(crashes: u8, wakes: u8) -> Self {
+        Self { crashes, cancels: 1, undo_failures: 1, failures: 2, wakes, stops: 0, set_backs: 0 }
+    }
 }
 
 /// More than any history here has.
@@ -36,6 +48,8 @@ struct Counts {
     states: u64,
     /// Crashes that were the first, and crashes that were the second.
     crashes: [u64; 2],
+    stops: u64,
+    set_backs: u64,
     cancels: u64,
     responses: u64,
     errors: u64,
@@ -119,6 +133,19 @@ impl Visit {
             self.counts.crashes[usize::from(self.crashes - budget.crashes)] += 1;
             self.all_from(&after, Budget { crashes, ..budget });
         }
+        if let Some(stops) = budget.stops.checked_sub(1) {
+            let mut after = bench.clone();
+            after.try_tell_at_rest(&Command::Leave).unwrap();
+            after.crash();
+            self.counts.stops += 1;
+            self.all_from(&after, Budget { stops, ..budget });
+        }
+        if let Some(set_backs) = budget.set_backs.checked_sub(1) {
+            let mut after = bench.clone();
+            after.now = after.now.saturating_sub(Duration::from_secs(3600));
+            self.counts.set_backs += 1;
+            self.all_from(&after, Budget { set_backs, ..budget });
+        }
     }
 }
 
@@ -144,34 +171,44 @@ fn plans(steps: u16) -> Vec<Draft> {
     drafts
 }
 
-fn visit(steps: u16, crashes: u8, wakes: u8) -> Counts {
-    let mut visit = Visit { seen: BTreeSet::new(), crashes, counts: Counts::default() };
+fn visit(steps: u16, budget: Budget) -> Counts {
+    let mut visit = Visit { seen: BTreeSet::new(), crashes: budget.crashes, counts: Counts::default() };
     for draft in plans(steps) {
         visit.seen.clear();
         visit.counts.plans += 1;
         let bench = draft.accept();
         assert_eq!(bench.live.phase(), Phase::Pending);
-        visit.all_from(&bench, Budget { crashes, cancels: 1, undo_failures: 1, failures: 2, wakes });
+        visit.all_from(&bench, budget);
     }
-    println!("plans of {steps} steps, {crashes} crashes, {wakes} wakes: {:?}", visit.counts);
+    println!("plans of {steps} steps, {budget:?}: {:?}", visit.counts);
     visit.counts
 }
 
-fn check(steps: u16, crashes: u8, wakes: u8) {
-    let counts = visit(steps, crashes, wakes);
+fn check(steps: u16, budget: Budget) {
+    let counts = visit(steps, budget);
     assert!(counts.responses > 0 && counts.errors > 0 && counts.cancels > 0);
-    assert!(counts.crashes[..usize::from(crashes)].iter().all(|crashes| *crashes > 0));
+    assert!(counts.crashes[..usize::from(budget.crashes)].iter().all(|crashes| *crashes > 0));
+    assert_eq!((counts.stops > 0, counts.set_backs > 0), (budget.stops > 0, budget.set_backs > 0));
 }
 
 #[test]
 fn l1_every_plan_of_two_steps_ends_clean_whatever_happens_and_wherever_it_crashes_twice() {
-    check(1, 2, ALL_WAKES);
-    check(2, 2, ALL_WAKES);
+    check(1, Budget::of(2, ALL_WAKES));
+    check(2, Budget::of(2, ALL_WAKES));
+}
+
+#[test]
+fn l1_every_plan_of_two_steps_ends_clean_wherever_it_is_stopped_and_whenever_the_clock_is_set_back() {
+    for (crashes, stops) in [(1, 0), (0, 1)] {
+        for steps in [1, 2] {
+            check(steps, Budget { stops, set_backs: 1, ..Budget::of(crashes, ALL_WAKES) });
+        }
+    }
 }
 
 #[test]
 #[ignore = "two minutes in a release build"]
 fn l1_every_plan_of_three_steps_ends_clean_whatever_happens_and_wherever_it_crashes() {
     let given = |name| std::env::var(name).map_or(1, |text| text.parse().unwrap());
-    check(3, given("LONGRUN_CRASHES"), given("LONGRUN_WAKES"));
+    check(3, Budget::of(given("LONGRUN_CRASHES"), given("LONGRUN_WAKES")));
 }
