@@ -76,7 +76,7 @@ pub struct Header {
     pub kind_version: u32,
     /// For people; at most 256 characters.
     pub description: String,
-    /// When it was accepted.
+    /// When it was accepted, in whole milliseconds: the time in its id. As the end of a wait it stands for "at once".
     pub created_at: Timestamp,
     /// Who asked for it.
     pub created_by: Caller,
@@ -135,8 +135,8 @@ pub struct Finished {
 
 /// The state machine of one operation. See the [module](self) for how to call it.
 ///
-/// Two are equal if they are the same operation in the same state: then the turns that made one have made the other, whoever
-/// committed them, and whether it was restored.
+/// Two are equal if they are the same operation in the same state. Then the same turns made both, whoever committed them, and whether
+/// or not one was restored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Execution {
     header: Arc<Header>,
@@ -366,7 +366,8 @@ impl Execution {
         }
         // Each event could follow the one before; that a turn is whole shows only at its end.
         execution.check()?;
-        Ok(execution.stored())
+        execution.mark_stored();
+        Ok(execution)
     }
 
     /// Restores an operation that is done.
@@ -377,14 +378,14 @@ impl Execution {
         finished: Arc<Finished>,
     ) -> Self {
         let state = State::Done(finished, None);
-        let execution = Self { header, revision, modified_at, state, sealed: Sealed::default() };
-        execution.stored()
+        let mut execution = Self { header, revision, modified_at, state, sealed: Sealed::default() };
+        execution.mark_stored();
+        execution
     }
 
-    /// What it says now is what the store has.
-    fn stored(mut self) -> Self {
+    /// Takes what it says now for what the store has.
+    fn mark_stored(&mut self) {
         self.sealed = Sealed { stage: Some(self.stage()), due_at: self.due_at() };
-        self
     }
 
     /// The id.
@@ -527,15 +528,16 @@ impl Execution {
     /// When the engine should look at it next: the time under which the store keeps it among those that are due.
     ///
     /// Work that can go on now gives the time of acceptance, so that the oldest comes first, and so that this
-    /// does not change, and costs no index write, while the operation runs.
+    /// does not change, and costs no index write, while the operation runs. Work that waits gives the end of its first wait, which may
+    /// be before the acceptance if the clock was set back.
     pub fn due_at(&self) -> Option<Timestamp> {
         let work = self.work()?;
-        // Whatever can go on then waits for nothing, as no clock shows that time.
-        let long_ago = Timestamp::MIN;
-        let Next { run, undo, wake_at, .. } = self.next(long_ago);
-        let waits = run.is_empty() && undo.is_empty() && !work.can_start();
-        let wake_at = wake_at.filter(|at| waits && *at > long_ago);
-        Some(wake_at.unwrap_or(self.header.created_at))
+        // No clock shows this time, so what can go on at it waits for nothing.
+        let next = self.next(Timestamp::MIN);
+        let can_go_on = work.can_start() || !next.run.is_empty() || !next.undo.is_empty();
+        // It is what `next` gives for a step that may run again at once.
+        let first_wait = next.wake_at.filter(|at| !can_go_on && *at > Timestamp::MIN);
+        Some(first_wait.unwrap_or(self.header.created_at))
     }
 }
 

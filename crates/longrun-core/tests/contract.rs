@@ -985,7 +985,7 @@ fn l4_s44_waits_are_kept_when_the_clock_was_set_back_before_the_acceptance() {
 }
 
 #[test]
-fn s32_s44_what_is_to_go_on_at_once_does_whatever_clock_it_was_said_by_and_is_seen_by() {
+fn s32_s44_what_waits_for_nothing_goes_on_whatever_the_clocks_show() {
     let hour = 3600;
     // A crash that costs no wait, found by a process that was about to stop.
     let mut crashed = Draft::chain(1).accept();

@@ -1,6 +1,6 @@
-//! Every plan of up to three steps, every way in which its runs and undos may end, a cancel at every moment, and a crash at every
-//! moment and at every two, a gentle stop or a crash with a clock that is set back: all of it visited, with all checks of the workbench
-//! after each command.
+//! Every plan of up to three steps, every way in which its runs and undos may end, a cancel at every moment, and crashes at every moment
+//! and at every two; plans of up to two steps also with a gentle stop, or a crash, and a clock that is set back. After each command all
+//! checks of the workbench are made.
 //!
 //! By itself it visits plans of up to two steps. `cargo test --release -p longrun-core --test exhaustive -- --ignored` visits those of
 //! three, in two minutes, with one crash and at most one wait that ends while another step is at work. `LONGRUN_CRASHES=2` gives them
@@ -33,6 +33,7 @@ struct Budget {
 }
 
 impl Budget {
+    /// So many crashes and wakes, one cancel, and the failures that every visit tries. No stop, and no clock that is set back.
     fn of(crashes: u8, wakes: u8) -> Self {
         Self { crashes, cancels: 1, undo_failures: 1, failures: 2, wakes, stops: 0, set_backs: 0 }
     }

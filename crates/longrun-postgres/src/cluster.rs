@@ -209,7 +209,7 @@ impl Shared {
             wanted.kinds.as_ref().map(|kinds| kinds.iter().map(|kind| kind.as_str()).collect());
         let except: Vec<_> = wanted.except.iter().map(|id| id.as_str()).collect();
         // The node's row is held, so that nobody buries it meanwhile: what it took then would belong to nobody who is known.
-        // What waits for nothing has an index of its own: past the time asked for, many may be waiting.
+        // `ahead`: what waits for nothing, also past the time asked for. It has an index of its own, as much else may wait there.
         let text = "WITH due AS (
                 SELECT o.id FROM longrun.operations o, longrun.nodes n
                 WHERE n.epoch = $1 AND o.done_at IS NULL AND o.node IS NULL AND o.due_at <= $2 AND o.format <= $6
@@ -217,8 +217,8 @@ impl Shared {
                 ORDER BY o.node, o.due_at, o.id LIMIT $5 FOR UPDATE OF o SKIP LOCKED FOR KEY SHARE OF n
             ), ahead AS (
                 SELECT o.id FROM longrun.operations o, longrun.nodes n
-                WHERE n.epoch = $1 AND o.done_at IS NULL AND o.node IS NULL AND o.due_at = o.created_at AND o.created_at > $2
-                    AND o.format <= $6 AND ($3::text[] IS NULL OR o.kind = ANY ($3)) AND o.id <> ALL ($4)
+                WHERE n.epoch = $1 AND o.done_at IS NULL AND o.node IS NULL AND o.due_at = o.created_at
+                    AND o.created_at > $2 AND o.format <= $6 AND ($3::text[] IS NULL OR o.kind = ANY ($3)) AND o.id <> ALL ($4)
                 ORDER BY o.created_at LIMIT $5 FOR UPDATE OF o SKIP LOCKED FOR KEY SHARE OF n
             ), mine AS (
                 SELECT id FROM due UNION ALL SELECT id FROM ahead LIMIT $5

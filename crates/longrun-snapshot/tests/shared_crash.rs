@@ -104,7 +104,7 @@ struct Left {
 }
 
 /// The process that is stopped.
-async fn first(lab: &Lab, stop: &Arc<Stop>, case: Case) -> Left {
+async fn stopped_process(lab: &Lab, stop: &Arc<Stop>, case: Case) -> Left {
     let service = lab.start().await;
     let old = made(&service, &create_of("old")).await;
     stop.at(&lab.switch, case.stop_at, &lab.gate);
@@ -129,7 +129,7 @@ async fn first(lab: &Lab, stop: &Arc<Stop>, case: Case) -> Left {
 }
 
 /// The process that comes after it.
-async fn second(lab: &Lab, stop: &Stop, case: Case, left: &Left) {
+async fn next_process(lab: &Lab, stop: &Stop, case: Case, left: &Left) {
     let service = lab.start().await;
     if case.cancel {
         service.cancel_operation(&caller(), left.creates[0].id().as_str()).await.unwrap();
@@ -173,7 +173,7 @@ fn run(case: Case) -> bool {
     let (mut lab, left, took) = process.block_on(async {
         let began = Instant::now();
         let lab = lab();
-        let left = first(&lab, &stop, case).await;
+        let left = stopped_process(&lab, &stop, case).await;
         (lab, left, began.elapsed())
     });
     process.shutdown_background();
@@ -181,11 +181,12 @@ fn run(case: Case) -> bool {
     if case.afterlife == Afterlife::Dead {
         stop.decide(Err(ErrorKind::BrokenPipe));
     }
+    // Calls of the next process are not held.
     lab.switch = Arc::default();
     runtime().block_on(async {
         // The clock goes on where it was.
         tokio::time::advance(took).await;
-        second(&lab, &stop, case, &left).await;
+        next_process(&lab, &stop, case, &left).await;
     });
     left.stopped
 }

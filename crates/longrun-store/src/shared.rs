@@ -233,8 +233,8 @@ impl SharedStore {
         *lock(&self.own.toll) = Some(Arc::new(toll));
     }
 
-    /// Shows each operation after each commit of it, through whichever handle, before anything else happens to the store. The witness
-    /// must not ask the store anything. The first one stays.
+    /// Shows the witness each operation as each commit leaves it, through whichever handle. It is called while the store is locked, so
+    /// it must not call the store. Only the first witness is kept.
     pub fn set_witness(&self, witness: impl Fn(&Execution) + Send + Sync + 'static) {
         _ = self.hub.witness.set(Box::new(witness));
     }
@@ -600,6 +600,7 @@ impl Store for SharedStore {
                 commit.fence = hub.fence;
                 // Whoever commits there does the work himself, so this does not wait.
                 wait(hub.kv.commit(commit))?;
+                // What cannot be read is shown to nobody.
                 if let Some(witness) = hub.witness.get()
                     && let Ok(Some(stored)) = wait(hub.kv.load(id))
                 {

@@ -130,8 +130,8 @@ pub struct Due {
 }
 
 impl Due {
-    /// Whether it waits for nothing. Its place is the time of its acceptance then, which may be later than a clock shows: that was
-    /// set back, or is not that of the node that accepted it.
+    /// Whether it waits for nothing: its place is then the time of its acceptance, which is also in its id. That may be later than a
+    /// clock shows, if that was set back or is another node's.
     pub fn is_at_once(&self) -> bool {
         self.at == self.id.time()
     }

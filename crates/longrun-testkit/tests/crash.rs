@@ -17,7 +17,7 @@ fn number(name: &str, default: u64) -> String {
     std::env::var(name).unwrap_or_else(|_| default.to_string())
 }
 
-/// What this machine cannot do at all has an end of its own, and says so.
+/// Whether the program could try nothing here, for want of `why`. It has to say so, and to end with 3.
 fn skipped((output, text): &(Output, String), why: &str) -> bool {
     let skipped = text.lines().find(|line| line.starts_with("SKIPPED") && line.contains(why));
     if let Some(line) = skipped {
@@ -132,7 +132,7 @@ fn s09_an_early_acknowledgement_is_caught_by_replay() {
 
 /// So many positions among each store's calls of each sort, and nothing is wrong after any.
 #[track_caller]
-fn assert_clean_everywhere(command: &[&str], positions: &str) {
+fn assert_clean_on_every_store(command: &[&str], positions: &str) {
     for store in ["sled", "fjall", "redb"] {
         let run = crash(&[command, &["--store", store, "--positions", positions]].concat());
         if !skipped(&run, "strace") {
@@ -144,11 +144,11 @@ fn assert_clean_everywhere(command: &[&str], positions: &str) {
 /// S13: a call that fails takes nothing back that was acknowledged, whichever it is and however it fails.
 #[test]
 fn s13_calls_that_fail_lose_nothing() {
-    assert_clean_everywhere(&["errors"], "1");
+    assert_clean_on_every_store(&["errors"], "1");
 }
 
 /// S14, S15: a kill at any call of a creation or of a recovery leaves a store that opens, as one at any other.
 #[test]
 fn s14_s15_kills_at_calls_leave_a_store_that_opens() {
-    assert_clean_everywhere(&["kill", "--every-call"], "2");
+    assert_clean_on_every_store(&["kill", "--every-call"], "2");
 }

@@ -775,6 +775,7 @@ pub(crate) async fn take_up(
                 "an operation cannot be read, trying again later"
             );
             inner.look_again_later(id);
+            // For a store that is shared, where it is given back: it is not asked for again before.
             return Some(inner.now().saturating_add(STORE_BACKOFF.longest));
         }
     };

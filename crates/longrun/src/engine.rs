@@ -240,9 +240,9 @@ impl Engine {
         held.iter().map(|(&operation, reason)| Held { operation, reason: reason.clone() }).collect()
     }
 
-    /// How many operations are unfinished, by the count that [`unfinished_max`](EngineBuilder::unfinished_max) limits: those included
-    /// that are about to be accepted, and those of which it has to be found out whether they are there, after a commit that was
-    /// not answered. Where engines share the store, it is counted anew with each sweep.
+    /// How many operations are unfinished: the count that [`unfinished_max`](EngineBuilder::unfinished_max) limits. It includes those
+    /// about to be accepted, and those whose first commit was not answered, until it is known whether they are there. Where engines
+    /// share the store, each sweep counts anew.
     pub fn unfinished(&self) -> u64 {
         self.inner.unfinished.load(Ordering::SeqCst)
     }

@@ -239,8 +239,8 @@ struct SlotState {
     next_due: Option<Timestamp>,
     /// The earliest such time that was said since the look began.
     noted_due: Option<Timestamp>,
-    /// When the newest operation that may wait for a slot was accepted. Later than the clock shows if that was set back.
-    newest: Timestamp,
+    /// When the newest operation that may wait for a slot alone was accepted. Later than the clock shows if that was set back.
+    newest_at_once: Timestamp,
 }
 
 impl Slots {
@@ -254,7 +254,7 @@ impl Slots {
             waiting: backlog,
             next_due: None,
             noted_due: None,
-            newest,
+            newest_at_once: newest,
         };
         Self { state: Mutex::new(state), changed: Notify::const_new() }
     }
@@ -298,15 +298,14 @@ impl Slots {
     /// This operation may be due at once, and nobody is at it.
     pub(crate) fn note_work_on(&self, id: OperationId) {
         let mut state = lock(&self.state);
-        state.newest = state.newest.max(id.time());
-        (state.backlog, state.noted, state.waiting) = (true, true, true);
+        state.newest_at_once = state.newest_at_once.max(id.time());
+        state.note_work();
         self.changed.notify_one();
     }
 
     /// Something in the store is due.
     pub(crate) fn note_work(&self) {
-        let mut state = lock(&self.state);
-        (state.backlog, state.noted, state.waiting) = (true, true, true);
+        lock(&self.state).note_work();
         self.changed.notify_one();
     }
 
@@ -330,19 +329,21 @@ impl Slots {
         self.changed.notify_one();
     }
 
-    /// The scheduler is about to look through the store. Gives the time of the newest acceptance that it has to go to.
+    /// The scheduler is about to look through the store: at least up to the time of acceptance that this gives, whatever the clock
+    /// shows.
     pub(crate) fn begin_look(&self) -> Timestamp {
         let mut state = lock(&self.state);
         (state.noted, state.noted_due) = (false, None);
-        state.newest
+        state.newest_at_once
     }
 
     /// The scheduler has taken up all that is due, and found this time to be the next at which something is. What was
-    /// noted meanwhile counts too: the look may have passed it by. If nothing was, `newest` is as late as the next has to go.
+    /// noted meanwhile counts too: the look may have passed it by. The next look goes as far as `newest`, unless something was noted
+    /// meanwhile; with `None`, as far as this one.
     pub(crate) fn end_look(&self, next_due: Option<Timestamp>, newest: Option<Timestamp>) {
         let mut state = lock(&self.state);
         if let Some(newest) = newest.filter(|_| !state.noted) {
-            state.newest = newest;
+            state.newest_at_once = newest;
         }
         state.waiting = state.noted;
         state.end(next_due);
@@ -375,6 +376,10 @@ impl Slots {
 }
 
 impl SlotState {
+    const fn note_work(&mut self) {
+        (self.backlog, self.noted, self.waiting) = (true, true, true);
+    }
+
     fn end(&mut self, next_due: Option<Timestamp>) {
         self.backlog = self.noted;
         self.next_due = earliest(next_due, self.noted_due);

@@ -192,8 +192,8 @@ struct Walk {
     ahead: VecDeque<Due>,
     /// When the first that has to wait is due.
     waits: Option<Timestamp>,
-    /// The newest that can begin at once, of those after `now`.
-    newest: Timestamp,
+    /// When the newest that can begin at once was accepted, of those after `now`.
+    newest_seen: Timestamp,
 }
 
 impl Walk {
@@ -208,7 +208,7 @@ impl Walk {
             after: None,
             ahead: VecDeque::new(),
             waits: None,
-            newest: Timestamp::MIN,
+            newest_seen: Timestamp::MIN,
         }
     }
 
@@ -228,7 +228,7 @@ impl Walk {
             self.waits = first_after(inner, self.until).await?;
         }
         // Unless the clock was set back behind what was passed.
-        let newest = (inner.now() >= self.now).then_some(self.newest);
+        let newest = (inner.now() >= self.now).then_some(self.newest_seen);
         inner.slots.end_look(self.waits, newest);
         Ok(true)
     }
@@ -239,7 +239,7 @@ impl Walk {
         let now = inner.now();
         while let Some(due) = self.ahead.front() {
             if due.at > now && due.is_at_once() {
-                self.newest = due.at;
+                self.newest_seen = due.at;
             }
             if !in_hand(due.id) {
                 if due.at > now && !due.is_at_once() {

@@ -183,8 +183,10 @@ impl Work {
     }
 
     fn intervened(&mut self, intervention: &Intervention) {
-        if let Verb::MarkUndone(step) | Verb::SkipUndo(step) = intervention.verb {
-            self.undone(step);
+        match intervention.verb {
+            Verb::MarkUndone(step) | Verb::SkipUndo(step) => self.undone(step),
+            // [`Execution::apply`] sees to these: it knows the time of the acceptance, and how the operation ends.
+            Verb::RetryNow | Verb::Abandon => {}
         }
         self.keep(intervention);
     }

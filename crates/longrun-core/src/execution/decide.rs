@@ -97,9 +97,9 @@ impl Execution {
                 Event::StepFailed { step, may_have_run: true, error: error.clone() }
             } else {
                 let attempt = work.steps[step.place()].attempt;
-                let waits = work.wait_after_crash(step, interruptions, self.header.id, now);
+                let wait_until = work.wait_after_crash(step, interruptions, self.header.id, now);
                 // What waits for nothing waits for the time of the acceptance: that has come on whichever clock.
-                let again_at = waits.unwrap_or(self.header.created_at);
+                let again_at = wait_until.unwrap_or(self.header.created_at);
                 Event::StepInterrupted { step, attempt, interruptions, again_at }
             };
             self.record(event, events);

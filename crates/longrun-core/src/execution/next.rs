@@ -40,7 +40,7 @@ impl Execution {
             if work.has_room() {
                 for &step in &work.sets.waiting_again {
                     if let StepState::Again(at) = work.steps[step.place()].state {
-                        // One that waits for nothing may have a time that the clock does not show yet.
+                        // The time of the acceptance stands for "at once", and may be later than the clock shows.
                         wake(if self.header.has_come(at, now) { at.min(now) } else { at });
                     }
                 }

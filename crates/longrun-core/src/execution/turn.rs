@@ -1,7 +1,7 @@
 //! Turns: everything that one commit has to store.
 
 use super::merge::{is_mergeable, merged};
-use super::{Event, Execution, Sealed, State, Tail, Work};
+use super::{Event, Execution, State, Tail, Work};
 use crate::error::Inconsistent;
 use crate::id::Revision;
 use crate::operation::Outcome;
@@ -54,7 +54,7 @@ impl Execution {
         let was_due_at = self.sealed.due_at;
         self.revision = revision;
         self.modified_at = at;
-        self.sealed = Sealed { stage: Some(self.stage()), due_at: self.due_at() };
+        self.mark_stored();
         let ended = match &mut self.state {
             State::Done(_, work) => work.take(),
             State::Active(_) => None,

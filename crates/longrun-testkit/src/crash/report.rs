@@ -10,6 +10,8 @@ use super::verify::Seen;
 
 /// Rounds of which, at any seed, some meet each of what they are there for.
 const ROUNDS_THAT_MEET_ALL: u64 = 50;
+/// The exit code when nothing could be tried on this machine: it must not be taken for success.
+const NOTHING_TRIED: u8 = 3;
 
 /// The counts of one test.
 #[derive(Debug)]
@@ -28,9 +30,6 @@ pub(crate) struct Report {
     pub(crate) violations: Vec<String>,
     pub(crate) skipped: Vec<String>,
 }
-
-/// How the program ends when this machine can do nothing of what it was told: who looks at the code alone must not take it for checked.
-const NOTHING_TRIED: u8 = 3;
 
 impl Report {
     pub(crate) fn new(name: &'static str, seed: u64) -> Self {

@@ -116,6 +116,7 @@ pub(crate) struct Knobs {
     pub(crate) load_ms: AtomicU64,
     /// How long the answer of a load takes when it was read.
     pub(crate) loaded_ms: AtomicU64,
+    /// Loads so far.
     pub(crate) loads: AtomicU64,
     pub(crate) loads_to_fail: AtomicU64,
     /// Questions about who owns an operation that fail.

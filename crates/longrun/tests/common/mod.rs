@@ -218,8 +218,7 @@ impl Rig {
         }
     }
 
-    /// As many as the engine takes, of so many that it may have unfinished at the same time: none that is done is counted, and
-    /// none is missed.
+    /// The engine takes exactly `limit` more operations: none that is done is counted, and none that is unfinished is missed.
     pub(crate) async fn check_unfinished(&self, limit: usize) {
         let lasting = Script::new([script::Act::new("a").run([script::Do::Sleep(1000), script::Do::Apply])]);
         let mut ids = Vec::new();

@@ -181,8 +181,8 @@ async fn l4_s44_waits_are_kept_when_the_clock_was_set_back_before_the_acceptance
 
 #[tokio::test(start_paused = true)]
 async fn l4_of_many_that_wait_behind_a_clock_that_was_set_back_each_is_read_when_it_is_due() {
-    const MANY: u64 = 60;
-    let mut rig = Rig::with(|builder| builder.running_max(60)).await;
+    const MANY: u16 = 60;
+    let mut rig = Rig::with(|builder| builder.running_max(usize::from(MANY))).await;
     let fails = |how| vec![Do::Sleep(20), Do::Fail(how)];
     let script =
         Script::new([Act::new("a").runs([fails(Fault::NotApplied), fails(Fault::NotAppliedForGood)])]);
@@ -201,7 +201,7 @@ async fn l4_of_many_that_wait_behind_a_clock_that_was_set_back_each_is_read_when
     }
     assert!(begun.elapsed() < millis(5000), "{:?}", begun.elapsed());
     let loads = rig.knobs.loads.load(std::sync::atomic::Ordering::SeqCst);
-    assert!(loads < 4 * MANY, "{loads} loads");
+    assert!(loads < 4 * u64::from(MANY), "{loads} loads");
 }
 
 #[tokio::test(start_paused = true)]

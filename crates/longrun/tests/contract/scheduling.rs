@@ -111,14 +111,14 @@ async fn l1_no_wake_up_is_lost_however_the_scheduler_and_the_drivers_meet() {
 
 #[tokio::test(start_paused = true)]
 async fn l1_an_operation_that_cannot_be_read_for_a_moment_is_not_forgotten() {
-    for set_back in [0, 3_600_000] {
+    for set_back_ms in [0, 3_600_000] {
         let mut rig = Rig::with(|builder| builder.running_max(1)).await;
         let accepted = rig.submit(&lasting(100)).await;
         rig.crash().await;
         Knobs::set(&rig.knobs.loads_to_fail, 3);
         rig.start().await;
         pass(100).await;
-        rig.time.skew(-set_back);
+        rig.time.skew(-set_back_ms);
         pass(60_000).await;
         assert!(rig.get(accepted.id()).await.done(), "forgotten");
         rig.check_slots(1).await;

@@ -1,9 +1,9 @@
 //! The simulation of a cluster: several real engines, alive at the same time, on one store that they share.
 //!
 //! One seed is one run on a paused clock. Nodes crash and come again, stand still past their leases, lose their lines to the
-//! store or only its answers, and shut down gently. Their clocks of the day differ, also that of one that comes again from what it was, and the store's goes at
-//! another pace. After a while the trouble ends, and then every operation has to come to its end. What no node may do is judged against the store
-//! itself, which knows whose each operation is.
+//! store or only its answers, and shut down gently. Their wall clocks differ from each other, and anew with each start; the
+//! store's goes at another pace. After a while the trouble ends, and then every operation has to come to its end. What no node
+//! may do is judged against the store itself, which knows whose each operation is.
 
 mod clients;
 mod machine;
@@ -27,7 +27,7 @@ use self::world::{Shared, lock};
 use super::coverage::Coverage;
 use super::fast::{Outcome, Setting};
 use super::invariants::answers::{answered, check_key};
-use super::invariants::calm::{all_wait, check_time};
+use super::invariants::calm::Calm;
 use super::invariants::commits::check_indexes;
 use super::invariants::durable::Story;
 use super::invariants::rows::{self, check_names};
@@ -39,9 +39,6 @@ use super::view::check_engine;
 const LEASE: Duration = Duration::from_secs(3);
 /// How often a node removes what is old, and counts what is unfinished.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
-/// Virtual time that everything has to end in once the trouble has stopped, besides that in which all that is left waits for a time
-/// on record. That is no longer than clocks differ.
-const CALM_MAX: Duration = Duration::from_secs(120);
 
 /// Runs one seed.
 pub fn run(seed: u64, setting: Setting, coverage: &mut Coverage) -> Outcome {
@@ -95,7 +92,7 @@ async fn live(shared: &Arc<Shared>) -> Verdict {
     for machine in machines.iter() {
         machine.calm().await;
     }
-    let (mut calm_for, mut waited_for) = (Duration::ZERO, Duration::ZERO);
+    let mut calm = Calm::default();
     let mut pause = Duration::from_millis(100);
     loop {
         tokio::time::sleep(pause).await;
@@ -107,21 +104,18 @@ async fn live(shared: &Arc<Shared>) -> Verdict {
             break;
         }
         let due = answered(store.due(Timestamp::MAX, None, 1000).await)?;
-        let (farthest, drift) = {
+        let (latest, drift) = {
             let state = lock(&shared.state);
             (machines.iter().map(|machine| state.wall(machine.offset())).max(), state.swarm.drift)
         };
-        let waits = farthest.is_some_and(|farthest| all_wait(&due, farthest));
-        *if waits { &mut waited_for } else { &mut calm_for } += pause;
-        let left = || {
+        calm.pass(pause, &due, latest.unwrap_or(Timestamp::MAX));
+        calm.check(2 * Duration::from_millis(drift), || {
             let held: Vec<_> =
                 machines.iter().filter_map(|machine| machine.engine()).map(|engine| engine.held()).collect();
             let left = lock(&shared.state).operations.keys().copied().collect::<Vec<_>>();
             let owners = left.iter().filter_map(|id| Some((*id, store.owner(*id)?))).collect::<Vec<_>>();
             format!("{unfinished} operations are not done, owned {owners:?}, held {held:?},")
-        };
-        check_time(calm_for, CALM_MAX, left)?;
-        check_time(waited_for, CALM_MAX + 2 * Duration::from_millis(drift), left)?;
+        })?;
         pause = (pause * 2).min(Duration::from_secs(5));
     }
     // They count what others have ended with their next sweeps.

@@ -209,7 +209,7 @@ impl Actor {
 
     async fn run(&self, cx: &StepContext<u32>, input: u32) -> StepResult<Thing> {
         let (key, token) = (cx.effect_key(), cx.fencing_token());
-        // Which step it is it has from the plan, not from its key.
+        // The step's number comes from its input, not from the effect key: the key is what is judged.
         let (id, step) = (key.operation, input as usize);
         let saved = cx.checkpoint()?;
         let checkpoint = saved.and_then(|number| Json::encode("checkpoint", &number).ok());

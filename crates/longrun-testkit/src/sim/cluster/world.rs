@@ -178,9 +178,9 @@ impl Shared {
 
     /// Sees what each commit leaves, at once.
     pub(super) fn witness(&self, stored: &Execution) {
-        let (id, mut state) = (stored.id(), lock(&self.state));
         let Some(plan) = stored.plan() else { return };
-        let known = state.operations.entry(id).or_insert_with(|| Known {
+        let mut state = lock(&self.state);
+        let known = state.operations.entry(stored.id()).or_insert_with(|| Known {
             plan: Arc::clone(plan),
             outside: Outside::new(plan.steps().len(), !self.setting.outcome_only),
             answers: Answers::default(),

@@ -54,11 +54,12 @@ impl Record {
         self.finished.is_some()
     }
 
-    /// For how many microseconds nobody is to look at it, if anybody is. What waits for nothing is due whatever the clock shows, and
-    /// that is looked at every minute.
-    pub(super) fn wait(&self, now: Timestamp) -> Option<u64> {
-        let at = self.due_at.filter(|at| *at != self.header.created_at).unwrap_or(now);
-        self.due_at.map(|_| u64::try_from(at.since(now).as_micros()).unwrap_or(WAIT_MAX).min(WAIT_MAX))
+    /// Microseconds until it is due, at most [`WAIT_MAX`]; `None` when it is done. What waits for nothing is due whatever the clock
+    /// shows.
+    pub(super) fn wait_micros(&self, now: Timestamp) -> Option<u64> {
+        let due_at = self.due_at?;
+        let at = if due_at == self.header.created_at { now } else { due_at };
+        Some(u64::try_from(at.since(now).as_micros()).map_or(WAIT_MAX, |wait| wait.min(WAIT_MAX)))
     }
 }
 

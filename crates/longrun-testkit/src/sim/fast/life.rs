@@ -83,7 +83,7 @@ impl World<'_> {
                 }
                 continue;
             };
-            if let Some(wait) = record.wait(now) {
+            if let Some(wait) = record.wait_micros(now) {
                 self.name_restart(op);
                 self.later(wait, op, Ev::TakeUp);
             }

@@ -188,7 +188,7 @@ impl World<'_> {
             return;
         }
         let Some(record) = &self.disk.records[op] else { return };
-        match record.wait(self.wall()) {
+        match record.wait_micros(self.wall()) {
             None => return,
             Some(0) => {}
             Some(wait) => return self.later(wait, op, Ev::TakeUp),

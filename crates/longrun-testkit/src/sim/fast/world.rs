@@ -164,7 +164,7 @@ pub(super) struct World<'a> {
     pub(super) up: bool,
     pub(super) calm: bool,
     pub(super) calm_at: u64,
-    /// Until when, as far as was seen long after that, somebody waited for a time on record.
+    /// When the last wait on record was over, as far as is known. Kept only from `CALM_MAX` after the faults on.
     waited_at: u64,
     pub(super) crashes_left: u32,
     pub(super) full: bool,

@@ -187,7 +187,7 @@ impl Actor {
         script
     }
 
-    /// Which step it is it has from the plan, not from its key.
+    /// The step's number comes from its input, not from the effect key: the key is what is judged.
     pub(super) async fn run<I: Serialize>(
         &self,
         cx: &StepContext<u32>,

@@ -29,14 +29,11 @@ use self::world::{Shared, SimEnvironment};
 use super::coverage::{Coverage, CrashPoint};
 use super::fast::{Outcome, Setting};
 use super::invariants::Violation;
-use super::invariants::calm::{all_wait, check_count, check_counted, check_time};
+use super::invariants::calm::{Calm, check_count, check_counted};
 use super::view::check_engine;
 
 /// Lives after which a seed is held to hang.
 const LIVES_MAX: u32 = 40;
-/// Virtual time that everything has to end in once the faults have stopped, besides that in which all that is left waits for a time
-/// on record. That is no longer than the clock was set back.
-const CALM_MAX: Duration = Duration::from_secs(120);
 
 /// How a life ended.
 enum End {
@@ -204,7 +201,7 @@ async fn watch(shared: &Arc<Shared>, wishes: &Mutex<Vec<Wish>>, life: u32, curre
         (calm_at, state.goes_wrong(200))
     };
     let stops_at = tokio::time::Instant::now() + Duration::from_millis(u64::from(life) * 1500);
-    let (mut calm_for, mut waited_for) = (Duration::ZERO, Duration::ZERO);
+    let mut calm_time = Calm::default();
     let mut pause = Duration::from_millis(100);
     loop {
         tokio::time::sleep(pause).await;
@@ -248,19 +245,19 @@ async fn watch(shared: &Arc<Shared>, wishes: &Mutex<Vec<Wish>>, life: u32, curre
             return End::Done;
         }
         if calm {
-            let wait =
-                if all_wait(&left, lock(&shared.state).wall()) { &mut waited_for } else { &mut calm_for };
-            *wait += pause;
+            let (now, set_back) = {
+                let state = lock(&shared.state);
+                (state.wall(), state.set_back)
+            };
+            calm_time.pass(pause, &left, now);
             pause = (pause * 2).min(Duration::from_secs(10));
-            let left = || {
+            let verdict = calm_time.check(set_back, || {
                 let held = lock(current).engine.held();
                 format!(
                     "{unfinished} operations are not done, {counted} counted, clients over {all_over}, held {held:?},"
                 )
-            };
-            let set_back = lock(&shared.state).set_back;
-            let verdict = check_time(calm_for, CALM_MAX, left);
-            if let Err(violation) = verdict.and_then(|()| check_time(waited_for, CALM_MAX + set_back, left)) {
+            });
+            if let Err(violation) = verdict {
                 return fail(shared, violation);
             }
         }

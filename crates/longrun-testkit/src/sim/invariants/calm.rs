@@ -13,8 +13,34 @@ pub fn check_time(since: Duration, most: Duration, left: impl FnOnce() -> String
     demand(since <= most, "L1", || format!("{} {since:?} after the faults have stopped", left()))
 }
 
+/// Virtual time that everything has to end in once the faults have stopped, besides waits that are on record.
+const CALM_MAX: Duration = Duration::from_secs(120);
+
+/// Virtual time since the faults stopped.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Calm {
+    /// While something could go on.
+    working: Duration,
+    /// While all that was left waited for a time on record.
+    waiting: Duration,
+}
+
+impl Calm {
+    /// So much time passed with this left, and the clock that is farthest shows this.
+    pub fn pass(&mut self, time: Duration, left: &[Due], now: Timestamp) {
+        let spent = if all_wait(left, now) { &mut self.waiting } else { &mut self.working };
+        *spent += time;
+    }
+
+    /// Not everything is done: neither time may be over its limit (L1). Waits may last longer by `clocks`, by which clocks are off.
+    pub fn check(&self, clocks: Duration, left: impl Fn() -> String) -> Verdict {
+        check_time(self.working, CALM_MAX, &left)?;
+        check_time(self.waiting, CALM_MAX + clocks, &left)
+    }
+}
+
 /// Whether all that is left waits for a time that no clock shows yet: only a clock that was set back makes it wait for long.
-pub fn all_wait(left: &[Due], now: Timestamp) -> bool {
+fn all_wait(left: &[Due], now: Timestamp) -> bool {
     !left.is_empty() && left.iter().all(|due| due.at > now && !due.is_at_once())
 }
 

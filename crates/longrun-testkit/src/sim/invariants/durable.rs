@@ -10,7 +10,7 @@ use longrun_core::{
 
 use super::{Verdict, demand};
 
-/// After so many crashes in a row a step goes on without a wait.
+/// Up to so many crashes in a row a step goes on without a wait. The oracle's own copy of the core's number.
 const CRASHES_FREE: u32 = 2;
 
 /// How an operation ended.
@@ -46,8 +46,10 @@ pub struct Line {
     pub again: bool,
     /// It failed for now so many times.
     pub failures: u32,
-    /// Its process died so many times in a row, in its runs and in its undos.
-    pub crashes: [u32; 2],
+    /// Its process died so many times in a row while it ran.
+    pub run_crashes: u32,
+    /// The same, while it was undone.
+    pub undo_crashes: u32,
     /// Its output.
     pub output: Option<Json>,
     /// There may be an effect that nobody reversed.
@@ -186,14 +188,15 @@ impl Story {
     fn waits_after(
         &mut self,
         step: StepIndex,
-        (backoff, times): (Backoff, u32),
+        backoff: Backoff,
+        times: u32,
         now: Timestamp,
         until: Timestamp,
     ) -> Verdict {
         let wait = until.since(now);
         let doubled = |wait: Duration, _| (wait * 2).min(backoff.longest);
         let full = (1..times.min(64)).fold(backoff.first.min(backoff.longest), doubled);
-        self.waits(step, Some(until));
+        self.set_not_before(step, Some(until));
         demand(wait >= full / 2 && wait <= full, "L4", || {
             format!("step {step} waits for {wait:?} after {times}, of {:?} to {full:?}", full / 2)
         })
@@ -206,10 +209,12 @@ impl Story {
         step: StepIndex,
         undo: bool,
         crashes: u32,
-        (now, until): (Timestamp, Option<Timestamp>),
+        now: Timestamp,
+        until: Option<Timestamp>,
     ) -> Verdict {
         let at_once = until.is_none_or(|until| until == self.created_at);
-        let known = &mut self.lines[step.place()].crashes[usize::from(undo)];
+        let line = &mut self.lines[step.place()];
+        let known = if undo { &mut line.undo_crashes } else { &mut line.run_crashes };
         let gentle = crashes == *known && at_once;
         demand(gentle || crashes == *known + 1, "L4", || {
             format!("{crashes} crashes of step {step} in a row, known are {known}")
@@ -218,14 +223,14 @@ impl Story {
         let beyond = crashes.saturating_sub(CRASHES_FREE);
         if !gentle && beyond > 0 {
             let backoff = self.policies[step.place()].undo_backoff;
-            return self.waits_after(step, (backoff, beyond), now, until.unwrap_or(now));
+            return self.waits_after(step, backoff, beyond, now, until.unwrap_or(now));
         }
-        self.waits(step, until);
+        self.set_not_before(step, until);
         demand(at_once, "L4", || format!("step {step} waits until {until:?} after {crashes} crashes"))
     }
 
-    /// Until this time, if any. That of the acceptance has always come.
-    fn waits(&mut self, step: StepIndex, until: Option<Timestamp>) {
+    /// Nothing of the step may begin before this time. That of the acceptance stands for "at once".
+    fn set_not_before(&mut self, step: StepIndex, until: Option<Timestamp>) {
         self.lines[step.place()].not_before = until.filter(|until| *until != self.created_at);
     }
 
@@ -262,22 +267,22 @@ impl Story {
                 let line = &mut self.lines[step.place()];
                 line.again = true;
                 line.failures += 1;
-                line.crashes[0] = 0;
-                let waits = (self.policies[step.place()].backoff, line.failures);
-                self.waits_after(*step, waits, now, *again_at)?;
+                line.run_crashes = 0;
+                let (backoff, times) = (self.policies[step.place()].backoff, line.failures);
+                self.waits_after(*step, backoff, times, now, *again_at)?;
             }
             Event::StepFailed { step, may_have_run, .. } => self.stop(*step, *may_have_run)?,
             Event::StepInterrupted { step, interruptions, again_at, .. } => {
                 demand(!back, "C11", || format!("step {step} is to run again while rolling back"))?;
                 self.stop(*step, true)?;
                 self.lines[step.place()].again = true;
-                self.waits_after_stop(*step, false, *interruptions, (now, Some(*again_at)))?;
+                self.waits_after_stop(*step, false, *interruptions, now, Some(*again_at))?;
             }
             Event::Checkpoint { step, checkpoint, .. } => {
                 let line = &mut self.lines[step.place()];
                 demand(line.running, "S4", || format!("a checkpoint of step {step}, which does not run"))?;
                 line.checkpoint = Some(checkpoint.clone());
-                line.crashes[0] = 0;
+                line.run_crashes = 0;
             }
             Event::RollbackDecided { cause, .. } => {
                 demand(!back, "C3", || "rolling back was decided twice".to_owned())?;
@@ -294,13 +299,13 @@ impl Story {
                 let line = &mut self.lines[step.place()];
                 line.undo_failures += 1;
                 line.undo_waits = true;
-                line.crashes[1] = 0;
-                let waits = (self.policies[step.place()].undo_backoff, line.undo_failures);
-                self.waits_after(*step, waits, now, *again_at)?;
+                line.undo_crashes = 0;
+                let (backoff, times) = (self.policies[step.place()].undo_backoff, line.undo_failures);
+                self.waits_after(*step, backoff, times, now, *again_at)?;
             }
             Event::UndoInterrupted { step, interruptions, again_at } => {
                 self.check_undoing(*step)?;
-                self.waits_after_stop(*step, true, *interruptions, (now, *again_at))?;
+                self.waits_after_stop(*step, true, *interruptions, now, *again_at)?;
             }
             Event::UndoWaitOver { step } => {
                 self.check_undoing(*step)?;

@@ -133,13 +133,12 @@ impl Outside {
         let key = key.to_string();
         let known = self.places[step].key.get_or_insert_with(|| key.clone());
         demand(*known == key, "S27", || format!("step {step} calls with the key {key}, and was {known}"))?;
-        let has_it = |place: &Place| place.key.as_ref() == Some(&key);
-        let with_it = self.places.iter().filter(|place| has_it(place)).count();
-        demand(with_it == 1, "S27", || format!("step {step} calls with the key {key}, as another does"))
+        let carriers = self.places.iter().filter(|place| place.key.as_ref() == Some(&key)).count();
+        demand(carriers == 1, "S27", || format!("step {step} calls with the key {key}, as another does"))
     }
 
-    /// Each commit leaves this. After the one that decides to roll back, none puts a run on record (S23). What was on record by then may
-    /// still begin, at a node that has not heard.
+    /// To be called with what each commit leaves. After the commit that decides to roll back, none may put a run on record (S23). A run that
+    /// was on record before may still begin, at a node that has not heard.
     pub fn sees_decision(&mut self, stored: &Execution) -> Verdict {
         if stored.phase() != Phase::RollingBack || !self.strict {
             return Ok(());
