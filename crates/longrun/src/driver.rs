@@ -774,9 +774,12 @@ pub(crate) async fn take_up(
                 error = longrun_core::with_causes(&error),
                 "an operation cannot be read, trying again later"
             );
+            if inner.cluster().is_some() {
+                // It is given back, and asked for again then.
+                return Some(inner.now().saturating_add(STORE_BACKOFF.longest));
+            }
             inner.look_again_later(id);
-            // For a store that is shared, where it is given back: it is not asked for again before.
-            return Some(inner.now().saturating_add(STORE_BACKOFF.longest));
+            return None;
         }
     };
     Driver::new(Arc::clone(inner), Arc::clone(entry), execution, inbox).drive(true).await

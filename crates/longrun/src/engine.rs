@@ -61,6 +61,8 @@ pub(crate) struct Inner {
     /// Operations that are counted as unfinished and may not be, because a commit had an unknown outcome and the store
     /// could not be asked. For each a task finds out.
     unsettled: Mutex<BTreeSet<OperationId>>,
+    /// Operations that could not be read a moment ago. Where engines share the store they are given back instead.
+    unreadable: Mutex<BTreeSet<OperationId>>,
     /// Room for requests that are being accepted.
     pub(crate) accepting: Arc<Semaphore>,
     pub(crate) fenced: AtomicBool,
@@ -130,6 +132,7 @@ impl Engine {
             held: Mutex::default(),
             unfinished: AtomicU64::new(left.unfinished),
             unsettled: Mutex::default(),
+            unreadable: Mutex::default(),
             fenced: AtomicBool::new(false),
             shutting_down: Signal::default(),
             tasks: Tasks::on(runtime),
@@ -351,17 +354,34 @@ impl Inner {
         self.tasks.token().spawn(task.in_current_span());
     }
 
-    /// Has the scheduler look at an operation that could not be read. It waits for no time of the wall clock, which may be set back
-    /// meanwhile.
+    /// Leaves an operation alone that could not be read, until the scheduler looks at all of them again. That waits for no time of the
+    /// wall clock, which may be set back meanwhile.
     pub(crate) fn look_again_later(self: &Arc<Self>, id: OperationId) {
+        let mut unreadable = lock(&self.unreadable);
+        let is_first = unreadable.is_empty();
+        unreadable.insert(id);
+        drop(unreadable);
+        if !is_first {
+            return;
+        }
         let inner = Arc::clone(self);
         self.tasks.token().spawn(async move {
             tokio::select! {
                 biased;
                 () = inner.shutting_down.wait() => {}
-                () = tokio::time::sleep(STORE_BACKOFF.longest) => inner.slots.note_work_on(id),
+                () = tokio::time::sleep(STORE_BACKOFF.longest) => {
+                    let unreadable = std::mem::take(&mut *lock(&inner.unreadable));
+                    unreadable.into_iter().for_each(|id| inner.slots.note_work_on(id));
+                }
             }
         });
+    }
+
+    /// Whether the scheduler is to leave an operation alone: something is at it, it is held, or it could not be read a moment ago.
+    pub(crate) fn is_in_hand(&self, id: OperationId) -> bool {
+        self.running.contains(id)
+            || lock(&self.held).contains_key(&id)
+            || lock(&self.unreadable).contains(&id)
     }
 
     async fn find_out(self: Arc<Self>, id: OperationId) {

@@ -235,13 +235,12 @@ impl Walk {
 
     /// Takes up those that were found. False when the room was used up before.
     fn take_up(&mut self, inner: &Arc<Inner>) -> bool {
-        let in_hand = |id: OperationId| inner.running.contains(id) || lock(&inner.held).contains_key(&id);
         let now = inner.now();
         while let Some(due) = self.ahead.front() {
             if due.at > now && due.is_at_once() {
                 self.newest_seen = due.at;
             }
-            if !in_hand(due.id) {
+            if !inner.is_in_hand(due.id) {
                 if due.at > now && !due.is_at_once() {
                     self.waits = self.waits.or(Some(due.at));
                 } else if inner.slots.take() {

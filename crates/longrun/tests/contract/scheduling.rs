@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::common::disk::Knobs;
 use crate::common::script::{Act, Do, Fault, Script};
 use crate::common::world::What;
-use crate::common::{LONG, Rig, call, millis, pass};
+use crate::common::{LONG, Rig, call, caller, millis, pass};
 
 fn lasting(millis: u64) -> Script {
     Script::new([Act::new("a").run([Do::Sleep(millis), Do::Apply])])
@@ -122,6 +122,35 @@ async fn l1_an_operation_that_cannot_be_read_for_a_moment_is_not_forgotten() {
         pass(60_000).await;
         assert!(rig.get(accepted.id()).await.done(), "forgotten");
         rig.check_slots(1).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn l4_operations_that_cannot_be_read_are_tried_now_and_then_however_much_else_happens() {
+    const MANY: u16 = 20;
+    let mut rig = Rig::with(|builder| builder.running_max(usize::from(MANY) + 1)).await;
+    let mut ids = Vec::new();
+    for _ in 0..MANY {
+        ids.push(rig.submit(&lasting(100)).await.id());
+    }
+    rig.crash().await;
+    Knobs::set(&rig.knobs.load_ms, 7);
+    Knobs::set(&rig.knobs.loads_to_fail, u64::MAX);
+    rig.start().await;
+    let begun = rig.knobs.loads.load(std::sync::atomic::Ordering::SeqCst);
+    // A command at rest has the scheduler look anew, whatever comes of it.
+    let stranger = longrun::OperationId::parse("opr00000000000000000").unwrap();
+    for _ in 0..600 {
+        _ = rig.engine().cancel(stranger, &caller()).await;
+        pass(100).await;
+    }
+    let loads = rig.knobs.loads.load(std::sync::atomic::Ordering::SeqCst) - begun - 600;
+    // At the start, and then every five seconds.
+    let most = 14 * u64::from(MANY);
+    assert!(loads > most / 2 && loads <= most, "{loads} loads");
+    Knobs::set(&rig.knobs.loads_to_fail, 0);
+    for id in ids {
+        assert!(rig.done(id).await.error().is_none());
     }
 }
 

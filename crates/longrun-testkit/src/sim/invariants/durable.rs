@@ -202,9 +202,9 @@ impl Story {
         })
     }
 
-    /// After the first crashes in a row a step goes on at once, after later ones it waits (L4). What was stopped gently goes on at
-    /// once, and that is no crash.
-    fn waits_after_stop(
+    /// After the first crashes in a row a step goes on at once, after later ones it waits (L4). No process is stopped gently in the
+    /// histories that are judged by this: that would count as no crash.
+    fn waits_after_crash(
         &mut self,
         step: StepIndex,
         undo: bool,
@@ -215,13 +215,12 @@ impl Story {
         let at_once = until.is_none_or(|until| until == self.created_at);
         let line = &mut self.lines[step.place()];
         let known = if undo { &mut line.undo_crashes } else { &mut line.run_crashes };
-        let gentle = crashes == *known && at_once;
-        demand(gentle || crashes == *known + 1, "L4", || {
+        demand(crashes == *known + 1, "L4", || {
             format!("{crashes} crashes of step {step} in a row, known are {known}")
         })?;
         *known = crashes;
         let beyond = crashes.saturating_sub(CRASHES_FREE);
-        if !gentle && beyond > 0 {
+        if beyond > 0 {
             let backoff = self.policies[step.place()].undo_backoff;
             return self.waits_after(step, backoff, beyond, now, until.unwrap_or(now));
         }
@@ -276,7 +275,7 @@ impl Story {
                 demand(!back, "C11", || format!("step {step} is to run again while rolling back"))?;
                 self.stop(*step, true)?;
                 self.lines[step.place()].again = true;
-                self.waits_after_stop(*step, false, *interruptions, now, Some(*again_at))?;
+                self.waits_after_crash(*step, false, *interruptions, now, Some(*again_at))?;
             }
             Event::Checkpoint { step, checkpoint, .. } => {
                 let line = &mut self.lines[step.place()];
@@ -305,7 +304,7 @@ impl Story {
             }
             Event::UndoInterrupted { step, interruptions, again_at } => {
                 self.check_undoing(*step)?;
-                self.waits_after_stop(*step, true, *interruptions, now, *again_at)?;
+                self.waits_after_crash(*step, true, *interruptions, now, *again_at)?;
             }
             Event::UndoWaitOver { step } => {
                 self.check_undoing(*step)?;
