@@ -1,7 +1,7 @@
 //! Whether the oracle of the simulation sees: each rule is broken on purpose, alone, and has to be named.
 //!
 //! The planted faults of `sim` show that whole histories with a mistake in them are caught, and by which rule. Here each rule in
-//! `sim/invariants` is broken at least once by itself, and [`every_rule_is_broken_here`] holds that there is no other.
+//! `sim/invariants` is broken at least once by itself, and [`every_demand_is_broken_here`] holds that there is no other.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;

@@ -40,6 +40,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::crash::dice::Dice;
+use crate::crash::report::NOTHING_TRIED;
 
 /// Everything must be done so soon after the last fault.
 const DONE_WITHIN: Duration = Duration::from_secs(60);
@@ -86,29 +87,25 @@ pub fn main() -> ExitCode {
     let ended = runtime.context("no runtime").and_then(|runtime| {
         runtime.block_on(async {
             match cli.part {
-                Some(Part::Node(options)) => node::run(options).await.map(|()| true),
+                Some(Part::Node(options)) => node::run(options).await.map(|()| ExitCode::SUCCESS),
                 None => run(&cli.options).await,
             }
         })
     });
-    match ended {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("chaos: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    ended.unwrap_or_else(|error| {
+        eprintln!("chaos: {error:#}");
+        ExitCode::FAILURE
+    })
 }
 
-async fn run(options: &Options) -> Result<bool> {
+async fn run(options: &Options) -> Result<ExitCode> {
     ensure!(options.nodes >= 2, "one node alone is no company");
     let server = match PrivateServer::start() {
         Ok(server) => Arc::new(Mutex::new(server)),
         Err(missing) => {
             println!("SKIPPED: {missing}");
             println!("0 checked, 0 violations: SKIPPED, {missing}");
-            return Ok(true);
+            return Ok(ExitCode::from(NOTHING_TRIED));
         }
     };
     let address = server.lock().await.address();
@@ -148,7 +145,7 @@ async fn run(options: &Options) -> Result<bool> {
     }
     let violations = verdict.violations.len() + missing.len();
     println!("{} checked, {violations} violations", verdict.checked);
-    Ok(violations == 0)
+    Ok(if violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Locks what no panic leaves half changed.

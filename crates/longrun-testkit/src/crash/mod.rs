@@ -56,7 +56,7 @@ mod kill;
 mod oracle;
 mod power;
 mod replay;
-mod report;
+pub(crate) mod report;
 mod script;
 mod snapshots;
 mod stores;

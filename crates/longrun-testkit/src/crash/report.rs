@@ -11,7 +11,7 @@ use super::verify::Seen;
 /// Rounds of which, at any seed, some meet each of what they are there for.
 const ROUNDS_THAT_MEET_ALL: u64 = 50;
 /// The exit code when nothing could be tried on this machine: it must not be taken for success.
-const NOTHING_TRIED: u8 = 3;
+pub(crate) const NOTHING_TRIED: u8 = 3;
 
 /// The counts of one test.
 #[derive(Debug)]

@@ -38,6 +38,7 @@ counted! {
         CommitUnknownLost = "a commit of unknown outcome was not applied",
         CommitSlow = "a commit takes longer than steps do",
         ReadSlow = "what was read is long on its way",
+        StoreStalls = "the store stands still until the process is stopped",
         DiskFull = "a commit is refused because the disk is full",
         ReopenRefused = "the store cannot be reopened at once",
         ReadFails = "a reading of the store fails",
@@ -86,6 +87,7 @@ impl Fault {
         Self::ReopenRefused,
         Self::ReadFails,
         Self::ReadSlow,
+        Self::StoreStalls,
         Self::BitFlips,
         Self::AnswerLost,
         Self::UndoPanics,
@@ -106,8 +108,9 @@ counted! {
         BeforeUndo = "after an undo began, before it reverses",
         AfterUndo = "after an undo reversed, before its report",
         BeforeReport = "when a run or an undo returns",
-        Recovery = "when an operation is taken up",
+        Recovery = "when what is unfinished is taken up",
         Settling = "while a failed commit is settled",
+        Stalled = "while the store stands still",
         Idle = "between two events",
     }
 }
@@ -308,7 +311,7 @@ impl Coverage {
         self.faults[fault as usize] += 1;
     }
 
-    /// A place was passed where a crash may happen.
+    /// A place was passed where the process could crash: faults were on, and it had crashes left.
     pub const fn visit(&mut self, point: CrashPoint) {
         self.visited[point as usize] += 1;
     }
@@ -338,7 +341,7 @@ impl Coverage {
         self.points.iter().sum()
     }
 
-    /// Crash points that were passed, with or without a crash.
+    /// Places that were passed where the process could crash, whether it did or not.
     pub fn crash_points(&self) -> u64 {
         self.visited.iter().sum()
     }
@@ -374,7 +377,7 @@ impl Coverage {
     /// Places where no crash ever happened.
     pub fn never_crashed(&self, mode: Mode) -> Vec<CrashPoint> {
         let foreign: &[CrashPoint] = match mode {
-            Mode::Fast => &[CrashPoint::Idle],
+            Mode::Fast => &[CrashPoint::Stalled, CrashPoint::Idle],
             Mode::Full => &[CrashPoint::AfterAcknowledgement, CrashPoint::Settling],
             // Crashes come when they come.
             Mode::Cluster => CrashPoint::ALL,

@@ -33,7 +33,7 @@ pub enum Plant {
     S22,
     /// S23: a step whose start was stored together with the decision to roll back is begun nevertheless.
     S23,
-    /// S25: what was done for an operation before another node took it is not undone.
+    /// S25: the undos of an operation that another node took change nothing outside, and say that they did.
     S25,
     /// S29: the result of a run that was given up counts for the run after it.
     S29,

@@ -149,7 +149,7 @@ async fn finish(shared: &Shared, store: &SharedStore, machines: &[Arc<Machine>])
         let Some(stored) = stored else { continue };
         // What it made nobody else touches.
         let rows = shared.rows(&known.plan).await;
-        let story = Story::observed(&known.plan, &stored, 0, |_| false);
+        let story = Story::observed(&known.plan, &stored, None, |_| false);
         rows::check_stored(id, known.plan.claims(), &story, &rows, |_| true)?;
     }
     // Each client has one wish, whoever it asked for it, and however often.

@@ -162,7 +162,7 @@ impl Actor {
         let outside = &mut known.outside;
         let owned = outside.worked_on_with(token.epoch);
         let left = |step: usize| outside.is_left(step);
-        let story = stored.map(|stored| Story::observed(&known.plan, &stored, step, left));
+        let story = stored.map(|stored| Story::observed(&known.plan, &stored, Some(step), left));
         let met = outside.meets(step, token).and(outside.carries_key(step, key));
         let verdict = owned.and(met).and_then(|()| {
             let story = on_record(id, story)?;
@@ -190,7 +190,7 @@ impl Actor {
         if !refused && !lost {
             known.outside.places[step].effect = there;
         }
-        let verdict = check_change(&Change { step, refused, owns, ended: known.ended });
+        let verdict = check_change(&Change { step, refused, owns, ended: known.is_over });
         state.judge(verdict);
         match (owns, refused) {
             (false, true) => state.coverage.met(Situation::LateEffectRefused),

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::sim::coverage::{Coverage, Situation};
 use crate::sim::fast::{Outcome, Setting};
-use crate::sim::invariants::answers::{Answers, check_there};
+use crate::sim::invariants::answers::{Answers, check_blocked, check_there};
 use crate::sim::invariants::durable::{End, Story};
 use crate::sim::invariants::outside::Outside;
 use crate::sim::invariants::rows::Rows;
@@ -100,6 +100,9 @@ pub(super) struct Known {
     pub(super) plan: Arc<Plan>,
     pub(super) outside: Outside,
     pub(super) answers: Answers,
+    /// Its end is stored.
+    pub(super) is_over: bool,
+    /// Its end was judged.
     pub(super) ended: bool,
 }
 
@@ -178,14 +181,18 @@ impl Shared {
 
     /// Sees what each commit leaves, at once.
     pub(super) fn witness(&self, stored: &Execution) {
-        let Some(plan) = stored.plan() else { return };
         let mut state = lock(&self.state);
-        let known = state.operations.entry(stored.id()).or_insert_with(|| Known {
-            plan: Arc::clone(plan),
-            outside: Outside::new(plan.steps().len(), !self.setting.outcome_only),
-            answers: Answers::default(),
-            ended: false,
-        });
+        if let Some(plan) = stored.plan() {
+            state.operations.entry(stored.id()).or_insert_with(|| Known {
+                plan: Arc::clone(plan),
+                outside: Outside::new(plan.steps().len(), !self.setting.outcome_only),
+                answers: Answers::default(),
+                is_over: false,
+                ended: false,
+            });
+        }
+        let Some(known) = state.operations.get_mut(&stored.id()) else { return };
+        known.is_over = stored.phase() == Phase::Done;
         let verdict = known.outside.sees_decision(stored);
         state.judge(verdict);
     }
@@ -223,7 +230,12 @@ impl Shared {
         state.note(&format!("told {id} {:?} r{}", answer.phase(), answer.revision()));
         let durable = stored.as_ref().map(Execution::revision);
         let verdict = match state.operations.get_mut(&id) {
-            Some(known) => known.answers.told_after(floor, answer, durable),
+            Some(known) => {
+                let story =
+                    |stored| Story::observed(&known.plan, stored, None, |step| known.outside.is_left(step));
+                let seen = stored.as_ref().map_or(Ok(()), |stored| check_blocked(&story(stored), &answer));
+                seen.and(known.answers.told_after(floor, answer, durable))
+            }
             // It was done before anybody looked at it.
             None => check_there(id, stored.is_some()),
         };
@@ -245,7 +257,7 @@ impl Shared {
         let mut state = lock(&self.state);
         let Some(known) = state.operations.get_mut(&id).filter(|known| !known.ended) else { return Ok(()) };
         known.ended = true;
-        let story = Story::observed(&known.plan, stored, 0, |_| false);
+        let story = Story::observed(&known.plan, stored, None, |_| false);
         let verdict = known.outside.check_end(&story);
         let adopted = known.outside.is_adopted();
         state.coverage.operations += 1;

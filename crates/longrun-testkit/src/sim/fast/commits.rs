@@ -76,9 +76,12 @@ impl World<'_> {
             }
         }
         flight.failed = landed != Landed::Ok;
+        let durable = flight.landed;
         self.ops[op].driver = Some(driver);
         self.later(2, op, Ev::Ack(ticket, landed));
-        self.crash_point(CrashPoint::AfterCommit);
+        if durable {
+            self.crash_point(CrashPoint::AfterCommit);
+        }
     }
 
     /// A planted fault: the rows of a commit follow it.

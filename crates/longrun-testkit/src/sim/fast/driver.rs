@@ -2,6 +2,7 @@
 
 use longrun_core::{Command, Event, Execution, Revision, Timestamp, Turn};
 
+use crate::sim::coverage::Fault;
 use crate::sim::shrink::STEPS_MAX;
 
 /// Something that happened, and whom to tell when it is durable.
@@ -74,6 +75,8 @@ pub(super) struct Run {
     /// Its report waits for its turn.
     pub(super) returned: bool,
     pub(super) ends_at: u64,
+    /// What goes wrong in it, unless it ends before that.
+    pub(super) faults: [Option<Fault>; 2],
 }
 
 /// An undo that is on.
@@ -85,6 +88,8 @@ pub(super) struct Undo {
     pub(super) place: usize,
     /// Its report waits for its turn.
     pub(super) returned: bool,
+    /// What goes wrong in it, unless it ends before that.
+    pub(super) fault: Option<Fault>,
 }
 
 /// What a driver holds in memory.

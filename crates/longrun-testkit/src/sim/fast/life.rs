@@ -13,12 +13,15 @@ use crate::sim::invariants::rows;
 impl World<'_> {
     /// A place where the process may crash. True when it did.
     pub(super) fn crash_point(&mut self, point: CrashPoint) -> bool {
-        self.cov.visit(point);
-        if self.crashes_left == 0 || !self.up || !self.goes_wrong(self.swarm.crash) {
+        if self.crashes_left == 0 || !self.up || self.calm {
             return false;
         }
-        self.crash(point);
-        true
+        self.cov.visit(point);
+        let crashes = self.goes_wrong(self.swarm.crash);
+        if crashes {
+            self.crash(point);
+        }
+        crashes
     }
 
     pub(super) fn crash(&mut self, point: CrashPoint) {

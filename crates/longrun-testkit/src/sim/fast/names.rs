@@ -15,11 +15,11 @@ impl World<'_> {
         match point {
             CrashPoint::BeforeEffect => met.push(S::CrashStartedNotApplied),
             CrashPoint::AfterEffect => met.push(S::CrashEffectNotReported),
-            CrashPoint::Recovery => met.push(S::CrashDuringRecovery),
+            CrashPoint::Recovery if self.fresh => met.push(S::CrashDuringRecovery),
             _ => {}
         }
         for one in &self.ops {
-            match (one.outside.undoing(), one.outside.undos()) {
+            match (one.outside.undoing(), one.outside.steps_undone()) {
                 (0, _) => {}
                 (_, 1) => met.push(S::CrashDuringFirstUndo),
                 _ => met.push(S::CrashDuringSecondUndo),
@@ -27,7 +27,7 @@ impl World<'_> {
             if one.outside.places.iter().filter(|place| place.live.is_some()).count() > 1 {
                 met.push(S::CrashTwoRunning);
             }
-            if one.story.cause.is_some() && one.story.end.is_none() && one.outside.undos() == 0 {
+            if one.story.cause.is_some() && one.story.end.is_none() && one.outside.steps_undone() == 0 {
                 met.push(S::CrashAfterDecision);
             }
             let Some(driver) = &one.driver else { continue };
@@ -60,12 +60,11 @@ impl World<'_> {
         let one = &self.ops[op];
         let late = one.draft.deadline.is_some_and(|deadline| one.created_at.saturating_add(deadline) <= now);
         let back = one.story.cause.is_some();
-        let again = one.story.lines.iter().any(|line| line.again);
-        let undo_waits = one.story.lines.iter().any(|line| line.undo_waits);
+        let waits = one.story.is_waiting();
         let past = one.story.is_past_no_return();
         for (met, situation) in [
-            (!back && again, S::RestartWaitingAgain),
-            (undo_waits, S::RestartUndoWaiting),
+            (!back && waits, S::RestartWaitingAgain),
+            (back && waits, S::RestartUndoWaiting),
             (back, S::RestartRollingBack),
             (past, S::RestartPastNoReturn),
             (late && !back, S::RestartAfterDeadline),

@@ -76,7 +76,7 @@ impl World<'_> {
             submits: 0,
             asks_at: 0,
             crashes: 0,
-            interrupted: false,
+            unsure: 0,
         });
         self.disk.records.push(None);
     }

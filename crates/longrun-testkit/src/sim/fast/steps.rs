@@ -51,9 +51,10 @@ impl World<'_> {
         let run = outside::Run { attempt, input: input.bytes(), checkpoint };
         let verdict = one.outside.run_begins(&one.story, step, &run);
         self.judge(verdict);
-        let (effect_at, ends_at, how) = self.draw_run(attempt);
+        let (effect_at, ends_at, how, faults) = self.draw_run(attempt);
+        let ends = self.now + ends_at;
         driver.runs[step] =
-            Some(Run { attempt, told: false, barred: false, returned: false, ends_at: self.now + ends_at });
+            Some(Run { attempt, told: false, barred: false, returned: false, ends_at: ends, faults });
         let step = place(step);
         if let Some(at) = effect_at {
             self.later(at, op, Ev::Effect { step, attempt });
@@ -67,42 +68,39 @@ impl World<'_> {
         self.later(ends_at, op, Ev::Return { step, attempt, how });
     }
 
-    /// When the effect happens, when the run returns, and how.
-    fn draw_run(&mut self, attempt: u32) -> (Option<u64>, u64, Return) {
+    /// When the effect happens, when the run returns, how, and what has gone wrong then.
+    fn draw_run(&mut self, attempt: u32) -> (Option<u64>, u64, Return, [Option<Fault>; 2]) {
         let quick = self.rng.pick(&[500, 5_000, 100_000, SECOND]);
         let ends = 1 + self.rng.below(quick);
         let effect = self.rng.below(ends);
         let good = self.calm || attempt >= self.swarm.good_from;
         if good {
-            return (Some(effect), ends, Return::Done);
+            return (Some(effect), ends, Return::Done, [None; 2]);
         }
         let again = !self.rng.chance(self.swarm.step_final);
         if self.rng.chance(self.swarm.step_hangs) || self.rng.chance(self.swarm.step_slow) {
             let hangs = self.rng.chance(300);
-            self.cov.fault(if hangs { Fault::StepHangs } else { Fault::StepTimesOut });
+            let fault = if hangs { Fault::StepHangs } else { Fault::StepTimesOut };
             // Told to stop after 4 s, dropped half a second later, wherever it is then.
             let at = self.rng.below(6 * SECOND);
-            return ((!hangs).then_some(at), 4 * SECOND + SECOND / 2, Return::Unknown { again: true });
+            let how = Return::Unknown { again: true };
+            return ((!hangs).then_some(at), 4 * SECOND + SECOND / 2, how, [Some(fault), None]);
         }
         if self.rng.chance(self.swarm.step_panics) {
-            self.cov.fault(Fault::StepPanics);
             let effect = self.rng.chance(500).then_some(effect);
-            return (effect, ends, Return::Unknown { again: false });
+            return (effect, ends, Return::Unknown { again: false }, [Some(Fault::StepPanics), None]);
         }
         if self.rng.chance(self.swarm.step_fails) {
-            if !again {
-                self.cov.fault(Fault::StepFailsForGood);
-            }
+            let for_good = (!again).then_some(Fault::StepFailsForGood);
             if self.rng.chance(self.swarm.step_after) {
-                self.cov.fault(Fault::StepFailsAfter);
-                return (Some(effect), ends, Return::Unknown { again });
+                let faults = [Some(Fault::StepFailsAfter), for_good];
+                return (Some(effect), ends, Return::Unknown { again }, faults);
             }
-            self.cov.fault(Fault::StepFailsBefore);
             let how =
                 if self.rng.chance(500) { Return::NotApplied { again } } else { Return::Unknown { again } };
-            return (None, ends, how);
+            return (None, ends, how, [Some(Fault::StepFailsBefore), for_good]);
         }
-        (Some(effect), ends, Return::Done)
+        (Some(effect), ends, Return::Done, [None; 2])
     }
 
     /// A run is told to stop: it stops, or goes on, or is dropped after its grace.
@@ -124,6 +122,7 @@ impl World<'_> {
             0 | 1 => Return::Unknown { again: true },
             _ if ends_at <= self.now + grace => return,
             _ => {
+                run.faults = [None; 2];
                 return self.later(
                     grace,
                     op,
@@ -131,6 +130,7 @@ impl World<'_> {
                 );
             }
         };
+        run.faults = [None; 2];
         let at = self.rng.below(grace);
         self.later(at, op, Ev::Return { step: place(step), attempt, how });
     }
@@ -169,13 +169,15 @@ impl World<'_> {
         }
         let one = &mut self.ops[op];
         one.outside.run_ends(step, attempt);
-        one.interrupted |= matches!(how, Return::Unknown { .. });
-        if one.interrupted && how == Return::Done && attempt > 1 {
-            self.cov.met(Situation::RunAgainAfterUnknown);
+        match how {
+            Return::Done if one.unsure & 1 << step != 0 => self.cov.met(Situation::RunAgainAfterUnknown),
+            Return::Unknown { .. } => one.unsure |= 1 << step,
+            Return::Done | Return::NotApplied { .. } => {}
         }
         let Some(driver) = &mut one.driver else { return };
         if let Some(run) = &mut driver.runs[step] {
             run.returned = true;
+            run.faults.iter().flatten().for_each(|fault| self.cov.fault(*fault));
         }
         let rerun = driver.rerun && one.story.lines[step].output.is_some();
         if rerun {
@@ -232,7 +234,6 @@ impl World<'_> {
         }
         let done = one.story.lines[step].output.is_some();
         self.cov.met(if done { Situation::UndoOfDone } else { Situation::UndoOfUnknown });
-        driver.undos[step] = Some(Undo { failures, serial, place: really, returned: false });
         let skip = self.plant == Some(Plant::S20) && !done;
         if !skip {
             let gets = if really == step { gets } else { driver.execution.undoable(index(really)) };
@@ -246,22 +247,22 @@ impl World<'_> {
         let ends = 1 + self.rng.below(quick);
         let reverses = self.rng.below(ends);
         let good = self.calm || failures >= self.swarm.undo_good_from;
-        let (reverses, ends, ok) = if !good && self.rng.chance(self.swarm.undo_slow) {
-            self.cov.fault(Fault::UndoTimesOut);
+        let (reverses, ends, fault) = if !good && self.rng.chance(self.swarm.undo_slow) {
             let at = self.rng.below(8 * SECOND);
-            (Some(at), 4 * SECOND + SECOND / 2, false)
+            (Some(at), 4 * SECOND + SECOND / 2, Some(Fault::UndoTimesOut))
         } else if !good && self.rng.chance(self.swarm.undo_fails) {
             let after = self.rng.chance(400);
-            self.cov.fault(if after { Fault::UndoFailsAfter } else { Fault::UndoFails });
-            (after.then_some(reverses), ends, false)
+            let fault = if after { Fault::UndoFailsAfter } else { Fault::UndoFails };
+            (after.then_some(reverses), ends, Some(fault))
         } else {
-            (Some(reverses), ends, true)
+            (Some(reverses), ends, None)
         };
+        driver.undos[step] = Some(Undo { failures, serial, place: really, returned: false, fault });
         let step = place(step);
         if let Some(at) = reverses.filter(|_| !skip) {
             self.later(at, op, Ev::Reverse { step, serial });
         }
-        self.later(ends, op, Ev::UndoReturn { step, serial, ok });
+        self.later(ends, op, Ev::UndoReturn { step, serial });
     }
 
     fn undo(&self, op: usize, step: usize, serial: u32) -> Option<Undo> {
@@ -278,7 +279,7 @@ impl World<'_> {
         self.crash_point(CrashPoint::AfterUndo);
     }
 
-    pub(super) fn on_undo_return(&mut self, op: usize, step: usize, serial: u32, ok: bool) {
+    pub(super) fn on_undo_return(&mut self, op: usize, step: usize, serial: u32) {
         let Some(undo) = self.undo(op, step, serial) else { return };
         if self.crash_point(CrashPoint::BeforeReport) {
             return;
@@ -287,7 +288,11 @@ impl World<'_> {
         one.outside.undo_ends(undo.place);
         let Some(driver) = &mut one.driver else { return };
         driver.undos[step] = Some(Undo { returned: true, ..undo });
-        let result = if ok { Ok(()) } else { Err(Status::new(Code::Unavailable, "cannot be undone")) };
+        let result = match undo.fault {
+            None => Ok(()),
+            Some(_) => Err(Status::new(Code::Unavailable, "cannot be undone")),
+        };
+        undo.fault.into_iter().for_each(|fault| self.cov.fault(fault));
         let command = Command::UndoReport { step: index(step), failures: undo.failures, result };
         driver.inbox.push(Happened::quiet(command));
         self.pump(op);

@@ -73,7 +73,7 @@ pub(super) enum Ev {
     Late { step: u8, attempt: u32 },
     Save { step: u8, attempt: u32 },
     Reverse { step: u8, serial: u32 },
-    UndoReturn { step: u8, serial: u32, ok: bool },
+    UndoReturn { step: u8, serial: u32 },
 }
 
 /// What became of a commit.
@@ -143,7 +143,8 @@ pub(super) struct Op {
     /// When the client asks again.
     pub(super) asks_at: u64,
     pub(super) crashes: u32,
-    pub(super) interrupted: bool,
+    /// Steps of which a run ended and left unknown what it has done, by their bits.
+    pub(super) unsure: u32,
 }
 
 pub(super) struct World<'a> {
@@ -358,7 +359,7 @@ impl<'a> World<'a> {
             Ev::Late { step, attempt } => self.on_late(op, step.into(), attempt),
             Ev::Save { step, attempt } => self.on_save(op, step.into(), attempt),
             Ev::Reverse { step, serial } => self.on_reverse(op, step.into(), serial),
-            Ev::UndoReturn { step, serial, ok } => self.on_undo_return(op, step.into(), serial, ok),
+            Ev::UndoReturn { step, serial } => self.on_undo_return(op, step.into(), serial),
         }
     }
 
@@ -377,7 +378,7 @@ impl<'a> World<'a> {
         self.offset += by;
         self.set_back += by.min(0).unsigned_abs();
         self.cov.fault(if by > 0 { Fault::ClockForward } else { Fault::ClockBack });
-        let waits = |op: &Op| op.story.lines.iter().any(|line| line.again || line.undo_waits);
+        let waits = |op: &Op| op.story.is_waiting();
         if by < 0 && self.ops.iter().any(waits) {
             self.cov.met(Situation::ClockBackWhileWaiting);
         }

@@ -7,7 +7,7 @@ use longrun::{
     Code, EffectKey, FencingToken, StepContext, StepError, StepResult, UndoContext, UndoError, UndoResult,
     Undoable,
 };
-use longrun_core::{Json, OperationId};
+use longrun_core::{Json, OperationId, Phase};
 use serde::Serialize;
 
 use super::disk::lock;
@@ -63,6 +63,16 @@ struct Script {
     how: How,
     save: bool,
     on_stop: u64,
+    /// What goes wrong in it, unless it is stopped before that.
+    faults: [Option<Fault>; 2],
+}
+
+/// How an undo goes.
+struct UndoScript {
+    /// `None`: it fails before that.
+    reverses_at: Option<Duration>,
+    ends_at: Duration,
+    fault: Option<Fault>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -109,6 +119,7 @@ impl Actor {
     /// Changes the world outside, which remembers the newest fencing token that it met at a step and refuses all before
     /// it (S31).
     fn change(&self, id: OperationId, step: usize, token: FencingToken, change: impl FnOnce(&mut Outside)) {
+        let ended = self.shared.stored(id).is_some_and(|stored| stored.phase() == Phase::Done);
         let mut state = lock(&self.shared.state);
         if !state.alive(self.life) {
             return;
@@ -119,7 +130,7 @@ impl Actor {
         if !refused {
             change(&mut op.outside);
         }
-        let verdict = check_change(&Change { step, refused, owns, ended: op.ended });
+        let verdict = check_change(&Change { step, refused, owns, ended });
         state.judge(verdict);
         match (owns, refused) {
             (false, true) => state.coverage.met(Situation::LateEffectRefused),
@@ -142,7 +153,15 @@ impl Actor {
         self.shared.meet(id, stored.as_ref());
         let state = lock(&self.shared.state);
         let op = state.ops.get(&id)?;
-        Some(Story::observed(&op.plan, &stored?, step, |step| op.outside.is_left(step)))
+        Some(Story::observed(&op.plan, &stored?, Some(step), |step| op.outside.is_left(step)))
+    }
+
+    /// Counts what goes wrong now.
+    fn go_wrong(&self, faults: &[Option<Fault>]) {
+        let mut state = lock(&self.shared.state);
+        if state.alive(self.life) {
+            faults.iter().flatten().for_each(|fault| state.coverage.fault(*fault));
+        }
     }
 
     fn script(&self, attempt: u32) -> Script {
@@ -159,26 +178,25 @@ impl Actor {
             how: How::Done,
             save,
             on_stop,
+            faults: [None; 2],
         };
         if state.calm || attempt >= swarm.good_from {
             return script;
         }
         if state.rng.chance(swarm.step_slow) {
             let hangs = state.rng.chance(400);
-            state.coverage.fault(if hangs { Fault::StepHangs } else { Fault::StepTimesOut });
+            script.faults[0] = Some(if hangs { Fault::StepHangs } else { Fault::StepTimesOut });
             script.effect_at = (!hangs).then(|| Duration::from_micros(state.rng.below(6_000_000)));
             script.how = How::Hangs;
         } else if state.rng.chance(swarm.step_panics) {
-            state.coverage.fault(Fault::StepPanics);
+            script.faults[0] = Some(Fault::StepPanics);
             script.effect_at = script.effect_at.filter(|_| effect.as_micros().is_multiple_of(2));
             script.how = How::Panics;
         } else if state.rng.chance(swarm.step_fails) {
             let again = !state.rng.chance(swarm.step_final);
             let after = state.rng.chance(swarm.step_after);
-            state.coverage.fault(if after { Fault::StepFailsAfter } else { Fault::StepFailsBefore });
-            if !again {
-                state.coverage.fault(Fault::StepFailsForGood);
-            }
+            let fault = if after { Fault::StepFailsAfter } else { Fault::StepFailsBefore };
+            script.faults = [Some(fault), (!again).then_some(Fault::StepFailsForGood)];
             if !after {
                 script.effect_at = None;
             }
@@ -219,6 +237,7 @@ impl Actor {
                 self.stored_by(owned, "a checkpoint");
             }
             if script.how == How::Hangs {
+                self.go_wrong(&script.faults);
                 return never().await;
             }
             tokio::time::sleep_until(begun + script.ends_at).await;
@@ -233,8 +252,12 @@ impl Actor {
         }
         self.crash_point(CrashPoint::BeforeReport).await;
         drop(over);
-        // What went on although it was told to stop has had its effect.
-        self.returns(step, attempt, if stopped { How::Done } else { script.how })
+        if stopped {
+            // What went on although it was told to stop has had its effect.
+            return self.returns(step, attempt, How::Done);
+        }
+        self.go_wrong(&script.faults);
+        self.returns(step, attempt, script.how)
     }
 
     /// Told to stop: it does so, says what it knows, or goes on until it is dropped.
@@ -322,46 +345,50 @@ impl Actor {
         }
         let undos = self.undo_begins(step, &key, cx.fencing_token(), &outcome);
         let over = Over { actor: self, id, step, run: None };
-        let (at, ends, fails, panics, slow, after) = self.undo_script(undos);
+        let UndoScript { reverses_at, ends_at, fault } = self.undo_script(undos);
         self.crash_point(CrashPoint::BeforeUndo).await;
         let begun = tokio::time::Instant::now();
-        if !fails || after {
+        if let Some(at) = reverses_at {
             tokio::time::sleep_until(begun + at).await;
             self.reverse(id, step, cx.fencing_token());
             self.crash_point(CrashPoint::AfterUndo).await;
         }
-        if slow {
+        if fault == Some(Fault::UndoTimesOut) {
+            self.go_wrong(&[fault]);
             return never().await;
         }
-        tokio::time::sleep_until(begun + ends).await;
+        tokio::time::sleep_until(begun + ends_at).await;
         self.crash_point(CrashPoint::BeforeReport).await;
         drop(over);
-        if panics {
-            std::panic::resume_unwind(Box::new("injected panic"));
+        self.go_wrong(&[fault]);
+        match fault {
+            None => Ok(()),
+            Some(Fault::UndoPanics) => std::panic::resume_unwind(Box::new("injected panic")),
+            Some(_) => Err(UndoError::new(Code::Unavailable, "cannot be undone")),
         }
-        if fails { Err(UndoError::new(Code::Unavailable, "cannot be undone")) } else { Ok(()) }
     }
 
-    /// When it reverses, when it returns, and whether it fails, panics, never returns, or fails after it reversed.
-    fn undo_script(&self, undos: u32) -> (Duration, Duration, bool, bool, bool, bool) {
+    fn undo_script(&self, undos: u32) -> UndoScript {
         let mut state = lock(&self.shared.state);
         let swarm = state.swarm.clone();
         let quick = state.rng.pick(&[500, 5_000, 100_000, 1_000_000]);
         let ends = 1 + state.rng.below(quick);
         let at = state.rng.below(ends);
         let good = state.calm || undos > swarm.undo_good_from;
-        let slow = !good && state.rng.chance(swarm.undo_slow);
-        let panics = !good && !slow && state.rng.chance(swarm.undo_panics);
-        let fails = slow || panics || !good && state.rng.chance(swarm.undo_fails);
-        let after = fails && state.rng.chance(400);
-        match (slow, panics, fails, after) {
-            (true, ..) => state.coverage.fault(Fault::UndoTimesOut),
-            (_, true, ..) => state.coverage.fault(Fault::UndoPanics),
-            (_, _, true, true) => state.coverage.fault(Fault::UndoFailsAfter),
-            (_, _, true, false) => state.coverage.fault(Fault::UndoFails),
-            _ => {}
-        }
-        (Duration::from_micros(at), Duration::from_micros(ends), fails, panics, slow, after)
+        let fault = if good {
+            None
+        } else if state.rng.chance(swarm.undo_slow) {
+            Some(Fault::UndoTimesOut)
+        } else if state.rng.chance(swarm.undo_panics) {
+            Some(Fault::UndoPanics)
+        } else {
+            state.rng.chance(swarm.undo_fails).then_some(Fault::UndoFails)
+        };
+        let reverses = fault.is_none() || state.rng.chance(400);
+        let fault =
+            if reverses && fault == Some(Fault::UndoFails) { Some(Fault::UndoFailsAfter) } else { fault };
+        let reverses_at = reverses.then_some(Duration::from_micros(at));
+        UndoScript { reverses_at, ends_at: Duration::from_micros(ends), fault }
     }
 
     fn undo_begins(

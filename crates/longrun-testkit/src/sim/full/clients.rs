@@ -365,7 +365,10 @@ impl Client {
     /// Reads the whole list, page by page: what is there throughout is there once (C19).
     async fn list(&self, id: OperationId) {
         let mut seen = Vec::new();
-        let before = self.shared.floors();
+        let (changes, known) = {
+            let state = lock(&self.shared.state);
+            (state.changes, state.ops.keys().copied().collect::<Vec<_>>())
+        };
         let mut page = PageRequest { size: 1, token: String::new() };
         let mut damaged = Vec::new();
         for _ in 0..50 {
@@ -389,10 +392,10 @@ impl Client {
         }
         // A list leaves out what cannot be read.
         damaged.extend(lock(&self.shared.medium).damaged());
-        let there = [id].into_iter().filter(|id| !damaged.contains(id));
+        let there = known.into_iter().chain([id]).filter(|id| !damaged.contains(id));
         let mut state = lock(&self.shared.state);
         if state.alive(self.life) {
-            if state.known() != before {
+            if seen.len() > 1 && state.changes != changes {
                 state.coverage.met(Situation::ListDuringChange);
             }
             state.judge(check_complete(&there.collect::<Vec<_>>(), &seen));

@@ -285,6 +285,10 @@ impl Kv for SimKv {
             if applied && takes_over(batch) {
                 state.hand_over(self.shared.rolling_back());
             }
+            if applied && batch.writes.iter().any(|write| write.table == Table::Journal) {
+                state.changes += 1;
+                state.fresh = false;
+            }
             drop(state);
             if applied {
                 self.apply(batch);

@@ -13,6 +13,7 @@ mod state;
 mod steps;
 mod world;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -90,7 +91,11 @@ async fn open(shared: &Arc<Shared>, life: u32) -> Arc<dyn Store> {
         dead(shared, life).await;
         let kv = SimKv { shared: Arc::clone(shared), life };
         if let Ok(store) = KvStore::open_inline(kv, SECRET) {
-            return Arc::new(Intercepted(Slow { store, shared: Arc::clone(shared) }));
+            return Arc::new(Intercepted(Slow {
+                store,
+                shared: Arc::clone(shared),
+                stalled: AtomicBool::new(false),
+            }));
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
@@ -156,15 +161,12 @@ async fn dead(shared: &Shared, life: u32) {
 }
 
 async fn live(shared: &Arc<Shared>, wishes: &Arc<Mutex<Vec<Wish>>>, life: u32) -> End {
-    {
-        let recovers = life > 1 && lock(&shared.state).crash_point(CrashPoint::Recovery);
-        if recovers {
-            return End::Crashed;
-        }
-    }
     let number = lock(&shared.state).next_node();
     wear(shared, life);
     let store = open(shared, life).await;
+    if life > 1 && lock(&shared.state).crash_point(CrashPoint::Recovery) {
+        return End::Crashed;
+    }
     let current = match start(shared, life, &store, number).await {
         Ok(node) => Arc::new(Mutex::new(node)),
         Err(error) => return fail(shared, Violation::new("start", error)),

@@ -28,6 +28,8 @@ pub(super) struct Swarm {
     pub(super) read_fails: u32,
     /// How often the way to the store or back takes its time, and how many microseconds at most.
     pub(super) slow: (u32, u64),
+    /// How often the store stands still when something is to be stored, until the process is stopped.
+    pub(super) stalls: u32,
     /// Lives in which a bit of what is stored is flipped.
     pub(super) flips: u32,
     pub(super) full: bool,
@@ -60,6 +62,7 @@ impl Swarm {
             reopen: rng.rate(700),
             read_fails: rng.rate(60),
             slow: (rng.rate(300), rng.pick(&[20_000, 400_000, 8_000_000])),
+            stalls: rng.rate(20),
             flips: rng.rate(400),
             full: rng.chance(150),
             jumps: rng.pick(&[0, 0, 1, 3]),
@@ -94,7 +97,7 @@ impl Swarm {
                 Trouble::ClockJumps => self.jumps = 0,
                 Trouble::FullDisk => self.full = false,
                 Trouble::FailedReads => self.read_fails = 0,
-                Trouble::SlowCommits => self.slow = (0, 0),
+                Trouble::SlowCommits => (self.slow, self.stalls) = ((0, 0), 0),
                 Trouble::FlippedBits => self.flips = 0,
                 Trouble::FailedReopens => self.reopen = 0,
                 Trouble::RefusedCommits => self.refuse = 0,
@@ -157,8 +160,12 @@ pub(super) struct State {
     /// By node that has lost the store: how things were then.
     deposed: BTreeMap<u32, Deposed>,
     pub(super) crashed: bool,
+    /// The life before ended with a crash, and nothing of an operation was stored since.
+    pub(super) fresh: bool,
     pub(super) calm: bool,
     pub(super) crashes_left: u32,
+    /// Batches with something of an operation that were applied.
+    pub(super) changes: u64,
     pub(super) crashes: u32,
     pub(super) full: bool,
     pub(super) reopens_refused: u32,
@@ -192,8 +199,10 @@ impl State {
             first_node: 1,
             deposed: BTreeMap::new(),
             crashed: true,
+            fresh: false,
             calm: false,
             crashes_left,
+            changes: 0,
             crashes: 0,
             full: false,
             reopens_refused: 0,
@@ -347,13 +356,15 @@ impl State {
 
     /// A place where the process may crash. True when it did: then it does nothing more.
     pub(super) fn crash_point(&mut self, point: CrashPoint) -> bool {
-        self.coverage.visit(point);
-        let rate = self.swarm.crash;
-        if self.crashed || self.crashes_left == 0 || !self.goes_wrong(rate) {
+        if self.crashed || self.crashes_left == 0 || self.calm {
             return self.crashed;
         }
-        self.crash(point);
-        true
+        self.coverage.visit(point);
+        let crashes = self.rng.chance(self.swarm.crash);
+        if crashes {
+            self.crash(point);
+        }
+        crashes
     }
 
     pub(super) fn crash(&mut self, point: CrashPoint) {
@@ -372,12 +383,13 @@ impl State {
         match point {
             CrashPoint::BeforeEffect => met.push(S::CrashStartedNotApplied),
             CrashPoint::AfterEffect => met.push(S::CrashEffectNotReported),
-            CrashPoint::Recovery => met.push(S::CrashDuringRecovery),
             _ => {}
         }
-        for op in self.ops.values_mut().filter(|op| !op.ended) {
-            op.crashes += 1;
-            match (op.outside.undoing(), op.outside.undos()) {
+        if self.fresh && self.ops.values().any(|op| !op.ended) {
+            met.push(S::CrashDuringRecovery);
+        }
+        for op in self.ops.values().filter(|op| !op.ended) {
+            match (op.outside.undoing(), op.outside.steps_undone()) {
                 (0, _) => {}
                 (_, 1) => met.push(S::CrashDuringFirstUndo),
                 _ => met.push(S::CrashDuringSecondUndo),

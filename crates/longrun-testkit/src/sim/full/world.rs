@@ -12,7 +12,7 @@ use super::disk::{Inspector, Look, Medium, lock};
 use super::state::{Floors, Op, State};
 use crate::sim::coverage::{Coverage, Fault, Situation};
 use crate::sim::fast::Setting;
-use crate::sim::invariants::answers::{Answers, check_there};
+use crate::sim::invariants::answers::{Answers, check_blocked, check_there};
 use crate::sim::invariants::commits::check_indexes;
 use crate::sim::invariants::durable::{End, Story};
 use crate::sim::invariants::outside::Outside;
@@ -59,6 +59,7 @@ impl Shared {
         let mut state = lock(&self.state);
         state.before = state.virtual_now();
         state.began = None;
+        state.fresh = state.crashed;
         state.crashed = true;
         state.full = false;
         for op in state.ops.values_mut() {
@@ -143,7 +144,9 @@ impl Shared {
                 // Who has lost the store does not know at once: what it has in memory may be as old as that.
                 let floor = floors.get(&id).copied();
                 let floor = if owns { floor } else { floor.min(deposed) };
-                op.answers.told_after(floor, answer, durable)
+                let story = |stored| Story::observed(&op.plan, stored, None, |step| op.outside.is_left(step));
+                let seen = stored.as_ref().map_or(Ok(()), |stored| check_blocked(&story(stored), &answer));
+                seen.and(op.answers.told_after(floor, answer, durable))
             }
             // It was done before anybody looked at it.
             None => check_there(id, stored.is_some()),
@@ -160,7 +163,7 @@ impl Shared {
         let mut state = lock(&self.state);
         let Some(op) = state.ops.get_mut(&id).filter(|op| !op.ended) else { return };
         op.ended = true;
-        let story = Story::observed(&op.plan, stored, 0, |_| false);
+        let story = Story::observed(&op.plan, stored, None, |_| false);
         let verdict = op.outside.check_end(&story);
         let (crashes, end) = (op.crashes, story.end);
         state.judge(verdict);
@@ -193,7 +196,7 @@ impl Shared {
             drop(state);
             let Some(execution) = &stored else { continue };
             let rows = self.rows(&plan);
-            let story = Story::observed(&plan, execution, 0, |_| false);
+            let story = Story::observed(&plan, execution, None, |_| false);
             let alone =
                 |key: &ResourceKey| self.inspect(false).is_some_and(|look| look.operations_of(key) == [id]);
             let verdict = rows::check_stored(id, plan.claims(), &story, &rows, alone);
@@ -209,7 +212,7 @@ impl Shared {
         plan.claims().iter().filter_map(row).collect()
     }
 
-    /// Names what the next life will find.
+    /// Names what the next life will find; its `fresh` says whether this one has crashed.
     pub(super) fn name_restart(&self) {
         let due = self.inspect(false).map(|look| look.unfinished()).unwrap_or_default();
         for id in due.into_iter().map(|due| due.id) {
@@ -218,7 +221,12 @@ impl Shared {
             let no_return = stored.plan().and_then(|plan| plan.point_of_no_return());
             let past = no_return.is_some_and(|step| stored.attempt(step).0 > 0);
             let waits = next.wake_at.is_some();
-            let coverage = &mut lock(&self.state).coverage;
+            let mut state = lock(&self.state);
+            let crashed = u32::from(state.fresh);
+            if let Some(op) = state.ops.get_mut(&id) {
+                op.crashes += crashed;
+            }
+            let coverage = &mut state.coverage;
             for (met, situation) in [
                 (next.stop, Situation::RestartRollingBack),
                 (next.stop && waits, Situation::RestartUndoWaiting),

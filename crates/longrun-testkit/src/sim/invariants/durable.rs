@@ -42,8 +42,6 @@ pub struct Line {
     pub attempt: u32,
     /// A run is on record and has no outcome.
     pub running: bool,
-    /// It failed and waits to be run again.
-    pub again: bool,
     /// It failed for now so many times.
     pub failures: u32,
     /// Its process died so many times in a row while it ran.
@@ -60,8 +58,6 @@ pub struct Line {
     pub skipped: bool,
     /// Its undo failed so many times.
     pub undo_failures: u32,
-    /// Its undo waits.
-    pub undo_waits: bool,
     /// Before this time it is neither run nor undone.
     pub not_before: Option<Timestamp>,
     /// Its last checkpoint.
@@ -133,6 +129,11 @@ impl Story {
     pub fn users_clear(&self, step: usize) -> bool {
         let mut users = self.needs.iter().zip(&self.lines).filter(|(needs, _)| **needs & 1 << step != 0);
         users.all(|(_, line)| !line.running && !line.effect)
+    }
+
+    /// Whether a run or an undo waits for its time.
+    pub fn is_waiting(&self) -> bool {
+        self.lines.iter().any(|line| line.not_before.is_some())
     }
 
     /// How many runs are on record without an outcome.
@@ -264,7 +265,6 @@ impl Story {
                 demand(!back, "C11", || format!("step {step} is to run again while rolling back"))?;
                 self.stop(*step, *may_have_run)?;
                 let line = &mut self.lines[step.place()];
-                line.again = true;
                 line.failures += 1;
                 line.run_crashes = 0;
                 let (backoff, times) = (self.policies[step.place()].backoff, line.failures);
@@ -274,7 +274,6 @@ impl Story {
             Event::StepInterrupted { step, interruptions, again_at, .. } => {
                 demand(!back, "C11", || format!("step {step} is to run again while rolling back"))?;
                 self.stop(*step, true)?;
-                self.lines[step.place()].again = true;
                 self.waits_after_crash(*step, false, *interruptions, now, Some(*again_at))?;
             }
             Event::Checkpoint { step, checkpoint, .. } => {
@@ -297,7 +296,6 @@ impl Story {
                 self.check_undoing(*step)?;
                 let line = &mut self.lines[step.place()];
                 line.undo_failures += 1;
-                line.undo_waits = true;
                 line.undo_crashes = 0;
                 let (backoff, times) = (self.policies[step.place()].undo_backoff, line.undo_failures);
                 self.waits_after(*step, backoff, times, now, *again_at)?;
@@ -357,14 +355,14 @@ impl Story {
         demand(attempt == line.attempt + 1, "C8", || {
             format!("run {attempt} of step {step} is out of order")
         })?;
-        (line.attempt, line.running, line.again, line.not_before) = (attempt, true, false, None);
+        (line.attempt, line.running, line.not_before) = (attempt, true, None);
         Ok(())
     }
 
     fn undone(&mut self, step: usize) -> Verdict {
         demand(self.may_undo(step), "C10", || format!("the undo of step {step} came too early"))?;
         let line = &mut self.lines[step];
-        (line.effect, line.undone, line.undo_waits, line.not_before) = (false, true, false, None);
+        (line.effect, line.undone, line.not_before) = (false, true, None);
         Ok(())
     }
 }
@@ -389,9 +387,14 @@ impl Story {
 }
 
 impl Story {
-    /// What an execution that was read from a disk says, for a look at `step`. `left` tells of a step whether anything of
-    /// it is left outside: an execution does not tell steps that are undone from those that are to be.
-    pub fn observed(plan: &Plan, execution: &Execution, step: usize, left: impl Fn(usize) -> bool) -> Self {
+    /// What an execution that was read from a disk says, for a look at `step`, if it is at one. `left` tells of the others whether
+    /// anything of them is left outside: an execution does not tell steps that are undone from those that are to be.
+    pub fn observed(
+        plan: &Plan,
+        execution: &Execution,
+        step: Option<usize>,
+        left: impl Fn(usize) -> bool,
+    ) -> Self {
         let mut story = Self::new(plan, execution.header().created_at);
         let running = execution.next(Timestamp::MIN).run;
         for (place, line) in story.lines.iter_mut().enumerate() {
@@ -400,7 +403,8 @@ impl Story {
             line.attempt = execution.attempt(index).0;
             line.running = running.contains(&index);
             line.checkpoint = execution.checkpoint(index).cloned();
-            line.effect = undoable.is_some() && (place == step || left(place));
+            line.effect = undoable.is_some() && (step == Some(place) || left(place));
+            line.undo_failures = execution.undo_failures(index);
             if let Some(Undoable::Done(output)) = undoable {
                 line.output = Some(output);
             }

@@ -79,9 +79,9 @@ impl Outside {
         self.places.iter().filter(|place| place.undoing).count()
     }
 
-    /// Undos that ever began.
-    pub fn undos(&self) -> u32 {
-        self.places.iter().map(|place| place.undos).sum()
+    /// Steps of which an undo ever began.
+    pub fn steps_undone(&self) -> usize {
+        self.places.iter().filter(|place| place.undos > 0).count()
     }
 
     /// The process is gone, and with it whatever it was doing.
