@@ -37,9 +37,13 @@ pub fn commands(data: &[u8]) {
     while !dice.0.is_empty() && !execution.is_done() {
         now = now.saturating_add(Duration::from_millis(u64::from(dice.roll(255)) * 10));
         let command = command(&mut dice, &execution);
+        // What a visitor asks for is decided without the driver, now and then.
+        let visits = matches!(command, Command::Cancel { .. } | Command::Intervene { .. });
+        let at_rest = visits && now.unix_millis() / 10 % 4 == 0;
+        let handle = if at_rest { Execution::handle_at_rest } else { Execution::handle };
         let mut events = Vec::new();
         let before = execution.operation();
-        if execution.handle(&command, now, &mut events).is_err() {
+        if handle(&mut execution, &command, now, &mut events).is_err() {
             assert_eq!(before, execution.operation(), "a refusal changed something");
             continue;
         }
@@ -58,6 +62,18 @@ pub fn commands(data: &[u8]) {
             assert_eq!(restored.next(now), execution.next(now));
             assert_eq!(restored.due_at(), execution.due_at());
         }
+    }
+    nothing_follows(&mut dice, &mut execution, now);
+}
+
+/// What is done stays as it is, whatever comes late (C5).
+fn nothing_follows(dice: &mut Dice<'_>, execution: &mut Execution, now: Timestamp) {
+    let end = execution.operation();
+    while execution.is_done() && !dice.0.is_empty() {
+        let mut events = Vec::new();
+        let command = command(dice, execution);
+        _ = execution.handle(&command, now, &mut events);
+        assert_eq!((events, execution.operation()), (Vec::new(), end.clone()), "something follows the end");
     }
 }
 

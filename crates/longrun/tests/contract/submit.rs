@@ -224,7 +224,7 @@ async fn a_refused_request_stores_nothing_and_leaves_its_key_free() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn b25_a_resource_in_other_hands_refuses_with_aborted_and_the_holder() {
+async fn s41_b25_a_resource_in_other_hands_refuses_with_aborted_and_the_holder() {
     let rig = Rig::new().await;
     let slow = Script::new([Act::new("a").run([Do::Sleep(1000), Do::Apply])]);
     let first = rig.submit(&slow.clone().touch(Touch::Create("t".to_owned()))).await;
