@@ -13,7 +13,7 @@
 //! A property of plans: whatever is generated is accepted, and its steps can be gone through.
 //!
 //! ```
-//! use longrun_core::Plan;
+//! use longrun::core::Plan;
 //! use longrun_testkit::strategies::plans;
 //! use proptest::prelude::*;
 //!

@@ -18,9 +18,10 @@ pub enum Fault {
     Timeout,
     /// The process dies before it: its start is on record.
     CrashBefore,
-    /// The process dies after it: its end is not on record.
+    /// The process dies after it: its end is not on record. The next life runs it again, whatever its policy.
     CrashAfter,
-    /// It has its effect, its answer is lost, and it is run again if its policy allows. An undo is called twice.
+    /// It has its effect, its answer is lost, and it is run again, in the same life of the process. Where its policy allows one run
+    /// only, it is called twice in this one. An undo is called twice.
     Repeat,
     /// The operation is cancelled when it begins.
     CancelBefore,

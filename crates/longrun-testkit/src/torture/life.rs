@@ -1,6 +1,6 @@
 //! One life of the process: a store that ends with it, its clock, and what stands around its steps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::panic::resume_unwind;
 use std::pin::pin;
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use longrun::{
     Caller, Code, EffectKey, Engine, Environment, InterceptedRun, InterceptedUndo, Interceptor, Json,
-    OperationId, StepError, StepName, StepResult, Timestamp, UndoError, UndoResult, Undoable,
+    OperationId, StepError, StepIndex, StepName, StepResult, Timestamp, UndoError, UndoResult, Undoable,
 };
 use longrun_store::faulty::{Faults, ReadFault};
 use tokio::sync::Notify;
@@ -50,6 +50,8 @@ pub(super) struct Control {
     pending: Mutex<Vec<Strike>>,
     seen: Mutex<Seen>,
     stage: Mutex<Stage>,
+    /// The steps whose policy allows one run only.
+    run_once: Mutex<BTreeSet<StepIndex>>,
     /// Wakes those who wait for the stage, in the order in which they came.
     submitted: Notify,
     /// A cancel was accepted.
@@ -71,6 +73,7 @@ impl Control {
             pending: Mutex::new(planned.to_vec()),
             seen: Mutex::default(),
             stage: Mutex::new(Stage::Preparing),
+            run_once: Mutex::default(),
             submitted: Notify::new(),
             problems: Mutex::default(),
             cancelled: AtomicBool::new(false),
@@ -85,7 +88,8 @@ impl Control {
     }
 
     /// From now on faults strike.
-    pub(super) fn submitted(&self, operation: OperationId) {
+    pub(super) fn submitted(&self, operation: OperationId, run_once: BTreeSet<StepIndex>) {
+        *lock(&self.run_once) = run_once;
         *lock(&self.stage) = Stage::Submitted(operation);
         self.submitted.notify_waiters();
     }
@@ -100,6 +104,10 @@ impl Control {
 
     pub(super) fn seen(&self) -> Seen {
         lock(&self.seen).clone()
+    }
+
+    fn is_run_once(&self, step: StepIndex) -> bool {
+        lock(&self.run_once).contains(&step)
     }
 
     pub(super) fn was_cancelled(&self) -> bool {
@@ -280,14 +288,19 @@ impl Interceptor for Tormentor {
             return Err(StepError::not_applied(Code::FailedPrecondition, PLANNED).permanent());
         }
         life.before(fault, run.operation_id()).await;
-        let result = match fault {
+        let mut result = match fault {
             None => life.counted(run.call()).await,
             Some(_) => run.call().await,
         };
+        // There is no other run in which it could be repeated.
+        let twice = fault == Some(Fault::Repeat) && life.control.is_run_once(run.effect_key().step);
+        if twice {
+            result = run.call().await;
+        }
         life.after(fault, run.operation_id()).await;
         match fault {
             Some(Fault::Unknown) => Err(StepError::unknown(Code::FailedPrecondition, PLANNED).permanent()),
-            Some(Fault::Repeat) => Err(StepError::unknown(Code::Unavailable, PLANNED).retryable()),
+            Some(Fault::Repeat) if !twice => Err(StepError::unknown(Code::Unavailable, PLANNED).retryable()),
             _ => result,
         }
     }

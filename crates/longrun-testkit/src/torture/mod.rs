@@ -7,8 +7,13 @@
 //! - the operation is done with a response, and the world looks as it does after a run without faults;
 //! - the operation is done with an error, and the world looks as it did before.
 //!
-//! It must look so at the moment at which `done` is shown, and stay so: an hour later, and after one more restart. The rows that the
-//! operation claims are compared too, and its response.
+//! It must look so at the moment at which `done` is shown, and stay so: an hour later, and after one more restart. What the operation
+//! has in the engine's store is compared too: its response, the rows that it claims, the items that those
+//! [refer](longrun::References) to, and the orphans that it has not forgotten.
+//!
+//! An operation is stuck, which is a violation too, when it is not done after three years of virtual time, or when its runs and undos
+//! have failed 200 times in one life of the process, not counting those that a fault struck: more patience no step is given that waits
+//! for something by failing.
 //!
 //! Faults strike between the calls of steps and undos, not inside of them: what a step does when it is cut off in the middle, or goes
 //! on from a checkpoint, is not tried. Time is virtual: a step may sleep as long as it likes, but must not wait for threads or sockets
@@ -90,7 +95,8 @@
 //! ```
 //!
 //! What it prints is a matrix: what became of the operation under each fault. `<` is before the call and `>` after it;
-//! `undo?` is the undo of a step that may have run and of which nothing more is known.
+//! `undo?` is the undo of a step that may have run and of which nothing more is known. `done` is with a response, `undone` with an
+//! error and the world as it was before, `BAD` with a violation. Each violation is told below, with the faults that led to it.
 //!
 //! ```text
 //! illuminate: 54 trials, 0 violations
@@ -103,6 +109,9 @@
 //! undo? 0 light undone  undone  undone  undone  undone  undone  undone  undone  undone
 //! undo? 1 light undone  undone  undone  undone  undone  undone  undone  undone  undone
 //! ```
+//!
+//! In a row of [`torture_pairs`] is what became of all pairs whose first fault it is. `3/4` is three times undone and four times done,
+//! `5 BAD` is five with a violation, whatever became of the others, and `-` is not tried.
 
 mod fault;
 mod life;
@@ -119,6 +128,7 @@ use longrun::{Engine, EngineBuilder, Kind};
 pub use report::{Ends, Line, Report, Violation};
 use report::{Outcome, message_of};
 use serde_json::Value;
+use tokio::runtime::Handle;
 use trial::{Reference, Trial};
 
 /// An operation kind, the world that its steps work on, and how to look at it.
@@ -149,13 +159,19 @@ pub trait Scene: Sync {
 
 /// Tries each [`Fault`] at each step and at each undo: of a step that was done, and of one that may have run.
 ///
-/// Panics if the operation does not succeed without faults.
+/// Call it from a plain `#[test]`: each life of the process is a runtime of its own.
+///
+/// Panics if it is called from within a runtime, as in `#[tokio::test]`, and if the operation does not succeed without faults.
+#[track_caller]
 pub fn torture<S: Scene>(scene: &S) -> Report {
     Bench::new(scene).singles()
 }
 
 /// Tries each pair of faults at two different places: the second meets what the first has led to. It may never come to it; how often it
 /// did says [`Report::complete`].
+///
+/// Call it from a plain `#[test]`. Panics as [`torture`] does.
+#[track_caller]
 pub fn torture_pairs<S: Scene>(scene: &S) -> Report {
     Bench::new(scene).pairs()
 }
@@ -171,7 +187,12 @@ struct Bench<'a, S: Scene> {
 }
 
 impl<'a, S: Scene> Bench<'a, S> {
+    #[track_caller]
     fn new(scene: &'a S) -> Self {
+        assert!(
+            Handle::try_current().is_err(),
+            "torture is called from within a runtime, and has runtimes of its own: call it from a plain #[test]"
+        );
         let trial = Trial::new(scene, &[]);
         let reference = trial.reference();
         // Once more: what differs by itself would be laid at the door of the faults.
@@ -206,7 +227,9 @@ impl<'a, S: Scene> Bench<'a, S> {
                 let strike = Strike { point, fault };
                 let planned: Vec<_> = cause.into_iter().chain([strike]).collect();
                 let mut outcome = self.attempt(&planned);
-                let never = |strike: &Strike| format!("{strike} never struck");
+                let never = |strike: &Strike| {
+                    format!("{strike} ({}) never struck", self.report.name(strike.point.step))
+                };
                 outcome.violations.extend(outcome.pending.iter().map(never));
                 self.report.note(strike, &planned, outcome.pending.is_empty(), &outcome);
             }

@@ -4,6 +4,8 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use longrun::StepIndex;
+
 use super::fault::{Act, Fault, Point, Strike};
 use super::life::Seen;
 
@@ -30,13 +32,16 @@ pub(super) struct Outcome {
 pub struct Violation {
     /// The faults that led to it. None: it comes of itself.
     pub faults: Vec<Strike>,
+    /// The name of the step of each of them.
+    pub steps: Vec<String>,
     /// What it is.
     pub what: String,
 }
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let faults: Vec<String> = self.faults.iter().map(Strike::to_string).collect();
+        let faults = self.faults.iter().zip(&self.steps).map(|(strike, step)| format!("{strike} ({step})"));
+        let faults: Vec<String> = faults.collect();
         let faults = if faults.is_empty() { "without a fault".to_owned() } else { faults.join(", ") };
         write!(f, "{faults}: {}", self.what)
     }
@@ -93,7 +98,13 @@ impl Report {
     }
 
     pub(super) fn note_without_faults(&mut self, violations: Vec<String>) {
-        self.violations.extend(violations.into_iter().map(|what| Violation { faults: Vec::new(), what }));
+        let violation = |what| Violation { faults: Vec::new(), steps: Vec::new(), what };
+        self.violations.extend(violations.into_iter().map(violation));
+    }
+
+    /// The name of a step.
+    pub(super) fn name(&self, step: StepIndex) -> String {
+        self.names.get(&step.0).cloned().unwrap_or_default()
     }
 
     /// Notes a trial of a fault. `complete`: all that was to strike in it did.
@@ -101,7 +112,7 @@ impl Report {
         self.trials += 1;
         self.complete += usize::from(complete);
         let Strike { point, fault } = strike;
-        let step = self.names.get(&point.step.0).cloned().unwrap_or_default();
+        let step = self.name(point.step);
         let row = self.rows.entry(point).or_insert_with(|| Line { step, ends: BTreeMap::new() });
         let ends = row.ends.entry(fault).or_default();
         match outcome.end {
@@ -109,8 +120,10 @@ impl Report {
             Some(End::Undone) if outcome.violations.is_empty() => ends.undone += 1,
             _ => ends.bad += 1,
         }
+        let steps: Vec<String> = planned.iter().map(|strike| self.name(strike.point.step)).collect();
         let faults = planned.to_vec();
-        let violation = |what: &String| Violation { faults: faults.clone(), what: what.clone() };
+        let violation =
+            |what: &String| Violation { faults: faults.clone(), steps: steps.clone(), what: what.clone() };
         self.violations.extend(outcome.violations.iter().map(violation));
     }
 

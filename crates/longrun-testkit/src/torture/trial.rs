@@ -3,13 +3,16 @@
 // A trial that cannot be set up is a failure of the test that asked for it.
 #![allow(clippy::panic)]
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
+use longrun::core::Plan;
+use longrun::core::limits::PAGE_SIZE_MAX;
 use longrun::{
-    Call, Code, Engine, KvStore, Operation, OperationId, Payload, ResourceId, ResourceKey, ResourceStatus,
-    Row, Store,
+    Call, Code, Engine, ItemKey, KvStore, Operation, OperationId, Orphan, Payload, ResourceId, ResourceKey,
+    ResourceStatus, Row, StepIndex, Store,
 };
 use longrun_store::MemoryKv;
 use longrun_store::conformance::verify_indexes;
@@ -44,9 +47,31 @@ struct RowState {
 struct View<P> {
     world: P,
     rows: Vec<(ResourceKey, Option<RowState>)>,
+    /// What each of the rows refers to.
+    references: Vec<(ResourceKey, Vec<ItemKey>)>,
+    /// What lost its last reference to the operation, and is not forgotten.
+    orphans: Vec<ItemKey>,
 }
 
 impl<P: Debug + PartialEq> View<P> {
+    /// With what is outside, and the rows, as they are now.
+    async fn new(
+        world: P,
+        rows: Vec<(ResourceKey, Option<RowState>)>,
+        store: &dyn Store,
+        id: OperationId,
+    ) -> Self {
+        let mut references = Vec::new();
+        for (key, _) in &rows {
+            references.push((key.clone(), references_of(store, key).await));
+        }
+        let orphans = orphans_of(store, id).await.into_iter();
+        let mut orphans: Vec<_> = orphans.map(|orphan| orphan.item).collect();
+        // They come in the order of their incarnations, which are random.
+        orphans.sort();
+        Self { world, rows, references, orphans }
+    }
+
     /// What is not as expected.
     fn difference(&self, when: &str, expected: &Self) -> Vec<String> {
         let mut all = Vec::new();
@@ -58,6 +83,12 @@ impl<P: Debug + PartialEq> View<P> {
         }
         if self.rows != expected.rows {
             differ("the rows are not as they should be", &expected.rows, &self.rows);
+        }
+        if self.references != expected.references {
+            differ("the references are not as they should be", &expected.references, &self.references);
+        }
+        if self.orphans != expected.orphans {
+            differ("the orphans are not as they should be", &expected.orphans, &self.orphans);
         }
         all
     }
@@ -188,8 +219,8 @@ impl<'a, S: Scene> Trial<'a, S> {
             let plan = execution.as_ref().and_then(|execution| execution.plan());
             let claims = plan.map(|plan| plan.claims().to_vec()).unwrap_or_default();
             let rows = claims.iter().map(|claim| (claim.key.clone(), self.row(claim.before())));
-            let before = View { world, rows: rows.collect() };
-            self.control.submitted(id);
+            let before = View::new(world, rows.collect(), &*store, id).await;
+            self.control.submitted(id, plan.map(|plan| run_once(plan)).unwrap_or_default());
             let ended = self.watch(&life, &engine, &*store, id, &before).await;
             (id, before, ended)
         });
@@ -297,7 +328,7 @@ impl<'a, S: Scene> Trial<'a, S> {
             rows.push((key.clone(), self.row(row.as_ref())));
         }
         let response = operation.response().map(|response| self.json(response));
-        Moment { operation, response, view: View { world, rows } }
+        Moment { operation, response, view: View::new(world, rows, store, id).await }
     }
 
     fn row(&self, row: Option<&Row>) -> Option<RowState> {
@@ -315,6 +346,33 @@ impl<'a, S: Scene> Trial<'a, S> {
         let mut value = value.unwrap_or_else(|error| panic!("a payload is no JSON: {error}"));
         self.scene.normalise(&mut value);
         value
+    }
+}
+
+/// The steps whose policy allows one run only.
+fn run_once(plan: &Plan) -> BTreeSet<StepIndex> {
+    plan.indices().filter(|step| plan.policy(*step).runs_max == 1).collect()
+}
+
+async fn references_of(store: &dyn Store, holder: &ResourceKey) -> Vec<ItemKey> {
+    let mut all: Vec<ItemKey> = Vec::new();
+    loop {
+        let more = store.references(holder, all.last(), PAGE_SIZE_MAX).await;
+        match more.unwrap_or_else(|error| panic!("references cannot be read: {error}")) {
+            more if more.is_empty() => return all,
+            more => all.extend(more),
+        }
+    }
+}
+
+async fn orphans_of(store: &dyn Store, operation: OperationId) -> Vec<Orphan> {
+    let mut all: Vec<Orphan> = Vec::new();
+    loop {
+        let more = store.orphans(Some(operation), all.last(), PAGE_SIZE_MAX).await;
+        match more.unwrap_or_else(|error| panic!("orphans cannot be read: {error}")) {
+            more if more.is_empty() => return all,
+            more => all.extend(more),
+        }
     }
 }
 

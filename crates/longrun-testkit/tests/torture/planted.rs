@@ -1,19 +1,23 @@
 //! Mistakes that users make in their steps, each of which has to be found, and where.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use longrun::{
-    Code, Engine, EngineBuilder, Kind, PlanBuilder, Planned, Step, StepContext, StepError, StepResult,
-    UndoContext, UndoError, UndoResult, Undoable, async_trait,
+    Code, Engine, EngineBuilder, Kind, PlanBuilder, Planned, Step, StepContext, StepError, StepIndex,
+    StepPolicy, StepResult, UndoContext, UndoError, UndoResult, Undoable, async_trait,
 };
-use longrun_testkit::torture::{Act, Fault, Report, Scene, torture};
+use longrun_testkit::torture::{Act, Ends, Fault, Point, Report, Scene, torture};
 
 /// What is wrong with the steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mistake {
     Nothing,
+    /// None either: a policy that allows one run only.
+    NothingAndRunOnce,
+    /// What a step has in its memory tells it that it was called before: a second call makes another thing. It is run once only.
+    SecondCallMakesAnother,
     /// Each run makes another thing, whatever the effect key.
     RunsAreNotIdempotent,
     /// An undo takes what it is to remove from the output, and so does nothing where there is none.
@@ -40,6 +44,7 @@ struct Make {
     things: Things,
     mistake: Mistake,
     made: AtomicU32,
+    asked: Mutex<BTreeSet<String>>,
 }
 
 #[async_trait]
@@ -53,6 +58,11 @@ impl Step for Make {
         let made = self.made.fetch_add(1, Ordering::Relaxed);
         let name = match self.mistake {
             Mistake::RunsAreNotIdempotent => format!("{}-{made}", cx.effect_key()),
+            Mistake::SecondCallMakesAnother
+                if !self.asked.lock().unwrap().insert(cx.effect_key().to_string()) =>
+            {
+                format!("{}-again", cx.effect_key())
+            }
             _ => cx.effect_key().to_string(),
         };
         if let Mistake::RunGoesOnInTheBackground(seconds) = self.mistake {
@@ -89,7 +99,9 @@ impl Step for Make {
     }
 }
 
-struct MakeTwo;
+struct MakeTwo {
+    policy: StepPolicy,
+}
 
 #[async_trait]
 impl Kind for MakeTwo {
@@ -99,8 +111,8 @@ impl Kind for MakeTwo {
     type Response = String;
 
     async fn plan(&self, (): &(), plan: &mut PlanBuilder) -> Planned<Self> {
-        let first = plan.step::<Make>(1);
-        let second = plan.step::<Make>(2);
+        let first = plan.step_with::<Make>(1, self.policy);
+        let second = plan.step_with::<Make>(2, self.policy);
         plan.after(&second, &first);
         Ok(((), second))
     }
@@ -117,8 +129,13 @@ impl Scene for Mistake {
     }
 
     fn register(&self, things: &Things, builder: EngineBuilder) -> EngineBuilder {
-        let step = Make { things: Arc::clone(things), mistake: *self, made: AtomicU32::new(0) };
-        builder.kind(MakeTwo).step(step)
+        let mut policy = StepPolicy::default();
+        if matches!(self, Self::NothingAndRunOnce | Self::SecondCallMakesAnother) {
+            policy.runs_max = 1;
+        }
+        let (made, asked) = (AtomicU32::new(0), Mutex::default());
+        let step = Make { things: Arc::clone(things), mistake: *self, made, asked };
+        builder.kind(MakeTwo { policy }).step(step)
     }
 
     async fn request(&self, _: &Things, _: &Engine) {}
@@ -141,7 +158,7 @@ fn found(report: &Report, act: Act) -> Vec<Fault> {
 
 #[test]
 fn steps_without_a_mistake_are_clean() {
-    for none in [Mistake::Nothing, Mistake::TakesItsOwnThingForAnothers] {
+    for none in [Mistake::Nothing, Mistake::NothingAndRunOnce, Mistake::TakesItsOwnThingForAnothers] {
         let report = torture(&none);
         report.assert_clean();
         assert_eq!(report.trials(), 6 * Fault::ALL.len());
@@ -163,13 +180,32 @@ fn each_mistake_is_found_by_the_faults_that_it_does_not_survive() {
         (Mistake::UndoPanicsTheSecondTime, vec![], vec![Unknown, Panic, Timeout, CrashAfter, Repeat]),
         (Mistake::UndoLeavesSomething, vec![Error, Unknown, Panic, CancelBefore, CancelAfter], all()),
         (Mistake::TruthInMemory, vec![], vec![CrashBefore, CrashAfter]),
+        (Mistake::SecondCallMakesAnother, vec![Repeat], vec![]),
     ] {
         let report = torture(&mistake);
         assert_eq!(found(&report, Act::Run), by_runs, "{mistake:?}: {report}");
         assert_eq!(found(&report, Act::Undo), by_undos, "{mistake:?}: {report}");
         let told = report.violations()[0].to_string();
-        assert!(told.contains(" at run") || told.contains(" at undo"), "{told}");
+        let place = [" at run 0 (make)", " at run 1 (make)", " at undo 0 (make)"];
+        assert!(place.iter().any(|place| told.contains(place)), "{told}");
     }
+}
+
+#[test]
+fn a_run_that_is_repeated_is_done_also_where_its_policy_allows_no_other() {
+    let report = torture(&Mistake::NothingAndRunOnce);
+    for step in [StepIndex(0), StepIndex(1)] {
+        let ends = &report.rows()[&Point { act: Act::Run, step }].ends;
+        assert_eq!(ends[&Fault::Repeat], Ends { done: 1, ..Ends::default() }, "{report}");
+        assert_eq!(ends[&Fault::CrashAfter], Ends { done: 1, ..Ends::default() }, "{report}");
+        assert_eq!(ends[&Fault::Timeout], Ends { undone: 1, ..Ends::default() }, "{report}");
+    }
+}
+
+#[tokio::test]
+#[should_panic(expected = "call it from a plain #[test]")]
+async fn a_call_from_within_a_runtime_is_told_apart() {
+    torture(&Mistake::Nothing).assert_clean();
 }
 
 #[test]

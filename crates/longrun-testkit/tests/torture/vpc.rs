@@ -8,7 +8,7 @@ use longrun_testkit::torture::{Act, Fault, Scene, torture, torture_pairs};
 #[path = "../../../longrun/examples/vpc.rs"]
 // Its story runs on other stores where there are some.
 #[allow(dead_code, unexpected_cfgs)]
-mod guide;
+pub(crate) mod guide;
 use guide::fabric::{Cidr, Fabric};
 use guide::{
     CreateNetwork, CreateSubnet, DeleteNetwork, DeleteSubnet, NewNetwork, NewSubnet, Rename, Target,
