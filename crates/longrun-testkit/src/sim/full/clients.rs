@@ -370,9 +370,7 @@ impl Client {
             (state.changes, state.ops.keys().copied().collect::<Vec<_>>())
         };
         let mut page = PageRequest { size: 1, token: String::new() };
-        let mut damaged = Vec::new();
         for _ in 0..50 {
-            damaged.extend(lock(&self.shared.medium).damaged());
             let floors = self.shared.floors();
             let node = self.node();
             let found = match node.engine.list_operations(&OperationQuery::All, &page).await {
@@ -391,8 +389,8 @@ impl Client {
             tokio::time::sleep(Duration::from_micros(300)).await;
         }
         // A list leaves out what cannot be read.
-        damaged.extend(lock(&self.shared.medium).damaged());
-        let there = known.into_iter().chain([id]).filter(|id| !damaged.contains(id));
+        let misread = lock(&self.shared.medium).misread();
+        let there = known.into_iter().chain([id]).filter(|id| misread != Some(*id));
         let mut state = lock(&self.shared.state);
         if state.alive(self.life) {
             if seen.len() > 1 && state.changes != changes {

@@ -31,6 +31,8 @@ pub(super) struct Medium {
     /// Batches that were acknowledged and are not durable.
     held: Vec<Batch>,
     damage: Option<Damage>,
+    /// The operation of which the process has read a damaged record, also if that has been stored anew since.
+    misread: Option<OperationId>,
 }
 
 /// A bit of one stored value, which the process reads the other way. What is stored anew is whole.
@@ -60,6 +62,7 @@ impl Medium {
         self.ahead = None;
         self.held.clear();
         self.damage = None;
+        self.misread = None;
     }
 
     /// Flips a bit of what is stored, if anything is. Says which.
@@ -87,6 +90,7 @@ impl Medium {
         let Some(damage) = self.damage.as_mut().filter(here) else { return false };
         value[damage.bit / 8] ^= 1 << (damage.bit % 8);
         damage.read = true;
+        self.misread = operation_of(table, key);
         if fits {
             reseal(value);
         }
@@ -95,6 +99,11 @@ impl Medium {
 
     pub(super) const fn is_damaged(&self) -> bool {
         self.damage.is_some()
+    }
+
+    /// The operation of which a damaged record was read in this life.
+    pub(super) const fn misread(&self) -> Option<OperationId> {
+        self.misread
     }
 
     /// The operation of which a record is damaged, and was read so.
