@@ -14,9 +14,9 @@ use longrun::{
     Call, Code, Engine, ItemKey, KvStore, Operation, OperationId, Orphan, Payload, ResourceId, ResourceKey,
     ResourceStatus, Row, StepIndex, Store,
 };
-use longrun_store::MemoryKv;
 use longrun_store::conformance::verify_indexes;
 use longrun_store::faulty::FaultyKv;
+use longrun_store::{MemoryKv, StoreError};
 use serde_json::Value as JsonValue;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{sleep, timeout};
@@ -355,21 +355,18 @@ fn run_once(plan: &Plan) -> BTreeSet<StepIndex> {
 }
 
 async fn references_of(store: &dyn Store, holder: &ResourceKey) -> Vec<ItemKey> {
-    let mut all: Vec<ItemKey> = Vec::new();
-    loop {
-        let more = store.references(holder, all.last(), PAGE_SIZE_MAX).await;
-        match more.unwrap_or_else(|error| panic!("references cannot be read: {error}")) {
-            more if more.is_empty() => return all,
-            more => all.extend(more),
-        }
-    }
+    all("references", async |after| store.references(holder, after, PAGE_SIZE_MAX).await).await
 }
 
 async fn orphans_of(store: &dyn Store, operation: OperationId) -> Vec<Orphan> {
-    let mut all: Vec<Orphan> = Vec::new();
+    all("orphans", async |after| store.orphans(Some(operation), after, PAGE_SIZE_MAX).await).await
+}
+
+/// Page after page, until one is empty.
+async fn all<T>(what: &str, page: impl AsyncFn(Option<&T>) -> Result<Vec<T>, StoreError>) -> Vec<T> {
+    let mut all = Vec::new();
     loop {
-        let more = store.orphans(Some(operation), all.last(), PAGE_SIZE_MAX).await;
-        match more.unwrap_or_else(|error| panic!("orphans cannot be read: {error}")) {
+        match page(all.last()).await.unwrap_or_else(|error| panic!("{what} cannot be read: {error}")) {
             more if more.is_empty() => return all,
             more => all.extend(more),
         }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::sim::coverage::{Coverage, Situation};
 use crate::sim::fast::{Outcome, Setting};
-use crate::sim::invariants::answers::{Answers, check_blocked, check_there};
+use crate::sim::invariants::answers::{Answers, check_blocked_as_stored, check_there};
 use crate::sim::invariants::durable::{End, Story};
 use crate::sim::invariants::outside::Outside;
 use crate::sim::invariants::rows::Rows;
@@ -231,9 +231,9 @@ impl Shared {
         let durable = stored.as_ref().map(Execution::revision);
         let verdict = match state.operations.get_mut(&id) {
             Some(known) => {
-                let story =
-                    |stored| Story::observed(&known.plan, stored, None, |step| known.outside.is_left(step));
-                let seen = stored.as_ref().map_or(Ok(()), |stored| check_blocked(&story(stored), &answer));
+                let seen = stored.as_ref().map_or(Ok(()), |stored| {
+                    check_blocked_as_stored(&known.plan, stored, &known.outside, &answer)
+                });
                 seen.and(known.answers.told_after(floor, answer, durable))
             }
             // It was done before anybody looked at it.

@@ -12,7 +12,7 @@ use super::disk::{Inspector, Look, Medium, lock};
 use super::state::{Floors, Op, State};
 use crate::sim::coverage::{Coverage, Fault, Situation};
 use crate::sim::fast::Setting;
-use crate::sim::invariants::answers::{Answers, check_blocked, check_there};
+use crate::sim::invariants::answers::{Answers, check_blocked_as_stored, check_there};
 use crate::sim::invariants::commits::check_indexes;
 use crate::sim::invariants::durable::{End, Story};
 use crate::sim::invariants::outside::Outside;
@@ -144,8 +144,9 @@ impl Shared {
                 // Who has lost the store does not know at once: what it has in memory may be as old as that.
                 let floor = floors.get(&id).copied();
                 let floor = if owns { floor } else { floor.min(deposed) };
-                let story = |stored| Story::observed(&op.plan, stored, None, |step| op.outside.is_left(step));
-                let seen = stored.as_ref().map_or(Ok(()), |stored| check_blocked(&story(stored), &answer));
+                let seen = stored
+                    .as_ref()
+                    .map_or(Ok(()), |stored| check_blocked_as_stored(&op.plan, stored, &op.outside, &answer));
                 seen.and(op.answers.told_after(floor, answer, durable))
             }
             // It was done before anybody looked at it.

@@ -2,9 +2,10 @@
 
 use std::fmt::{Debug, Display};
 
-use longrun_core::{Code, Operation, OperationId, Phase, Revision};
+use longrun_core::{Code, Execution, Operation, OperationId, Phase, Plan, Revision};
 
 use super::durable::Story;
+use super::outside::Outside;
 use super::{Verdict, Violation, demand};
 
 /// The newest answer about one operation.
@@ -127,6 +128,19 @@ pub fn check_blocked(story: &Story, answer: &Operation) -> Verdict {
             format!("the undo of step {step} has failed {failures} times, shown is {blocked:?}")
         })
     })
+}
+
+/// The same, by what is stored and what is left outside (S26). Only what rolls back has undos.
+pub(crate) fn check_blocked_as_stored(
+    plan: &Plan,
+    stored: &Execution,
+    outside: &Outside,
+    answer: &Operation,
+) -> Verdict {
+    if stored.phase() != Phase::RollingBack {
+        return Ok(());
+    }
+    check_blocked(&Story::observed(plan, stored, None, |step| outside.is_left(step)), answer)
 }
 
 /// One operation at one moment makes sense.
