@@ -1,6 +1,6 @@
 //! Prints what a commit costs: bare sled with a sync, and `SledKv` with its proof of completeness.
 //!
-//! `cargo run --release -p longrun-sled --example measure`
+//! `cargo run --release -p longrun-sled --example commit_cost`
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::cast_possible_truncation)]
 
 use std::fs::File;
