@@ -120,7 +120,10 @@ fn each_invariant_names_its_tests_and_what_is_planted_against_it() {
         lines.push(format!("| {name} | {rule} | {} | {} |", faults.join("; "), column(&files)));
     }
     assert!(map.is_empty() && planted.is_empty(), "no such invariant: {:?} {planted:?}", map.keys());
-    written(&path, &lines);
+    let found = written(&path, &lines);
+    let mut all =
+        (1..=44).map(|number| format!("S{number}")).chain((1..=9).map(|number| format!("L{number}")));
+    assert_eq!(all.find(|name| !found.contains(&format!("\n| {name} | "))), None, "an invariant is missing");
 }
 
 #[test]

@@ -11,11 +11,11 @@ use longrun_testkit::sim::fast::{Kit, Setting};
 use longrun_testkit::sim::plant::Plant;
 use longrun_testkit::sim::shrink::{Reduction, Trouble, shrink};
 
-/// Seeds from which on a fault kind that never fired is an error.
+/// Seeds from which on a fault kind that never fired is an error, and a situation that was never met.
 const ALL_FAULTS_FROM: u64 = 10_000;
 /// The same for the full simulation, whose seeds hold more.
 const ALL_FAULTS_FROM_FULL: u64 = 2_000;
-/// Seeds of a long run, in which a situation that was hardly met is an error, too.
+/// Seeds of a long run, in which a situation that was hardly met is an error too.
 const LONG_FROM: u64 = 1_000_000;
 const LONG_FROM_FULL: u64 = 200_000;
 const LONG_FROM_CLUSTER: u64 = 20_000;
@@ -192,13 +192,12 @@ fn missing(campaign: &Campaign, coverage: &Coverage) -> Vec<String> {
         missing.extend(faults.iter().map(|fault| format!("this fault never fired: {}", fault.text())));
         let points = coverage.never_crashed(mode);
         missing.extend(points.iter().map(|point| format!("never a crash {}", point.text())));
-    } else {
-        println!("that every fault fires is demanded of {enough} seeds or more");
-    }
-    if campaign.seeds >= long {
-        let seldom = coverage.seldom_met(mode, nodes, MET_MIN);
+        let often = if campaign.seeds >= long { MET_MIN } else { 1 };
+        let seldom = coverage.seldom_met(mode, nodes, often);
         let line = |one: &Situation| format!("met {} times only: {}", coverage.met_count(*one), one.text());
         missing.extend(seldom.iter().map(line));
+    } else {
+        println!("that every fault fires, and every situation is met, is demanded of {enough} seeds or more");
     }
     missing
 }

@@ -18,6 +18,8 @@ use crate::crash::dice::Dice;
 pub(super) struct History {
     /// By key: what was asked, and the operation that was acknowledged; `None` if no answer came.
     pub(super) keys: BTreeMap<String, (Request, Option<String>)>,
+    /// By operation: what a cancel of it was answered, first of all.
+    pub(super) cancels: BTreeMap<String, Shown>,
     /// What contradicts itself.
     pub(super) violations: Vec<String>,
     pub(super) counts: BTreeMap<&'static str, u64>,
@@ -101,7 +103,18 @@ impl Client {
         }
         if self.dice.one_in(4) {
             let told = self.ask(Ask::Cancel { id: id.clone() }).await;
-            lock(&self.history).count(if told.is_some() { "cancels" } else { "cancels without an answer" });
+            let mut history = lock(&self.history);
+            match told {
+                Some(Told::Operation(shown)) => {
+                    history.count("cancels");
+                    check(&shown, &mut history);
+                    if !shown.done && shown.error.is_none() {
+                        history.violations.push(format!("C13: a cancel did nothing: {shown:?}"));
+                    }
+                    history.cancels.entry(id.clone()).or_insert(shown);
+                }
+                _ => history.count("cancels without an answer"),
+            }
         }
         self.wait(&id).await;
     }
@@ -138,6 +151,12 @@ impl Client {
                     let mut history = lock(&self.history);
                     history.count("waits to the end");
                     check(&shown, &mut history);
+                    let cancel = history.cancels.get(id).cloned();
+                    if let Some(cancel) = cancel.filter(|cancel| cancel.error != shown.error) {
+                        history.violations.push(format!(
+                            "C13: a cancel was answered with {cancel:?}, the end is {shown:?}"
+                        ));
+                    }
                     if let Some(Told::Operation(again)) = again
                         && again != shown
                     {

@@ -35,7 +35,7 @@ impl Faults {
         nodes: &[Arc<Node>],
         proxies: Vec<Proxy>,
     ) -> Self {
-        let lease = Duration::from_millis(options.lease);
+        let lease = Duration::from_millis(options.lease_millis);
         Self { server, nodes: nodes.to_vec(), proxies, lease, struck: BTreeMap::new() }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use tokio::time::Instant;
 
+use super::DONE_WITHIN;
 use super::clients::History;
 use super::world::World;
 
@@ -29,9 +30,8 @@ impl<'a> Judge<'a> {
         Self { address, history }
     }
 
-    /// Waits until everything is done, at most until then, and looks at all of it.
-    pub(super) async fn wait_and_judge(&self, until: Instant) -> Result<Verdict> {
-        let began = Instant::now();
+    /// Waits until everything is done, and looks at all of it. `calm` is when the faults stopped.
+    pub(super) async fn wait_and_judge(&self, calm: Instant) -> Result<Verdict> {
         let world = World::reach(self.address).await?;
         let mut verdict = Verdict { counts: self.history.counts.clone(), ..Verdict::default() };
         verdict.violations.extend(self.history.violations.iter().cloned());
@@ -39,13 +39,13 @@ impl<'a> Judge<'a> {
         loop {
             let left: i64 = world.ask(unfinished).await?[0].get(0);
             if left == 0 {
-                verdict.done_after = Some(began.elapsed());
+                verdict.done_after = Some(calm.elapsed());
                 break;
             }
-            if Instant::now() >= until {
+            if calm.elapsed() >= DONE_WITHIN {
                 verdict
                     .violations
-                    .push(format!("L1: {left} operations are not done a minute after the last fault"));
+                    .push(format!("L1: {left} operations are not done {DONE_WITHIN:?} after the last fault"));
                 break;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -56,9 +56,19 @@ impl<'a> Judge<'a> {
 
     async fn judge(&self, world: &World, verdict: &mut Verdict) -> Result<()> {
         // C1, C15: what was acknowledged is there, and each key is one operation.
-        let stored = world.ask("SELECT id, phase, revision FROM longrun.operations").await?;
+        let stored = world.ask("SELECT id, phase FROM longrun.operations").await?;
         let phases: BTreeMap<String, String> = stored.iter().map(|row| (row.get(0), row.get(1))).collect();
         verdict.checked = phases.len();
+        // C13, S10: a cancel that was answered has decided, or came too late.
+        for (id, shown) in &self.history.cancels {
+            let succeeded = phases.get(id).is_some_and(|phase| phase == "succeeded");
+            if succeeded != shown.response {
+                verdict.violations.push(format!(
+                    "C13: a cancel was answered with {shown:?}, and the operation is {:?}",
+                    phases.get(id)
+                ));
+            }
+        }
         for (key, (_, id)) in &self.history.keys {
             if let Some(id) = id
                 && !phases.contains_key(id)
@@ -144,13 +154,13 @@ impl<'a> Judge<'a> {
 }
 
 impl Verdict {
-    pub(super) fn report(&self, calm: Duration) {
+    pub(super) fn report(&self) {
         for (what, count) in &self.counts {
             println!("  {count:>6}  {what}");
         }
         match self.done_after {
             Some(after) => println!("all done {:.1} s after the last fault", after.as_secs_f64()),
-            None => println!("not all done {:.1} s after the last fault", calm.as_secs_f64()),
+            None => println!("not all done {DONE_WITHIN:?} after the last fault"),
         }
         for violation in &self.violations {
             println!("violation: {violation}");

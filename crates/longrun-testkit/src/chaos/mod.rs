@@ -13,7 +13,7 @@
 //!
 //! Meanwhile clients submit with idempotency keys, and repeat what was not answered at another node; they cancel, wait and
 //! list, each at any node. Steps have effects in a world that takes fencing tokens. At the end the faults stop, everything
-//! must be done within a minute, and the judge looks at what the database and the world hold.
+//! must be done within a minute, what was acknowledged must be there, cancels too, and the judge looks at what the database and the world hold.
 //!
 //! A fault that never struck makes it fail: nothing would have been tried.
 
@@ -67,7 +67,7 @@ struct Options {
     clients: usize,
     /// The lease of each node, in milliseconds.
     #[arg(long, default_value_t = 2000)]
-    lease: u64,
+    lease_millis: u64,
     /// What is drawn is drawn from this. The processes run as they like, so a seed does not repeat a run.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -114,7 +114,7 @@ async fn run(options: &Options) -> Result<ExitCode> {
     let mut nodes = Vec::new();
     for number in 0..options.nodes {
         let proxy = proxy::Proxy::start(server.lock().await.folder(), number).await?;
-        let lease = Duration::from_millis(options.lease);
+        let lease = Duration::from_millis(options.lease_millis);
         nodes.push(Arc::new(process::Node::new(number, proxy.address(), address.clone(), lease)));
         proxies.push(proxy);
     }
@@ -134,12 +134,12 @@ async fn run(options: &Options) -> Result<ExitCode> {
     faults.end().await?;
     let calm = Instant::now();
     let history = clients.stop().await;
-    let verdict = judge::Judge::new(&address, &history).wait_and_judge(calm + DONE_WITHIN).await?;
+    let verdict = judge::Judge::new(&address, &history).wait_and_judge(calm).await?;
     for node in &nodes {
         node.kill().await;
     }
     let missing = faults.report();
-    verdict.report(calm.elapsed());
+    verdict.report();
     for fault in &missing {
         println!("violation: the fault \"{fault}\" never struck");
     }

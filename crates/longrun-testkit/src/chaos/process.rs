@@ -109,7 +109,7 @@ impl Node {
         }
     }
 
-    /// Whether it is there; one that has ended by itself is a violation.
+    /// Whether its process has ended although nobody has killed it.
     pub(super) async fn ended_by_itself(&self) -> bool {
         let mut life = self.life.lock().await;
         life.as_mut().is_some_and(|life| matches!(life.child.try_wait(), Ok(Some(_))))

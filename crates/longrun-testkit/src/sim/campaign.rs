@@ -115,6 +115,8 @@ impl Campaign {
         let (coverage, mut failures, twice) =
             total.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         failures.sort_by_key(|failure: &Failure| failure.seed);
+        // Each thread goes on to so many.
+        failures.truncate(self.violations_max);
         Ok(Report { coverage, failures, twice, took: begun.elapsed() })
     }
 

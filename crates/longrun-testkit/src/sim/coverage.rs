@@ -36,8 +36,8 @@ counted! {
         CommitRefused = "a commit is refused, nothing applied",
         CommitUnknownApplied = "a commit of unknown outcome was applied",
         CommitUnknownLost = "a commit of unknown outcome was not applied",
-        CommitSlow = "a commit takes longer than steps do",
-        ReadSlow = "what was read is long on its way",
+        CommitSlow = "a commit is held up, before it is made or afterwards",
+        ReadSlow = "what was read is held up on its way",
         StoreStalls = "the store stands still until the process is stopped",
         DiskFull = "a commit is refused because the disk is full",
         ReopenRefused = "the store cannot be reopened at once",
@@ -65,14 +65,27 @@ counted! {
         StandStill = "a node of several stands still for a while",
         CutOff = "a node is cut off from the store that it shares",
         Mute = "a node reaches the store that it shares, and is not answered",
-        StoreAnswerLost = "a few answers of the shared store are lost",
+        StoreAnswerLost = "an answer of the shared store is lost",
+        LineSlow = "the line to the shared store is slow",
+        ClockOff = "the clock of a node is off",
+        PaceOff = "the clock of the shared store goes at another pace",
+        StepLong = "a step or an undo outlasts a lease",
     }
 }
 
 impl Fault {
     /// Faults that only the simulation of a cluster knows.
-    const CLUSTER_ONLY: &'static [Self] =
-        &[Self::ShutDown, Self::StandStill, Self::CutOff, Self::Mute, Self::StoreAnswerLost];
+    const CLUSTER_ONLY: &'static [Self] = &[
+        Self::ShutDown,
+        Self::StandStill,
+        Self::CutOff,
+        Self::Mute,
+        Self::StoreAnswerLost,
+        Self::LineSlow,
+        Self::ClockOff,
+        Self::PaceOff,
+        Self::StepLong,
+    ];
     /// Faults that it knows, and others do too.
     const OF_CLUSTERS: &'static [Self] = &[
         Self::Crash,
@@ -394,6 +407,7 @@ impl Coverage {
             Mode::Cluster => Situation::CLUSTER_ONLY.contains(one) || Situation::OF_CLUSTERS.contains(one),
         });
         let known = known.filter(|one| nodes > 1 || !Situation::OF_NODES.contains(one));
+        let known = known.filter(|one| nodes > 2 || **one != Situation::TakenOverAgain);
         known.filter(|one| self.met_count(**one) < often).copied().collect()
     }
 

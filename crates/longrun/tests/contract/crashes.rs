@@ -165,7 +165,7 @@ async fn c04_c10_c11_rollback_survives_a_crash_at_every_commit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn c13_cancel_survives_a_crash_at_every_commit() {
+async fn c13_s10_a_cancel_survives_a_crash_at_every_commit() {
     for at in [0, 3, 7, 12] {
         let script = steps().touch(Touch::Create(t()));
         Scenario { also: Also::CancelAt(at), succeeds: None, ..Scenario::new(script, false) }
@@ -196,7 +196,7 @@ async fn c07_update_and_delete_survive_a_crash_at_every_commit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn s14_recovery_survives_a_crash_at_every_commit_too() {
+async fn l2_s14_recovery_survives_a_crash_at_every_commit_too() {
     let script = Script::chain(&["a", "b"]).touch(Touch::Create(t()));
     Scenario::new(script.clone(), true).run(true).await;
     let bad = script.with("b", |act| act.run([Do::Apply, Do::Fail(Fault::UnknownForGood)]).undo_fails(1));

@@ -10,7 +10,7 @@ use super::machine::Machine;
 use super::work::{Make, Request};
 use super::world::{Shared, lock};
 use crate::sim::coverage::{Fault, Situation};
-use crate::sim::invariants::answers::{check_key, check_key_refused, check_refusal};
+use crate::sim::invariants::answers::{check_cancel, check_key, check_key_refused, check_refusal};
 use crate::sim::plant::Plant;
 use crate::sim::shrink::at_most;
 
@@ -146,8 +146,13 @@ impl Client {
             match tokio::time::timeout(Duration::from_secs(5), engine.cancel(id, &self.caller)).await {
                 Ok(Ok(operation)) => {
                     let wins = operation.error().is_some_and(|error| error.code() == Code::Cancelled);
-                    if wins {
-                        lock(&self.shared.state).coverage.met(Situation::CancelWins);
+                    {
+                        let mut state = lock(&self.shared.state);
+                        // No plan here has a point of no return.
+                        state.judge(check_cancel(&operation, false));
+                        if wins {
+                            state.coverage.met(Situation::CancelWins);
+                        }
                     }
                     return self.shared.told(floor, operation).await;
                 }

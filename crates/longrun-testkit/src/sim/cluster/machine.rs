@@ -17,6 +17,9 @@ use crate::sim::invariants::Violation;
 const TROUBLES: [Fault; 6] =
     [Fault::Crash, Fault::ShutDown, Fault::StandStill, Fault::CutOff, Fault::Mute, Fault::StoreAnswerLost];
 
+/// Microseconds from which on the way to the store counts as slow.
+const SLOW: u64 = 100_000;
+
 pub(super) struct Machine {
     shared: Arc<Shared>,
     store: Arc<SharedStore>,
@@ -106,7 +109,11 @@ impl Machine {
                     let way = {
                         let mut state = lock(&shared.state);
                         let most = if state.calm { 1000 } else { state.swarm.way };
-                        state.rng.below(most + 1)
+                        let way = state.rng.below(most + 1);
+                        if way >= SLOW {
+                            state.coverage.fault(Fault::LineSlow);
+                        }
+                        way
                     };
                     tokio::time::sleep(Duration::from_micros(way)).await;
                     life.goes().await;
@@ -121,6 +128,9 @@ impl Machine {
             let mut state = lock(&self.shared.state);
             let drift = state.swarm.drift * 1000;
             let size = i64::try_from(state.rng.below(drift + 1)).unwrap_or(0);
+            if size > 0 {
+                state.coverage.fault(Fault::ClockOff);
+            }
             if state.rng.chance(500) { size } else { -size }
         };
         lock(&self.inside).offset = offset;
@@ -188,7 +198,10 @@ impl Machine {
         };
         {
             let mut state = lock(&self.shared.state);
-            state.coverage.fault(trouble);
+            if trouble != Fault::StoreAnswerLost {
+                // Whether any call is there to lose an answer, the store knows.
+                state.coverage.fault(trouble);
+            }
             state.note(&format!("machine {}, {length:?}: {}", self.place, trouble.text()));
         }
         match trouble {

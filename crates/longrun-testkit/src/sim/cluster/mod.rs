@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use self::machine::Machine;
 use self::work::Thing;
 use self::world::{Shared, lock};
-use super::coverage::Coverage;
+use super::coverage::{Coverage, Fault};
 use super::fast::{Outcome, Setting};
 use super::invariants::answers::{answered, check_key};
 use super::invariants::calm::Calm;
@@ -59,6 +59,9 @@ async fn live(shared: &Arc<Shared>) -> Verdict {
     let (start, medium) = (Instant::now(), Arc::new(MemoryKv::new()));
     let plant = shared.setting.plant;
     let pace = if plant == Some(Plant::L1) { 0 } else { lock(&shared.state).swarm.pace };
+    if pace != 1000 {
+        lock(&shared.state).coverage.fault(Fault::PaceOff);
+    }
     let store = SharedStore::over(Arc::clone(&medium), LEASE, move || start.elapsed() * pace / 1000);
     let store = Arc::new(store.map_err(|error| Violation::new("start", error.to_string()))?);
     if plant == Some(Plant::S30) {

@@ -11,6 +11,7 @@ use longrun::{
 use longrun_core::Json;
 use serde::{Deserialize, Serialize};
 
+use super::LEASE;
 use super::machine::Life;
 use super::world::{Shared, lock};
 use crate::sim::coverage::{Fault, Situation};
@@ -138,6 +139,13 @@ impl Drop for Over<'_> {
 }
 
 impl Actor {
+    /// Counts what has taken so many microseconds, if that was longer than a lease.
+    fn outlasts(&self, lasts: u64) {
+        if Duration::from_micros(lasts) > LEASE {
+            lock(&self.shared.state).coverage.fault(Fault::StepLong);
+        }
+    }
+
     fn owns(&self, id: OperationId, token: FencingToken) -> bool {
         self.node.get().is_some_and(|node| self.shared.owns(*node, id, token.epoch))
     }
@@ -253,6 +261,7 @@ impl Actor {
             result = work => result?,
             _ = cx.stopped() => return Err(StepError::unknown(Code::Aborted, "stopped")),
         }
+        self.outlasts(lasts);
         if fails {
             let fault = if ends { Fault::StepFailsForGood } else { Fault::StepFailsAfter };
             lock(&self.shared.state).coverage.fault(fault);
@@ -279,6 +288,7 @@ impl Actor {
         };
         tokio::time::sleep(Duration::from_micros(lasts)).await;
         self.life.goes().await;
+        self.outlasts(lasts);
         if fails {
             lock(&self.shared.state).coverage.fault(Fault::UndoFails);
             return Err(UndoError::new(Code::Unavailable, "cannot be undone"));

@@ -9,7 +9,7 @@ use longrun_store::shared::SharedStore;
 use longrun_store::{Direction, KeyRange, Kv, KvError, Store, Table};
 use tokio::time::Instant;
 
-use crate::sim::coverage::{Coverage, Situation};
+use crate::sim::coverage::{Coverage, Fault, Situation};
 use crate::sim::fast::{Outcome, Setting};
 use crate::sim::invariants::answers::{Answers, check_blocked_as_stored, check_there};
 use crate::sim::invariants::durable::{End, Story};
@@ -284,6 +284,7 @@ impl Shared {
         ] {
             (0..count).for_each(|_| coverage.met(situation));
         }
+        (0..seen.unanswered).for_each(|_| coverage.fault(Fault::StoreAnswerLost));
         coverage.commits += seen.commits;
     }
 

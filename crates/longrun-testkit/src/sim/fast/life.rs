@@ -34,12 +34,8 @@ impl World<'_> {
             self.ops[op].crashes += 1;
             if let Some(flight) = driver.flight.as_ref().filter(|flight| !flight.landed && !flight.failed) {
                 // What was not acknowledged may be on disk or not.
-                if self.rng.chance(500) {
-                    self.cov.fault(Fault::CrashKeepsCommit);
-                    _ = self.apply(op, &driver.execution, flight);
-                } else {
-                    self.cov.fault(Fault::CrashLosesCommit);
-                }
+                let keeps = self.rng.chance(500) && self.apply(op, &driver.execution, flight) == Landed::Ok;
+                self.cov.fault(if keeps { Fault::CrashKeepsCommit } else { Fault::CrashLosesCommit });
             } else if driver.flight.is_none() && driver.held.is_empty() && self.plant.is_none() {
                 self.compare(op, &driver.execution);
             }
@@ -109,6 +105,7 @@ impl World<'_> {
             let noted = self.ops[op].story.note(entry.revision, entry.at, told.now, &told.events);
             // A start that is not stored, or a turn that is told twice, is a broken story by itself.
             self.judge(noted);
+            self.name_turn(op, &flight.happened, &told.events);
         }
         self.cov.commits += 1;
         self.fresh = false;

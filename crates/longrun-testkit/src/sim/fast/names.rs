@@ -87,6 +87,7 @@ impl World<'_> {
         }
     }
 
+    /// What a turn has brought about, once it is durable.
     pub(super) fn name_turn(&mut self, op: usize, happened: &[Happened], events: &[Event]) {
         let cancelled = happened.iter().any(|one| one.reply == Reply::Cancel);
         let mut decision = false;

@@ -144,7 +144,6 @@ impl World<'_> {
             self.answer(op, &driver.execution, &happened);
             return true;
         }
-        self.name_turn(op, &happened, &events);
         let expected = driver.execution.revision().next();
         let decided = events.iter().any(|event| matches!(event, Event::RollbackDecided { .. }));
         let mut turn = match driver.execution.seal(events.clone(), now) {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use longrun::{
-    Code, EffectKey, FencingToken, StepContext, StepError, StepResult, UndoContext, UndoError, UndoResult,
-    Undoable,
+    Code, EffectKey, FencingToken, StepContext, StepError, StepResult, Stop, UndoContext, UndoError,
+    UndoResult, Undoable,
 };
 use longrun_core::{Json, OperationId, Phase};
 use serde::Serialize;
@@ -237,22 +237,26 @@ impl Actor {
                 self.stored_by(owned, "a checkpoint");
             }
             if script.how == How::Hangs {
-                self.go_wrong(&script.faults);
                 return never().await;
             }
             tokio::time::sleep_until(begun + script.ends_at).await;
         };
         let stopped = tokio::select! {
             biased;
-            () = work => false,
-            _ = cx.stopped() => true,
+            () = work => None,
+            why = cx.stopped() => Some(why),
         };
-        if stopped {
+        if let Some(why) = stopped {
+            let fault = script.faults[0];
+            if fault == Some(Fault::StepHangs) || fault == Some(Fault::StepTimesOut) && why == Stop::TimedOut
+            {
+                self.go_wrong(&[fault]);
+            }
             self.stops(id, step, cx.fencing_token(), script.on_stop).await?;
         }
         self.crash_point(CrashPoint::BeforeReport).await;
         drop(over);
-        if stopped {
+        if stopped.is_some() {
             // What went on although it was told to stop has had its effect.
             return self.returns(step, attempt, How::Done);
         }
@@ -354,7 +358,9 @@ impl Actor {
             self.crash_point(CrashPoint::AfterUndo).await;
         }
         if fault == Some(Fault::UndoTimesOut) {
-            self.go_wrong(&[fault]);
+            if cx.stopped().await == Stop::TimedOut {
+                self.go_wrong(&[fault]);
+            }
             return never().await;
         }
         tokio::time::sleep_until(begun + ends_at).await;

@@ -129,7 +129,10 @@ impl Shared {
         if !answer.blocked().is_empty() {
             state.coverage.met(Situation::Blocked);
         }
-        let late = answer.error().is_some_and(|error| error.code() == Code::DeadlineExceeded);
+        // A step that ran into its own timeout ends with the same code.
+        let late = answer.error().is_some_and(|error| {
+            error.code() == Code::DeadlineExceeded && error.message().contains("its deadline")
+        });
         let news =
             state.ops.get(&id).and_then(|op| op.answers.newest()).is_none_or(|told| told.error().is_none());
         if late && news {

@@ -18,6 +18,7 @@ pub mod outside;
 pub mod rows;
 
 use std::fmt;
+use std::panic::Location;
 
 /// A rule that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,12 +27,15 @@ pub struct Violation {
     pub rule: &'static str,
     /// What happened.
     pub what: String,
+    /// Where it is demanded.
+    pub at: &'static Location<'static>,
 }
 
 impl Violation {
     /// `what` broke `rule`.
+    #[track_caller]
     pub fn new(rule: &'static str, what: impl Into<String>) -> Self {
-        Self { rule, what: what.into() }
+        Self { rule, what: what.into(), at: Location::caller() }
     }
 }
 
@@ -47,6 +51,7 @@ impl std::error::Error for Violation {}
 pub type Verdict = Result<(), Violation>;
 
 /// Demands a condition.
+#[track_caller]
 pub(crate) fn demand(holds: bool, rule: &'static str, what: impl FnOnce() -> String) -> Verdict {
     if holds { Ok(()) } else { Err(Violation::new(rule, what())) }
 }
