@@ -17,8 +17,8 @@ pub struct ListShape {
 }
 
 impl ListShape {
-    /// The list of a parent.
-    pub fn of(&self, parent: ResourceId) -> ResourceList {
+    /// The list of what is under a parent.
+    pub fn under(&self, parent: ResourceId) -> ResourceList {
         let list = ResourceList::of(parent).order(self.order).descending(self.descending);
         let list = self.status.into_iter().fold(list, ResourceList::status);
         self.name.iter().fold(list, |list, name| list.name(name))

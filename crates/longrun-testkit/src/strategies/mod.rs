@@ -1,9 +1,9 @@
-//! Strategies for [proptest](https://docs.rs/proptest): plans, calls, sequences of acts, and lists. Feature `proptest`.
+//! Strategies for [proptest](https://docs.rs/proptest): plans, calls, sequences of commands, and lists. Feature `proptest`.
 //!
 //! - [`plans`]: shapes of valid plans: which step feeds on which, which waits for which, how many run at the same time, and from where
 //!   on there is no way back.
 //! - [`calls`]: who calls, with which idempotency key. There are few of each, so that they meet.
-//! - [`acts`]: what clients and fate do to an engine, one after the other: submit, cancel, wait, list, crash, let time pass, forget.
+//! - [`commands`]: what clients and fate do to an engine, one after the other: submit, cancel, wait, list, crash, let time pass, forget.
 //! - [`lists`] and [`page_sizes`]: what to list, in which order, in pages of which size.
 //! - [`bodies`]: JSON values for requests, metadata and resources.
 //!
@@ -30,15 +30,16 @@
 //! # every_plan_is_accepted();
 //! ```
 //!
-//! A plan for an engine is built by a kind whose request has the shape: see [`PlanShape`]. A sequence of acts is applied to an engine
-//! and to a model of it, act by act, and what both say is compared; `tests/properties` of this crate does that with the whole engine.
+//! A plan for an engine is built by a kind whose request has the shape: see [`PlanShape`]. A sequence of commands is applied to an
+//! engine and to a model of it, one by one, and what both say is compared; `tests/properties` of this crate does that with the whole
+//! engine.
 
-mod act;
 mod call;
+mod command;
 mod list;
 mod plan;
 
-pub use act::{Act, Acts, Which, acts};
 pub use call::{CallShape, bodies, calls};
+pub use command::{Command, Which, commands};
 pub use list::{ListShape, lists, page_sizes};
 pub use plan::{PlanShape, StepShape, plans};

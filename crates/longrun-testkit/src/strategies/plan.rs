@@ -4,7 +4,8 @@ use longrun_core::{Input, Json, PlanParts, Source, StepIndex, StepName, StepSpec
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// Which steps a plan has, and what orders them. What [`plans`] draws is always valid. Can be a request, or a part of one: its kind makes the steps.
+/// Which steps a plan has, and what orders them. What [`plans`] draws is always valid. Can be a request, or a part
+/// of one: its kind makes the steps.
 ///
 /// ```
 /// # use longrun::{Out, PlanBuilder, Step, StepContext, StepResult, UndoContext, UndoResult, Undoable, async_trait};
@@ -59,7 +60,7 @@ pub struct PlanShape {
 pub struct StepShape {
     /// The step whose output it uses.
     pub feeds_on: Option<u16>,
-    /// Steps that it waits for besides.
+    /// Steps that it waits for besides. The point of no return waits for all before it, too.
     pub after: Vec<u16>,
 }
 

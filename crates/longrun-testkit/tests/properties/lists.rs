@@ -74,7 +74,7 @@ fn edits(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Edit>> {
 /// All of a list at once.
 async fn whole(engine: &Engine, shape: &ListShape) -> Vec<Row> {
     let page = PageRequest { size: 1000, token: String::new() };
-    let page = engine.list_resources::<Thing>(&shape.of(parent()), &page).await.unwrap();
+    let page = engine.list_resources::<Thing>(&shape.under(parent()), &page).await.unwrap();
     assert_eq!(page.next_token, "");
     page.items.into_iter().map(|found| found.row).collect()
 }
@@ -109,7 +109,7 @@ proptest! {
             let (mut listed, mut token, mut between) = (Vec::new(), String::new(), between.iter());
             loop {
                 let page = PageRequest { size, token };
-                let page = engine.list_resources::<Thing>(&shape.of(parent()), &page).await.unwrap();
+                let page = engine.list_resources::<Thing>(&shape.under(parent()), &page).await.unwrap();
                 assert!(page.items.len() <= size);
                 listed.extend(page.items.into_iter().map(|found| found.row));
                 token = page.next_token;

@@ -8,7 +8,7 @@ mod world;
 
 use longrun_core::{Acceptance, Execution, Header, IdPrefix, Json, KindName, OperationId, Payload, Plan};
 use longrun_core::{Caller, Command, StepReport, Timestamp};
-use longrun_testkit::strategies::{PlanShape, acts, bodies, plans};
+use longrun_testkit::strategies::{PlanShape, bodies, commands, plans};
 use model::{Met, Model};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -43,11 +43,11 @@ proptest! {
     /// end everything is done, with all effects or with none (S25, L1, L2), and the store's indexes agree (S12).
     #[test]
     fn s01_s02_s03_s04_s05_s06_s35_s36_s37_s38_s43_every_answer_is_one_that_the_model_allows(
-        acts in acts(requests(), 24),
+        commands in commands(requests(), 24),
     ) {
         let (mut world, mut model) = (World::new(), Model::default());
-        for act in &acts {
-            model.apply(&mut world, act);
+        for command in &commands {
+            model.apply(&mut world, command);
         }
         model.end(&mut world);
     }
@@ -59,9 +59,9 @@ fn the_strategies_come_to_all_that_they_are_for() {
     let mut cases = TestRunner::new_with_rng(config(1), TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let mut all = Met::default();
     for _ in 0..96 {
-        let acts = acts(requests(), 24).new_tree(&mut cases).unwrap().current();
+        let commands = commands(requests(), 24).new_tree(&mut cases).unwrap().current();
         let (mut world, mut model) = (World::new(), Model::after(all));
-        acts.iter().for_each(|act| model.apply(&mut world, act));
+        commands.iter().for_each(|command| model.apply(&mut world, command));
         model.end(&mut world);
         all = model.met;
     }

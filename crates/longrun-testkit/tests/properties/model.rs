@@ -7,7 +7,7 @@ use longrun::{
     Code, CommandError, Engine, Operation, OperationId, OperationQuery, PageRequest, Phase, ReadError,
     SubmitError,
 };
-use longrun_testkit::strategies::{Act, CallShape};
+use longrun_testkit::strategies::{CallShape, Command};
 
 use crate::service::{Make, Request};
 use crate::world::{RETENTION, World};
@@ -79,41 +79,41 @@ impl Model {
         Self { met, ..Self::default() }
     }
 
-    pub fn apply(&mut self, world: &mut World, act: &Act<Request>) {
-        match act {
-            Act::Submit { call, request } => self.submit(world, *call, request),
-            Act::Repeat(which) => {
-                if let Some(place) = which.of(&self.places()).copied() {
+    pub fn apply(&mut self, world: &mut World, command: &Command<Request>) {
+        match command {
+            Command::Submit { call, request } => self.submit(world, *call, request),
+            Command::Repeat(which) => {
+                if let Some(place) = which.pick(&self.places()).copied() {
                     let (call, request) = (self.known[place].call, self.known[place].request.clone());
                     self.submit(world, call, &request);
                 }
             }
-            Act::Cancel(which) => {
-                if let Some(known) = which.of(&self.places()).copied() {
+            Command::Cancel(which) => {
+                if let Some(known) = which.pick(&self.places()).copied() {
                     self.cancel(world, known);
                 }
             }
-            Act::Wait(which) => {
-                if let Some(place) = which.of(&self.places()).copied() {
+            Command::Wait(which) => {
+                if let Some(place) = which.pick(&self.places()).copied() {
                     let id = self.known[place].id;
                     let waited = world.with(async |engine| engine.wait(id, Duration::from_secs(5)).await);
                     self.looked(place, waited);
                 }
             }
-            Act::Get(which) => {
-                if let Some(place) = which.of(&self.places()).copied() {
+            Command::Get(which) => {
+                if let Some(place) = which.pick(&self.places()).copied() {
                     self.get(world, place);
                 }
             }
-            Act::List { page_size } => self.list(world, *page_size),
-            Act::Forget(which) => {
-                if let Some(place) = which.of(&self.places()).copied() {
+            Command::List { page_size } => self.list(world, *page_size),
+            Command::Forget(which) => {
+                if let Some(place) = which.pick(&self.places()).copied() {
                     self.forget(world, place);
                 }
             }
-            Act::Pass(wait) => world.with(async |_: &Engine| tokio::time::sleep(*wait).await),
-            Act::Purge => self.purge(world),
-            Act::Crash => {
+            Command::Pass(wait) => world.with(async |_: &Engine| tokio::time::sleep(*wait).await),
+            Command::Purge => self.purge(world),
+            Command::Crash => {
                 let under_way = self.known.iter().any(|known| !known.last.done());
                 self.met.crashed_under_way += usize::from(under_way);
                 world.crash();

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::call::{CallShape, calls};
+use super::list::page_sizes;
 
 /// One of the operations that were submitted so far.
 #[derive(Clone, Copy, Debug)]
@@ -14,14 +15,14 @@ pub struct Which(Index);
 
 impl Which {
     /// The one that is meant; `None` when there is none.
-    pub fn of<T>(self, all: &[T]) -> Option<&T> {
+    pub fn pick<T>(self, all: &[T]) -> Option<&T> {
         (!all.is_empty()).then(|| self.0.get(all))
     }
 }
 
 /// What a client does, or fate.
 #[derive(Clone, Debug)]
-pub enum Act<R> {
+pub enum Command<R> {
     /// Asks for an operation.
     Submit {
         /// Who asks, and with which key.
@@ -53,26 +54,23 @@ pub enum Act<R> {
     Crash,
 }
 
-/// What is done, one after the other.
-pub type Acts<R> = Vec<Act<R>>;
-
-/// Up to `acts_max` acts. Requests are yours.
-pub fn acts<R: Clone + Debug>(
+/// Up to `commands_max` commands, one after the other. Requests are yours.
+pub fn commands<R: Clone + Debug>(
     requests: impl Strategy<Value = R>,
-    acts_max: usize,
-) -> impl Strategy<Value = Acts<R>> {
+    commands_max: usize,
+) -> impl Strategy<Value = Vec<Command<R>>> {
     let which = || any::<Index>().prop_map(Which);
-    let act = prop_oneof![
-        6 => (calls(), requests).prop_map(|(call, request)| Act::Submit { call, request }),
-        2 => which().prop_map(Act::Repeat),
-        3 => which().prop_map(Act::Cancel),
-        2 => which().prop_map(Act::Wait),
-        2 => which().prop_map(Act::Get),
-        1 => (1..5_usize).prop_map(|page_size| Act::List { page_size }),
-        1 => which().prop_map(Act::Forget),
-        3 => (0..200_u64).prop_map(|millis| Act::Pass(Duration::from_millis(millis))),
-        1 => Just(Act::Purge),
-        2 => Just(Act::Crash),
+    let command = prop_oneof![
+        6 => (calls(), requests).prop_map(|(call, request)| Command::Submit { call, request }),
+        2 => which().prop_map(Command::Repeat),
+        3 => which().prop_map(Command::Cancel),
+        2 => which().prop_map(Command::Wait),
+        2 => which().prop_map(Command::Get),
+        1 => page_sizes().prop_map(|page_size| Command::List { page_size }),
+        1 => which().prop_map(Command::Forget),
+        3 => (0..200_u64).prop_map(|millis| Command::Pass(Duration::from_millis(millis))),
+        1 => Just(Command::Purge),
+        2 => Just(Command::Crash),
     ];
-    proptest::collection::vec(act, 0..=acts_max)
+    proptest::collection::vec(command, 0..=commands_max)
 }
