@@ -8,9 +8,11 @@ use longrun::StepIndex;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Fault {
-    /// It fails for good, and has had no effect. An undo fails this time.
+    /// A run fails for good without an effect; past the point of no return it is run again. An undo fails once without an effect, and
+    /// is tried again.
     Error,
-    /// It has its effect and fails for good, and nobody knows of the effect. An undo fails this time.
+    /// A run has its effect and fails for good, and nobody knows of the effect; past the point of no return it is run again. An undo
+    /// has its effect, fails all the same, and is tried again.
     Unknown,
     /// It has its effect and panics.
     Panic,
@@ -31,7 +33,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: &'static [Self] = &[
         Self::Error,
         Self::Unknown,
         Self::Panic,
@@ -67,7 +69,7 @@ pub enum Act {
     /// It is undone after it was done: the undo has its output.
     Undo,
     /// It is undone after it may have run: the undo has no output.
-    UndoUnsure,
+    UndoMayHaveRun,
 }
 
 impl Act {
@@ -76,7 +78,7 @@ impl Act {
         match self {
             Self::Run => "run",
             Self::Undo => "undo",
-            Self::UndoUnsure => "undo?",
+            Self::UndoMayHaveRun => "undo?",
         }
     }
 }

@@ -22,8 +22,8 @@ use crate::sim::rng::Rng;
 /// The wall clock when a trial begins, in microseconds since 1970.
 const EPOCH_MICROS: i64 = 1_700_000_000_000_000;
 
-/// Failures that nobody planned, of one life, before its operation counts as stuck: one that waits for something by failing may
-/// fail often.
+/// So many failures that nobody planned, of one life, and its operation counts as one that does not end. A step that waits for
+/// something by failing may fail often.
 const FAILURES_MAX: u32 = 200;
 
 /// What planned failures say.
@@ -146,7 +146,7 @@ pub(super) struct Life {
     died: Notify,
     /// Runs and undos that failed though nobody planned it, and what they said last.
     failures: Mutex<(u32, String)>,
-    stuck: Notify,
+    endless: Notify,
     /// Until the life ends: the engine holds what holds this.
     engine: Mutex<Option<Engine>>,
 }
@@ -160,7 +160,7 @@ impl Life {
             faults,
             died: Notify::new(),
             failures: Mutex::default(),
-            stuck: Notify::new(),
+            endless: Notify::new(),
             engine: Mutex::default(),
         })
     }
@@ -175,9 +175,9 @@ impl Life {
         self.died.notified().await;
     }
 
-    /// Resolves when a step has failed so often that it always will.
-    pub(super) async fn stuck(&self) -> String {
-        self.stuck.notified().await;
+    /// Resolves when so much has failed that it always will.
+    pub(super) async fn endless(&self) -> String {
+        self.endless.notified().await;
         let (failures, last) = lock(&self.failures).clone();
         format!("runs or undos failed {failures} times that were not planned to, at last with {last}")
     }
@@ -265,7 +265,7 @@ impl Drop for Attempt<'_> {
         let mut failures = lock(&self.life.failures);
         *failures = (failures.0 + 1, failure);
         if failures.0 == FAILURES_MAX {
-            self.life.stuck.notify_one();
+            self.life.endless.notify_one();
         }
     }
 }
@@ -309,7 +309,7 @@ impl Interceptor for Tormentor {
         let life = &self.0;
         let act = match undo.outcome() {
             Undoable::Done(_) => Act::Undo,
-            Undoable::MayHaveRun(_) => Act::UndoUnsure,
+            Undoable::MayHaveRun(_) => Act::UndoMayHaveRun,
         };
         let fault = life.control.strike(act, undo.effect_key(), undo.step_name()).await;
         let failed = || Err(UndoError::new(Code::Unavailable, PLANNED));

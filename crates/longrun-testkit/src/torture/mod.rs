@@ -1,8 +1,9 @@
 //! Proof for operation kinds of your own: every fault at every step and every undo, in virtual time.
 //!
 //! A [`Scene`] says what is tried: a kind, the world that its steps work on, and how to look at that world.
-//! [`torture`] runs the operation once without faults, finds out which steps it has and which are undone, and then once for each
-//! [`Fault`] at each of them. Whatever happens, one of two things must hold in the end:
+//! [`torture`] runs the operation twice without faults: what differs by itself is a violation. It then looks for the places that faults
+//! lead to, which are runs of steps and undos of them, and tries each [`Fault`] at each of them. Whatever happens, one of two things must
+//! hold in the end:
 //!
 //! - the operation is done with a response, and the world looks as it does after a run without faults;
 //! - the operation is done with an error, and the world looks as it did before.
@@ -11,9 +12,18 @@
 //! has in the engine's store is compared too: its response, the rows that it claims, the items that those
 //! [refer](longrun::References) to, and the orphans that it has not forgotten.
 //!
-//! An operation is stuck, which is a violation too, when it is not done after three years of virtual time, or when its runs and undos
-//! have failed 200 times in one life of the process, not counting those that a fault struck: more patience no step is given that waits
-//! for something by failing.
+//! An operation does not end, which is a violation, if in one life of the process three years of virtual time pass before it is done, or
+//! 200 runs and undos fail, calls that a fault struck not counted. Steps that wait by failing have that many tries.
+//!
+//! Also a violation:
+//!
+//! - another response than without faults;
+//! - an accepted cancel that ends with anything but CANCELLED;
+//! - a cancel that fails, or an operation that changes after it is done;
+//! - a picture, rows and references in which nothing changes, though there are steps: nothing could be found;
+//! - a scene that panics, or an engine that does not start again;
+//! - indexes of the engine's store that disagree with what they point to;
+//! - in [`torture`], a fault that never strikes, since the place was not reached again.
 //!
 //! Faults strike between the calls of steps and undos, not inside of them: what a step does when it is cut off in the middle, or goes
 //! on from a checkpoint, is not tried. Time is virtual: a step may sleep as long as it likes, but must not wait for threads or sockets
@@ -121,11 +131,13 @@ mod trial;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 pub use fault::{Act, Fault, Point, Strike};
+use life::{Control, Seen};
 use longrun::{Engine, EngineBuilder, Kind};
-pub use report::{Ends, Line, Report, Violation};
+pub use report::{Ends, Report, Row, Violation};
 use report::{Outcome, message_of};
 use serde_json::Value;
 use tokio::runtime::Handle;
@@ -141,36 +153,52 @@ pub trait Scene: Sync {
     /// What can be seen of the world: all that the operation may change, and nothing that differs from run to run.
     type Picture: PartialEq + Debug;
 
-    /// A new world. Each trial has one. There is no runtime yet.
+    /// A new world. Each trial has one. Called outside of a runtime: `tokio::spawn` and the like panic.
     fn world(&self) -> Self::World;
 
-    /// Registers kinds and steps. Called for each life of the process: whatever the steps hold in memory is made here.
+    /// Registers kinds and steps, once for each life of the process: what the steps hold in memory is made here. The environment and the
+    /// sweep interval that you set are replaced; your interceptors stand outside of the faults.
     fn register(&self, world: &Self::World, builder: EngineBuilder) -> EngineBuilder;
 
-    /// What is asked for. What has to be there before is made here, by operations that are waited for; they meet no fault.
+    /// The request to submit. Create here, through `engine`, what it needs to find, and wait for it; no fault strikes before this
+    /// returns.
     async fn request(&self, world: &Self::World, engine: &Engine) -> <Self::Kind as Kind>::Request;
 
     /// Looks at the world.
     async fn look(&self, world: &Self::World) -> Self::Picture;
 
     /// Takes out of the body of a row, and out of a response, what differs from run to run: times, numbers of attempts.
-    fn normalise(&self, _body: &mut Value) {}
+    fn normalise(&self, body: &mut Value) {
+        let _ = body;
+    }
 }
 
 /// Tries each [`Fault`] at each step and at each undo: of a step that was done, and of one that may have run.
 ///
 /// Call it from a plain `#[test]`: each life of the process is a runtime of its own.
 ///
-/// Panics if it is called from within a runtime, as in `#[tokio::test]`, and if the operation does not succeed without faults.
+/// # Panics
+///
+/// If it is called from within a runtime, as in `#[tokio::test]`. If the first run, which is without faults, does not end with a response:
+/// the engine does not start, what has to be there before is not made, the request is refused, the operation fails, or the scene panics.
+/// A panic of the scene in any later run is a violation.
 #[track_caller]
 pub fn torture<S: Scene>(scene: &S) -> Report {
     Bench::new(scene).singles()
 }
 
-/// Tries each pair of faults at two different places: the second meets what the first has led to. It may never come to it; how often it
-/// did says [`Report::complete`].
+/// Tries each pair of faults at two different places: the second meets what the first has led to.
 ///
-/// Call it from a plain `#[test]`. Panics as [`torture`] does.
+/// The first fault may keep the operation from the second; [`Report::trials_complete`] counts the trials in which both struck.
+///
+/// It takes 81 trials for each two places: 1,215 for the six places of two steps, each run, undone, and undone after it may have run. That
+/// grows with the square of the steps.
+///
+/// Call it from a plain `#[test]`.
+///
+/// # Panics
+///
+/// As [`torture`] does.
 #[track_caller]
 pub fn torture_pairs<S: Scene>(scene: &S) -> Report {
     Bench::new(scene).pairs()
@@ -193,37 +221,41 @@ impl<'a, S: Scene> Bench<'a, S> {
             Handle::try_current().is_err(),
             "torture is called from within a runtime, and has runtimes of its own: call it from a plain #[test]"
         );
-        let trial = Trial::new(scene, &[]);
-        let reference = trial.reference();
+        let reference = Trial::new(scene, &Arc::new(Control::new(&[]))).reference();
+        let report = Report::new(<S::Kind as Kind>::NAME);
+        let mut bench = Self { scene, reference, places: BTreeMap::new(), report };
         // Once more: what differs by itself would be laid at the door of the faults.
-        let trial = Trial::new(scene, &[]);
-        let mut violations = trial.run(&reference).violations;
-        let seen = trial.seen_so_far();
-        if !seen.is_empty() && reference.shows_nothing() {
+        let Outcome { mut violations, seen, .. } = bench.attempt(&[]);
+        if !seen.is_empty() && bench.reference.shows_nothing() {
             violations.push("nothing that can be seen changes, so nothing could be found".to_owned());
         }
-        let mut report = Report::new(<S::Kind as Kind>::NAME);
-        report.note_without_faults(violations);
-        report.name_steps(&seen);
-        let mut places: BTreeMap<Point, Option<Strike>> = BTreeMap::new();
-        places.extend(seen.keys().map(|point| (*point, None)));
+        bench.report.note_without_faults(violations);
+        bench.note_places(&seen, None);
         // What leads to an undo: a failure of a later step, the last one if there are several; of the step itself, then it is not
         // known whether it ran; or a cancel at the end of its run, if there is no later one.
-        let runs: Vec<Point> = places.keys().copied().collect();
-        for cause in [Fault::Unknown, Fault::CancelAfter] {
+        let runs: Vec<Point> = bench.places.keys().copied().collect();
+        for fault in [Fault::Unknown, Fault::CancelAfter] {
             for point in runs.iter().rev() {
-                let strike = Strike { point: *point, fault: cause };
-                for seen in Trial::new(scene, &[strike]).seen().into_keys() {
-                    places.entry(seen).or_insert(Some(strike));
-                }
+                let cause = Strike { point: *point, fault };
+                // What is wrong with it is told when the same comes again as a trial.
+                let Outcome { seen, .. } = bench.attempt(&[cause]);
+                bench.note_places(&seen, Some(cause));
             }
         }
-        Self { scene, reference, places, report }
+        bench
+    }
+
+    /// Places that the operation came to, with what led to them.
+    fn note_places(&mut self, seen: &Seen, cause: Option<Strike>) {
+        self.report.name_steps(seen);
+        for point in seen.keys() {
+            self.places.entry(*point).or_insert(cause);
+        }
     }
 
     fn singles(mut self) -> Report {
         for (point, cause) in self.places.clone() {
-            for fault in Fault::ALL {
+            for fault in Fault::ALL.iter().copied() {
                 let strike = Strike { point, fault };
                 let planned: Vec<_> = cause.into_iter().chain([strike]).collect();
                 let mut outcome = self.attempt(&planned);
@@ -241,8 +273,7 @@ impl<'a, S: Scene> Bench<'a, S> {
         let places: Vec<(Point, Option<Strike>)> = self.places.clone().into_iter().collect();
         for (place, (first, _)) in places.iter().enumerate() {
             for (second, cause) in &places[place + 1..] {
-                for (fault, other) in Fault::ALL.iter().flat_map(|one| Fault::ALL.map(|other| (*one, other)))
-                {
+                for (fault, other) in pairs_of_faults() {
                     let pair = [Strike { point: *first, fault }, Strike { point: *second, fault: other }];
                     let planned: Vec<_> = match first.act {
                         // What leads to the second, where the first has not. At the place of the first it strikes the next run.
@@ -259,11 +290,16 @@ impl<'a, S: Scene> Bench<'a, S> {
         self.report
     }
 
+    /// Runs the operation with these faults. A panic is a violation, and does not hide where the operation came to.
     fn attempt(&self, planned: &[Strike]) -> Outcome {
-        let run = || Trial::new(self.scene, planned).run(&self.reference);
-        catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
-            let what = format!("the trial panics: {}", message_of(&*panic));
-            Outcome { end: None, violations: vec![what], pending: Vec::new() }
-        })
+        let control = Arc::new(Control::new(planned));
+        let run = || Trial::new(self.scene, &control).run(&self.reference);
+        let (end, violations) = catch_unwind(AssertUnwindSafe(run))
+            .unwrap_or_else(|panic| (None, vec![format!("the trial panics: {}", message_of(&*panic))]));
+        Outcome { end, violations, pending: control.pending(), seen: control.seen() }
     }
+}
+
+fn pairs_of_faults() -> impl Iterator<Item = (Fault, Fault)> {
+    Fault::ALL.iter().flat_map(|one| Fault::ALL.iter().map(|other| (*one, *other)))
 }

@@ -4,9 +4,9 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use longrun::StepIndex;
+use longrun::{StepIndex, StepName};
 
-use super::fault::{Act, Fault, Point, Strike};
+use super::fault::{Fault, Point, Strike};
 use super::life::Seen;
 
 /// How an operation ended.
@@ -25,58 +25,58 @@ pub(super) struct Outcome {
     pub(super) violations: Vec<String>,
     /// What was planned and did not come to pass.
     pub(super) pending: Vec<Strike>,
+    /// Where the operation came to.
+    pub(super) seen: Seen,
 }
 
 /// Something that must not be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// The faults that led to it. None: it comes of itself.
-    pub faults: Vec<Strike>,
-    /// The name of the step of each of them.
-    pub steps: Vec<String>,
+    /// The faults that led to it, each with the name of its step. None: it comes of itself.
+    pub faults: Vec<(Strike, String)>,
     /// What it is.
     pub what: String,
 }
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let faults = self.faults.iter().zip(&self.steps).map(|(strike, step)| format!("{strike} ({step})"));
+        let faults = self.faults.iter().map(|(strike, step)| format!("{strike} ({step})"));
         let faults: Vec<String> = faults.collect();
         let faults = if faults.is_empty() { "without a fault".to_owned() } else { faults.join(", ") };
         write!(f, "{faults}: {}", self.what)
     }
 }
 
-/// How the trials of one fault at one place ended.
+/// How the trials of one fault at one place ended; of [pairs](super::torture_pairs) those whose first fault it is. Each trial counts once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ends {
-    /// With a response.
+    /// With a response, and no violation.
     pub done: usize,
-    /// With an error, and everything undone.
+    /// With an error, everything undone, and no violation.
     pub undone: usize,
     /// With a violation.
     pub bad: usize,
 }
 
-/// What the faults at one place came to.
+/// How the trials of all faults at one place ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Line {
+pub struct Row {
     /// The name of the step.
     pub step: String,
-    /// How the trials ended, by the fault.
+    /// How they ended, by the fault.
     pub ends: BTreeMap<Fault, Ends>,
 }
 
-/// What a kind came to.
+/// How all trials of a kind ended: a matrix, and its violations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Report {
     kind: &'static str,
     trials: usize,
-    /// Trials in which all of their faults struck.
-    complete: usize,
-    names: BTreeMap<u16, String>,
-    rows: BTreeMap<Point, Line>,
+    trials_complete: usize,
+    /// The steps.
+    names: BTreeMap<StepIndex, StepName>,
+    rows: BTreeMap<Point, Row>,
     violations: Vec<Violation>,
 }
 
@@ -85,7 +85,7 @@ impl Report {
         Self {
             kind,
             trials: 0,
-            complete: 0,
+            trials_complete: 0,
             names: BTreeMap::new(),
             rows: BTreeMap::new(),
             violations: Vec::new(),
@@ -93,58 +93,56 @@ impl Report {
     }
 
     pub(super) fn name_steps(&mut self, seen: &Seen) {
-        let names = seen.iter().filter(|(point, _)| point.act == Act::Run);
-        self.names = names.map(|(point, name)| (point.step.0, name.to_string())).collect();
+        self.names.extend(seen.iter().map(|(point, name)| (point.step, name.clone())));
     }
 
     pub(super) fn note_without_faults(&mut self, violations: Vec<String>) {
-        let violation = |what| Violation { faults: Vec::new(), steps: Vec::new(), what };
+        let violation = |what| Violation { faults: Vec::new(), what };
         self.violations.extend(violations.into_iter().map(violation));
     }
 
     /// The name of a step.
     pub(super) fn name(&self, step: StepIndex) -> String {
-        self.names.get(&step.0).cloned().unwrap_or_default()
+        self.names.get(&step).map(StepName::to_string).unwrap_or_default()
     }
 
     /// Notes a trial of a fault. `complete`: all that was to strike in it did.
     pub(super) fn note(&mut self, strike: Strike, planned: &[Strike], complete: bool, outcome: &Outcome) {
         self.trials += 1;
-        self.complete += usize::from(complete);
+        self.trials_complete += usize::from(complete);
         let Strike { point, fault } = strike;
         let step = self.name(point.step);
-        let row = self.rows.entry(point).or_insert_with(|| Line { step, ends: BTreeMap::new() });
+        let row = self.rows.entry(point).or_insert_with(|| Row { step, ends: BTreeMap::new() });
         let ends = row.ends.entry(fault).or_default();
         match outcome.end {
             Some(End::Done) if outcome.violations.is_empty() => ends.done += 1,
             Some(End::Undone) if outcome.violations.is_empty() => ends.undone += 1,
             _ => ends.bad += 1,
         }
-        let steps: Vec<String> = planned.iter().map(|strike| self.name(strike.point.step)).collect();
-        let faults = planned.to_vec();
-        let violation =
-            |what: &String| Violation { faults: faults.clone(), steps: steps.clone(), what: what.clone() };
+        let named = |strike: &Strike| (*strike, self.name(strike.point.step));
+        let faults: Vec<_> = planned.iter().map(named).collect();
+        let violation = |what: &String| Violation { faults: faults.clone(), what: what.clone() };
         self.violations.extend(outcome.violations.iter().map(violation));
     }
 
-    /// How many times the operation was run with faults.
+    /// How many times the operation was run with faults. Not counted: those without faults, and those that look for places.
     pub const fn trials(&self) -> usize {
         self.trials
     }
 
     /// In how many of them all their faults struck. Of [pairs](super::torture_pairs) the first may keep the operation from the place
     /// of the second.
-    pub const fn complete(&self) -> usize {
-        self.complete
+    pub const fn trials_complete(&self) -> usize {
+        self.trials_complete
     }
 
-    /// What must not be and was.
+    /// What must not be and was. The matrix counts trials, of which one may have several.
     pub fn violations(&self) -> &[Violation] {
         &self.violations
     }
 
-    /// What the faults at each place came to.
-    pub const fn rows(&self) -> &BTreeMap<Point, Line> {
+    /// The matrix: how the trials ended, by place and fault.
+    pub const fn rows(&self) -> &BTreeMap<Point, Row> {
         &self.rows
     }
 
@@ -172,8 +170,7 @@ impl Report {
     fn matrix(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rows = &self.rows;
         writeln!(f)?;
-        let label =
-            |point: &Point, row: &Line| format!("{:<5} {} {}", point.act.name(), point.step, row.step);
+        let label = |point: &Point, row: &Row| format!("{:<5} {} {}", point.act.name(), point.step, row.step);
         let width = rows.iter().map(|(point, row)| label(point, row).chars().count()).max().unwrap_or(0);
         // Of several trials for one place and fault: how many were undone, and how many done.
         let text = |ends: &Ends| match *ends {
@@ -189,7 +186,7 @@ impl Report {
         for (point, row) in rows {
             write!(f, "{:width$}", label(point, row))?;
             for fault in Fault::ALL {
-                write!(f, " {:<7}", row.ends.get(&fault).map_or_else(|| "-".to_owned(), text))?;
+                write!(f, " {:<7}", row.ends.get(fault).map_or_else(|| "-".to_owned(), text))?;
             }
             writeln!(f)?;
         }

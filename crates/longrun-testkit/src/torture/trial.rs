@@ -22,13 +22,13 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::{sleep, timeout};
 
 use super::Scene;
-use super::fault::Strike;
-use super::life::{Clock, Control, Life, Seen, Tormentor, caller};
-use super::report::{End, Outcome};
+use super::life::{Clock, Control, Life, Tormentor, caller};
+use super::report::End;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// An operation that is not done after this long is stuck. The longest timeout of a step is 366 days, and a fault may cost one.
-const STUCK_AFTER: Duration = Duration::from_secs(3 * 366 * 24 * 60 * 60);
+/// An operation that is not done after this long counts as one that does not end. The longest timeout of a step is 366 days, and a fault
+/// may cost one.
+const ENDLESS_AFTER: Duration = Duration::from_secs(3 * 366 * 24 * 60 * 60);
 /// How long after its end an operation is looked at again.
 const LATER: Duration = Duration::from_secs(60 * 60);
 
@@ -132,13 +132,8 @@ struct Played<P> {
 }
 
 impl<'a, S: Scene> Trial<'a, S> {
-    pub(super) fn new(scene: &'a S, planned: &[Strike]) -> Self {
-        Self {
-            scene,
-            world: scene.world(),
-            stored: Arc::new(MemoryKv::new()),
-            control: Arc::new(Control::new(planned)),
-        }
+    pub(super) fn new(scene: &'a S, control: &Arc<Control>) -> Self {
+        Self { scene, world: scene.world(), stored: Arc::new(MemoryKv::new()), control: Arc::clone(control) }
     }
 
     /// Without faults.
@@ -151,19 +146,8 @@ impl<'a, S: Scene> Trial<'a, S> {
         }
     }
 
-    /// Where the operation comes to.
-    pub(super) fn seen(&self) -> Seen {
-        self.play();
-        self.control.seen()
-    }
-
-    /// Where the operation came to in the trial that was run.
-    pub(super) fn seen_so_far(&self) -> Seen {
-        self.control.seen()
-    }
-
-    /// Plays it and judges.
-    pub(super) fn run(&self, reference: &Reference<S::Picture>) -> Outcome {
+    /// Plays it and judges: how it ended, if it did, and the violations.
+    pub(super) fn run(&self, reference: &Reference<S::Picture>) -> (Option<End>, Vec<String>) {
         let Played { before, done, later } = self.play();
         let mut violations = self.control.problems();
         let end = match &done {
@@ -174,7 +158,7 @@ impl<'a, S: Scene> Trial<'a, S> {
             Ok(done) => Some(self.judge(reference, &before, done, &later, &mut violations)),
         };
         violations.extend(verify_indexes(&*self.stored).err().into_iter().flatten());
-        Outcome { end, violations, pending: self.control.pending() }
+        (end, violations)
     }
 
     fn judge(
@@ -277,8 +261,8 @@ impl<'a, S: Scene> Trial<'a, S> {
     async fn prepare(&self, life: &Life, engine: &Engine) -> <S::Kind as longrun::Kind>::Request {
         tokio::select! {
             biased;
-            stuck = life.stuck() => panic!("what has to be there before is not made: {stuck}"),
-            request = timeout(STUCK_AFTER, self.scene.request(&self.world, engine)) => {
+            why = life.endless() => panic!("what has to be there before is not made: {why}"),
+            request = timeout(ENDLESS_AFTER, self.scene.request(&self.world, engine)) => {
                 request.unwrap_or_else(|_| panic!("what has to be there before is never made"))
             }
         }
@@ -294,7 +278,7 @@ impl<'a, S: Scene> Trial<'a, S> {
         before: &View<S::Picture>,
     ) -> Option<Result<(Moment<S::Picture>, Moment<S::Picture>), String>> {
         let done = async {
-            match engine.wait(id, STUCK_AFTER).await {
+            match engine.wait(id, ENDLESS_AFTER).await {
                 Ok(operation) if operation.done() => {
                     let done = self.moment(engine, store, id, before).await;
                     sleep(LATER).await;
@@ -307,7 +291,7 @@ impl<'a, S: Scene> Trial<'a, S> {
         tokio::select! {
             biased;
             () = life.died() => None,
-            stuck = life.stuck() => Some(Err(stuck)),
+            why = life.endless() => Some(Err(why)),
             ended = done => Some(ended),
         }
     }

@@ -1,14 +1,14 @@
 //! Mistakes that users make in their steps, each of which has to be found, and where.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use longrun::{
-    Code, Engine, EngineBuilder, Kind, PlanBuilder, Planned, Step, StepContext, StepError, StepIndex,
-    StepPolicy, StepResult, UndoContext, UndoError, UndoResult, Undoable, async_trait,
+    Code, Engine, EngineBuilder, InterceptedUndo, Interceptor, Kind, PlanBuilder, Planned, Step, StepContext,
+    StepError, StepIndex, StepPolicy, StepResult, UndoContext, UndoError, UndoResult, Undoable, async_trait,
 };
-use longrun_testkit::torture::{Act, Ends, Fault, Point, Report, Scene, torture};
+use longrun_testkit::torture::{Act, Ends, Fault, Point, Report, Scene, Strike, torture};
 
 /// What is wrong with the steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -246,6 +246,65 @@ fn a_picture_that_shows_nothing_is_found() {
     let report = torture(&Blind);
     let told = report.violations()[0].to_string();
     assert!(told.contains("nothing that can be seen changes"), "{told}");
+}
+
+#[test]
+fn a_look_that_panics_under_one_fault_is_found_by_its_name() {
+    /// Notes that the second step is undone: after it was done, or after it may have been.
+    struct Note(Act, Arc<AtomicBool>);
+
+    #[async_trait]
+    impl Interceptor for Note {
+        async fn undo(&self, undo: &InterceptedUndo<'_>) -> UndoResult {
+            let act =
+                if matches!(undo.outcome(), Undoable::Done(_)) { Act::Undo } else { Act::UndoMayHaveRun };
+            if act == self.0 && undo.effect_key().step == StepIndex(1) {
+                self.1.store(true, Ordering::Relaxed);
+            }
+            undo.call().await
+        }
+    }
+
+    /// Cannot be looked at after that undo.
+    struct Fragile(Act);
+
+    #[async_trait]
+    impl Scene for Fragile {
+        type Kind = MakeTwo;
+        type World = (Things, Arc<AtomicBool>);
+        type Picture = BTreeMap<String, u16>;
+
+        fn world(&self) -> Self::World {
+            Self::World::default()
+        }
+
+        fn register(&self, (things, broken): &Self::World, builder: EngineBuilder) -> EngineBuilder {
+            let note = Note(self.0, Arc::clone(broken));
+            Mistake::Nothing.register(things, builder).interceptor(note)
+        }
+
+        async fn request(&self, _: &Self::World, _: &Engine) {}
+
+        async fn look(&self, (things, broken): &Self::World) -> BTreeMap<String, u16> {
+            assert!(!broken.load(Ordering::Relaxed), "it is broken");
+            things.lock().unwrap().clone()
+        }
+    }
+
+    // Both faults also look for places, before any trial counts.
+    for (act, fault) in [(Act::UndoMayHaveRun, Fault::Unknown), (Act::Undo, Fault::CancelAfter)] {
+        let report = torture(&Fragile(act));
+        let strike = Strike { point: Point { act: Act::Run, step: StepIndex(1) }, fault };
+        let told: Vec<_> = report.violations().iter().filter(|told| told.faults[0].0 == strike).collect();
+        assert_eq!(
+            told[0].to_string(),
+            format!("{strike} (make): the trial panics: it is broken"),
+            "{report}"
+        );
+        assert_eq!(report.trials(), 6 * Fault::ALL.len(), "and no place is missed: {report}");
+        assert!(found(&report, Act::Run).contains(&fault), "{report}");
+        assert!(!found(&report, Act::Run).contains(&Fault::Error), "{report}");
+    }
 }
 
 #[test]

@@ -15,6 +15,8 @@ use longrun_snapshot::{CreateSnapshotMetadata, DataPlane, Snapshot, SnapshotServ
 use longrun_testkit::torture::{Act, Fault, Scene, torture, torture_pairs};
 use tempfile::TempDir;
 
+use super::assert_both_struck;
+
 /// Three chunks, the last of which is a hole.
 const DISK: u64 = 9 << 20;
 /// One chunk: of two faults it is the order that matters, and there are many pairs.
@@ -158,6 +160,7 @@ fn c09_a_create_survives_every_pair_of_faults() {
     let report = torture_pairs(&Create(SMALL_DISK));
     println!("{report}");
     report.assert_clean();
+    assert_both_struck(&report, 40);
     assert_eq!(report.trials(), 15 * Fault::ALL.len() * Fault::ALL.len(), "pairs of six places");
 }
 
@@ -166,6 +169,7 @@ fn c09_a_delete_survives_every_pair_of_faults() {
     let report = torture_pairs(&Delete(SMALL_DISK));
     println!("{report}");
     report.assert_clean();
+    assert_both_struck(&report, 25);
     assert!(report.trials() > Fault::ALL.len() * Fault::ALL.len(), "pairs of a run and more");
 }
 

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use longrun::{Call, Caller, Engine, EngineBuilder, Kind, ResourceId, async_trait};
 use longrun_testkit::torture::{Act, Fault, Scene, torture, torture_pairs};
 
+use super::assert_both_struck;
+
 #[path = "../../../longrun/examples/vpc.rs"]
 // Its story runs on other stores where there are some.
 #[allow(dead_code, unexpected_cfgs)]
@@ -105,7 +107,7 @@ fn c09_creating_a_subnet_survives_every_pair_of_faults() {
     report.assert_clean();
     assert_eq!(report.trials(), 15 * Fault::ALL.len() * Fault::ALL.len(), "pairs of six places");
     // Nothing comes to the place of the second where the first has the operation rolled back before it, and a step is undone once.
-    assert!(report.complete() * 5 > report.trials() * 2, "{} of {}", report.complete(), report.trials());
+    assert_both_struck(&report, 40);
 }
 
 #[test]
