@@ -168,7 +168,9 @@ fn show(campaign: &Campaign, report: &Report) {
         coverage.commits,
         coverage.operations,
     );
-    println!("{} crash points passed, {} crashes", coverage.crash_points(), coverage.crashes());
+    if campaign.mode != Mode::Cluster {
+        println!("{} crash points passed, {} crashes", coverage.crash_points(), coverage.crashes());
+    }
     if campaign.check_determinism {
         println!("{} seeds run twice", report.twice);
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use longrun_postgres::testing::PrivateServer;
 use tokio::sync::Mutex;
 
@@ -26,6 +26,8 @@ pub(super) struct Faults {
     proxies: Vec<Proxy>,
     lease: Duration,
     struck: BTreeMap<&'static str, u64>,
+    /// Nodes that have ended although nobody has killed them, each time.
+    ended: Vec<usize>,
 }
 
 impl Faults {
@@ -36,7 +38,7 @@ impl Faults {
         proxies: Vec<Proxy>,
     ) -> Self {
         let lease = Duration::from_millis(options.lease_millis);
-        Self { server, nodes: nodes.to_vec(), proxies, lease, struck: BTreeMap::new() }
+        Self { server, nodes: nodes.to_vec(), proxies, lease, struck: BTreeMap::new(), ended: Vec::new() }
     }
 
     /// A quiet while, and then one fault to its end.
@@ -44,7 +46,8 @@ impl Faults {
         tokio::time::sleep(Duration::from_millis(dice.within(100..1500))).await;
         for node in &self.nodes {
             if node.ended_by_itself().await {
-                bail!("node {} has ended by itself", node.number);
+                self.ended.push(node.number);
+                node.start().await?;
             }
         }
         let place = usize::try_from(dice.within(0..self.nodes.len() as u64)).unwrap_or_default();
@@ -97,12 +100,14 @@ impl Faults {
         Ok(())
     }
 
-    /// Says what struck, and gives what did not.
-    pub(super) fn report(&self) -> Vec<&'static str> {
+    /// Says what struck, and gives what is wrong: what did not, and what nobody did.
+    pub(super) fn report(&self) -> Vec<String> {
         let struck = |fault: &&str| self.struck.get(fault).copied().unwrap_or_default();
         for fault in &FAULTS {
             println!("  {:>6}  {fault}", struck(fault));
         }
-        FAULTS.into_iter().filter(|fault| struck(fault) == 0).collect()
+        let missing = FAULTS.iter().filter(|fault| struck(fault) == 0);
+        let ended = self.ended.iter().map(|node| format!("node {node} has ended by itself"));
+        missing.map(|fault| format!("the fault \"{fault}\" never struck")).chain(ended).collect()
     }
 }

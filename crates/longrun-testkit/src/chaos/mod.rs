@@ -15,7 +15,7 @@
 //! list, each at any node. Steps have effects in a world that takes fencing tokens. At the end the faults stop, everything
 //! must be done within a minute, what was acknowledged must be there, cancels too, and the judge looks at what the database and the world hold.
 //!
-//! A fault that never struck makes it fail: nothing would have been tried.
+//! A fault that never struck makes it fail: nothing would have been tried. So does a node that ends by itself.
 
 // This is a test program that happens to be a library.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
@@ -138,12 +138,12 @@ async fn run(options: &Options) -> Result<ExitCode> {
     for node in &nodes {
         node.kill().await;
     }
-    let missing = faults.report();
+    let wrong = faults.report();
     verdict.report();
-    for fault in &missing {
-        println!("violation: the fault \"{fault}\" never struck");
+    for what in &wrong {
+        println!("violation: {what}");
     }
-    let violations = verdict.violations.len() + missing.len();
+    let violations = verdict.violations.len() + wrong.len();
     println!("{} checked, {violations} violations", verdict.checked);
     Ok(if violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
