@@ -18,7 +18,7 @@ use crate::crash::dice::Dice;
 pub(super) struct History {
     /// By key: what was asked, and the operation that was acknowledged; `None` if no answer came.
     pub(super) keys: BTreeMap<String, (Request, Option<String>)>,
-    /// By operation: what a cancel of it was answered, first of all.
+    /// By operation: what the cancel of it was answered.
     pub(super) cancels: BTreeMap<String, Shown>,
     /// What contradicts itself.
     pub(super) violations: Vec<String>,
@@ -111,7 +111,7 @@ impl Client {
                     if !shown.done && shown.error.is_none() {
                         history.violations.push(format!("C13: a cancel did nothing: {shown:?}"));
                     }
-                    history.cancels.entry(id.clone()).or_insert(shown);
+                    history.cancels.insert(id.clone(), shown);
                 }
                 _ => history.count("cancels without an answer"),
             }

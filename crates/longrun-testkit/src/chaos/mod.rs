@@ -13,7 +13,8 @@
 //!
 //! Meanwhile clients submit with idempotency keys, and repeat what was not answered at another node; they cancel, wait and
 //! list, each at any node. Steps have effects in a world that takes fencing tokens. At the end the faults stop, everything
-//! must be done within a minute, what was acknowledged must be there, cancels too, and the judge looks at what the database and the world hold.
+//! must be done within a minute, and the judge looks at what the database and the world hold: what was acknowledged must be
+//! there, cancels too.
 //!
 //! A fault that never struck makes it fail: nothing would have been tried. So does a node that ends by itself.
 

@@ -255,7 +255,7 @@ impl<'a, S: Scene> Bench<'a, S> {
 
     fn singles(mut self) -> Report {
         for (point, cause) in self.places.clone() {
-            for fault in Fault::ALL.iter().copied() {
+            for &fault in Fault::ALL {
                 let strike = Strike { point, fault };
                 let planned: Vec<_> = cause.into_iter().chain([strike]).collect();
                 let mut outcome = self.attempt(&planned);

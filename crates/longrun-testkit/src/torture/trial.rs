@@ -346,7 +346,7 @@ async fn orphans_of(store: &dyn Store, operation: OperationId) -> Vec<Orphan> {
     all("orphans", async |after| store.orphans(Some(operation), after, PAGE_SIZE_MAX).await).await
 }
 
-/// Page after page, until one is empty.
+/// Page after page, until one is empty. Panics where a page cannot be read: a panic of a trial is a violation of it.
 async fn all<T>(what: &str, page: impl AsyncFn(Option<&T>) -> Result<Vec<T>, StoreError>) -> Vec<T> {
     let mut all = Vec::new();
     loop {

@@ -145,15 +145,7 @@ impl Client {
             let floor = self.shared.floor(id);
             match tokio::time::timeout(Duration::from_secs(5), engine.cancel(id, &self.caller)).await {
                 Ok(Ok(operation)) => {
-                    let wins = operation.error().is_some_and(|error| error.code() == Code::Cancelled);
-                    {
-                        let mut state = lock(&self.shared.state);
-                        // No plan here has a point of no return.
-                        state.judge(check_cancel(&operation, false));
-                        if wins {
-                            state.coverage.met(Situation::CancelWins);
-                        }
-                    }
+                    self.cancelled(&operation);
                     return self.shared.told(floor, operation).await;
                 }
                 Ok(Err(error)) => {
@@ -163,6 +155,15 @@ impl Client {
                 Err(_) => lock(&self.shared.state).coverage.fault(Fault::AnswerLost),
             }
             self.pause(500).await;
+        }
+    }
+
+    /// A cancel was answered. No plan here has a point of no return.
+    fn cancelled(&self, answer: &Operation) {
+        let mut state = lock(&self.shared.state);
+        state.judge(check_cancel(answer, false));
+        if answer.error().is_some_and(|error| error.code() == Code::Cancelled) {
+            state.coverage.met(Situation::CancelWins);
         }
     }
 

@@ -140,7 +140,7 @@ impl Drop for Over<'_> {
 
 impl Actor {
     /// Counts what has taken so many microseconds, if that was longer than a lease.
-    fn outlasts(&self, lasts: u64) {
+    fn note_length(&self, lasts: u64) {
         if Duration::from_micros(lasts) > LEASE {
             lock(&self.shared.state).coverage.fault(Fault::StepLong);
         }
@@ -261,7 +261,7 @@ impl Actor {
             result = work => result?,
             _ = cx.stopped() => return Err(StepError::unknown(Code::Aborted, "stopped")),
         }
-        self.outlasts(lasts);
+        self.note_length(lasts);
         if fails {
             let fault = if ends { Fault::StepFailsForGood } else { Fault::StepFailsAfter };
             lock(&self.shared.state).coverage.fault(fault);
@@ -288,7 +288,7 @@ impl Actor {
         };
         tokio::time::sleep(Duration::from_micros(lasts)).await;
         self.life.goes().await;
-        self.outlasts(lasts);
+        self.note_length(lasts);
         if fails {
             lock(&self.shared.state).coverage.fault(Fault::UndoFails);
             return Err(UndoError::new(Code::Unavailable, "cannot be undone"));
