@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::lock;
 use super::node::{Ask, Shown, Told};
 use super::process::Node;
 use super::work::Request;
 use crate::crash::dice::Dice;
+use crate::panics::lock;
 
 /// What clients were told.
 #[derive(Debug, Default)]

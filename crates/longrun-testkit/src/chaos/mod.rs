@@ -148,8 +148,3 @@ async fn run(options: &Options) -> Result<ExitCode> {
     println!("{} checked, {violations} violations", verdict.checked);
     Ok(if violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
-
-/// Locks what no panic leaves half changed.
-fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}

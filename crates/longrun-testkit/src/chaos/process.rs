@@ -12,8 +12,8 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::{Mutex as AsyncMutex, oneshot};
 
-use super::lock;
 use super::node::{Answer, Ask, Question, Told};
+use crate::panics::lock;
 
 /// How long an answer may take before the asker goes elsewhere.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);

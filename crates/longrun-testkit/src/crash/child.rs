@@ -12,6 +12,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::ground::Ground;
 use super::verify::{Mode, Seen};
 
+/// Numbers of requests that one writer may use.
+pub(crate) const NUMBERS: u64 = 1_000_000;
+/// How long an open may take before the test goes on without it.
+pub(crate) const READY_WITHIN: Duration = Duration::from_secs(20);
 /// A verification that takes longer hangs.
 pub(crate) const VERIFY_WITHIN: Duration = Duration::from_secs(150);
 /// A thread that is in a call longer than this is in it when the power goes.
@@ -173,6 +177,25 @@ pub(crate) fn verify(ground: &Ground, mode: Mode) -> anyhow::Result<(Seen, Vec<S
         wrong.push(format!("verification ended with {status}: {text}"));
     }
     Ok((seen, wrong))
+}
+
+/// Waits until the engine of a writer is up. False when that takes longer than `limit`.
+pub(crate) fn await_ready(ground: &Ground, before: u64, limit: Duration) -> anyhow::Result<bool> {
+    let began = Instant::now();
+    while began.elapsed() < limit {
+        if ground.read_facts()?.ready > before {
+            return Ok(true);
+        }
+        thread::sleep(Duration::from_millis(3));
+    }
+    Ok(false)
+}
+
+/// The end of what children wrote to their standard error.
+pub(crate) fn complaints(ground: &Ground) -> String {
+    let text = fs::read(ground.facts.with_extension("stderr")).unwrap_or_default();
+    let from = text.len().saturating_sub(1500);
+    String::from_utf8_lossy(&text[from..]).into_owned()
 }
 
 /// Begins to verify, which recovers, stops that after a time, and interrupts it. True when it had not ended by then.

@@ -3,32 +3,28 @@
 use std::ops::Range;
 use std::time::Duration;
 
-/// SplitMix64.
+use crate::random::Rng;
+
+/// Draws what happens to processes, and when.
 #[derive(Clone, Debug)]
-pub(crate) struct Dice(u64);
+pub(crate) struct Dice(Rng);
 
 impl Dice {
     pub(crate) const fn new(seed: u64) -> Self {
-        Self(seed)
+        Self(Rng::new(seed))
     }
 
     /// Dice of their own for a part of the run, so that one part does not shift the chance of another.
-    pub(crate) fn part(&self, number: u64) -> Self {
-        let mut dice = Self(self.0 ^ number.wrapping_mul(0xd134_2543_de82_ef95));
-        dice.next();
-        dice
+    pub(crate) const fn of_part(seed: u64, number: u64) -> Self {
+        Self::new(seed ^ number.wrapping_mul(0xd134_2543_de82_ef95))
     }
 
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^ (bits >> 31)
+    pub(crate) const fn next(&mut self) -> u64 {
+        self.0.bits()
     }
 
     pub(crate) fn within(&mut self, range: Range<u64>) -> u64 {
-        range.start + self.next() % (range.end - range.start).max(1)
+        range.start + self.0.below(range.end - range.start)
     }
 
     pub(crate) fn millis(&mut self, range: Range<u64>) -> Duration {

@@ -27,7 +27,7 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
@@ -35,14 +35,14 @@ use anyhow::{Context, ensure};
 use tempfile::TempDir;
 
 use super::FAILED;
-use super::child::{self, WriterPlan};
+use super::child::{self, NUMBERS, READY_WITHIN, WriterPlan, complaints};
 use super::cli::{Campaign, DurabilityChoice, ErrorCampaign, StoreChoice};
 use super::ground::Ground;
 use super::inject::{CALLS, Habits, Injection, Ran, Refusing, trace_of};
-use super::kill::{NUMBERS, READY_WITHIN, complaints};
 use super::replay::{self, Site, scratch};
 use super::report::{Report, say};
 use super::verify::Mode;
+use crate::panics::lock;
 
 const SYNCS: [&str; 3] = ["fsync", "fdatasync", "sync_file_range"];
 const WRITES: [&str; 2] = ["write", "pwrite64"];
@@ -227,7 +227,7 @@ impl Phase {
 
 impl Each {
     fn shared(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shared)
     }
 
     /// Does one cell after the other.
@@ -352,7 +352,7 @@ impl Each {
         for (number, phase) in self.phases.iter().enumerate() {
             say(&format!("  {}: runs in which it happened, of those that were tried", phase.name));
             for call in CALLS {
-                let shared = self.shared.get_mut().unwrap_or_else(PoisonError::into_inner);
+                let mut shared = self.shared();
                 let row = shared.counts.iter().filter(|((of, name, _), _)| *of == number && name == call);
                 let row: Vec<_> = row.map(|((.., fault), count)| (*fault, *count)).collect();
                 let Some(made) = phase.habits.calls.get(call).filter(|_| !row.is_empty()) else { continue };

@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 
-use super::child::{self, WriterPlan};
+use super::child::{self, WriterPlan, complaints};
 use super::ground::Ground;
-use super::kill::complaints;
 use super::trace::{self, HARMLESS};
 
 /// Calls that change a store, or make its changes durable.

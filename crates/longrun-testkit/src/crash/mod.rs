@@ -57,6 +57,7 @@ mod oracle;
 mod power;
 mod replay;
 pub(crate) mod report;
+mod rounds;
 mod script;
 mod snapshots;
 mod stores;

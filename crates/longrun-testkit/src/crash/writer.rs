@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -15,6 +15,7 @@ use super::dice::Dice;
 use super::facts::{Fact, Teller, outcome};
 use super::ground::{Ground, caller};
 use super::script::{Act, End, PARENT, Request, Script, Thing, key_text};
+use crate::panics::lock;
 
 /// Tries of one reading, 20 ms apart.
 const READS_MAX: u32 = 250;
@@ -75,15 +76,15 @@ pub(crate) async fn run(args: &WriterArgs) -> anyhow::Result<()> {
 
 impl Writer {
     fn roll<T>(&self, roll: impl FnOnce(&mut Dice) -> T) -> T {
-        roll(&mut self.dice.lock().unwrap_or_else(PoisonError::into_inner))
+        roll(&mut lock(&self.dice))
     }
 
     fn things(&self) -> std::sync::MutexGuard<'_, Vec<ResourceId>> {
-        self.things.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.things)
     }
 
     fn running(&self) -> std::sync::MutexGuard<'_, Vec<OperationId>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.running)
     }
 
     /// Finds what a former writer left: waits for its operations, and uses its things.

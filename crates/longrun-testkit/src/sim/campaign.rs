@@ -11,6 +11,7 @@ use super::full;
 use super::invariants::Violation;
 use super::panics;
 use super::shrink::Reduction;
+use crate::panics::lock;
 
 /// Which simulation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +105,7 @@ impl Campaign {
                 let (next, stop, total) = (&next, &stop, &total);
                 scope.spawn(move || {
                     let (coverage, failures, twice) = self.work(&kit, next, stop);
-                    let mut total = total.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    let mut total = lock(total);
                     total.0.merge(&coverage);
                     total.1.extend(failures);
                     total.2 += twice;

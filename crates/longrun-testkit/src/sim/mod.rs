@@ -17,6 +17,6 @@ pub mod full;
 pub mod invariants;
 mod panics;
 pub mod plant;
-pub mod rng;
 pub mod shrink;
+mod trace;
 mod view;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::panic::resume_unwind;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use longrun::{
@@ -17,7 +17,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::fault::{Act, Fault, Point, Strike};
-use crate::sim::rng::Rng;
+use crate::panics::lock;
+use crate::random::Rng;
 
 /// The wall clock when a trial begins, in microseconds since 1970.
 const EPOCH_MICROS: i64 = 1_700_000_000_000_000;
@@ -61,10 +62,6 @@ pub(super) struct Control {
     /// Microseconds that earlier lives took.
     before: AtomicU64,
     random: Mutex<Rng>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Control {

@@ -133,12 +133,13 @@ use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use crate::panics::message_of;
 use async_trait::async_trait;
 pub use fault::{Act, Fault, Point, Strike};
 use life::{Control, Seen};
 use longrun::{Engine, EngineBuilder, Kind};
+use report::Outcome;
 pub use report::{Ends, Report, Row, Violation};
-use report::{Outcome, message_of};
 use serde_json::Value;
 use tokio::runtime::Handle;
 use trial::{Reference, Trial};

@@ -1,6 +1,5 @@
 //! What came of it: a matrix to read.
 
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -192,10 +191,4 @@ impl Report {
         }
         Ok(())
     }
-}
-
-/// What a panic said.
-pub(super) fn message_of(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message").to_owned()
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use longrun::{Call, Caller, Engine, EngineBuilder, Environment, KvStore, Operation, OperationId, Timestamp};
 use longrun_store::MemoryKv;
 use longrun_store::conformance::verify_indexes;
-use longrun_testkit::sim::rng::Rng;
+use longrun_testkit::random::Rng;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::Instant;
 

@@ -13,12 +13,11 @@ use std::process::ExitCode;
 use anyhow::Context;
 use tempfile::TempDir;
 
-use super::child;
+use super::child::{self, READY_WITHIN};
 use super::cli::Campaign;
 use super::dice::Dice;
 use super::disk;
 use super::ground::Ground;
-use super::kill::READY_WITHIN;
 use super::report::{Report, say};
 use super::verify::Mode;
 

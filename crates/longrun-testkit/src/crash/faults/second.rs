@@ -3,8 +3,7 @@
 use anyhow::{bail, ensure};
 use longrun_folder::OpenError;
 
-use super::super::child::{self, WriterPlan};
-use super::super::kill::{READY_WITHIN, await_ready};
+use super::super::child::{self, READY_WITHIN, WriterPlan, await_ready};
 use super::super::verify::Mode;
 use super::Bench;
 

@@ -35,7 +35,6 @@ mod judge;
 mod site;
 mod state;
 
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::fs;
 use std::mem;
@@ -48,14 +47,14 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use tempfile::TempDir;
 
-use super::child::{self, WriterPlan};
+use super::child::{self, NUMBERS, WriterPlan, complaints};
 use super::cli::ReplayCampaign;
 use super::dice::Dice;
 use super::ground::Ground;
-use super::kill::{NUMBERS, complaints};
 use super::report::{Report, say};
 use super::trace;
 use super::verify::Seen;
+use crate::panics::message_of;
 use disk::Tree;
 use history::{History, NEVER, Start};
 use judge::{Judge, Outside};
@@ -318,7 +317,7 @@ fn look(campaign: &ReplayCampaign, record: &Record, states: &[(u64, State)]) -> 
             Err(panic) => {
                 let fresh = Judge::new(campaign.store, campaign.durability)?;
                 found.seen.add(mem::replace(&mut judge, fresh).seen);
-                vec![format!("S16: a panic: {}", words(panic.as_ref()))]
+                vec![format!("S16: a panic: {}", message_of(panic.as_ref()))]
             }
         };
         if wrong.is_empty() {
@@ -338,12 +337,6 @@ fn look(campaign: &ReplayCampaign, record: &Record, states: &[(u64, State)]) -> 
     }
     found.seen.add(judge.seen);
     Ok(found)
-}
-
-/// What a panic says.
-fn words(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word").to_owned()
 }
 
 /// Leaves a state, and the trace that it comes from, for those who look into it.

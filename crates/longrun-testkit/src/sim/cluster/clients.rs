@@ -8,7 +8,8 @@ use tokio::task::JoinHandle;
 
 use super::machine::Machine;
 use super::work::{Make, Request};
-use super::world::{Shared, lock};
+use super::world::Shared;
+use crate::panics::lock;
 use crate::sim::coverage::{Fault, Situation};
 use crate::sim::invariants::answers::{check_cancel, check_key, check_key_refused, check_refusal};
 use crate::sim::plant::Plant;

@@ -9,7 +9,8 @@ use tokio::sync::Notify;
 
 use super::SWEEP_EVERY;
 use super::work::{Actor, Make, Play};
-use super::world::{NodeEnvironment, Shared, lock};
+use super::world::{NodeEnvironment, Shared};
+use crate::panics::lock;
 use crate::sim::coverage::Fault;
 use crate::sim::invariants::Violation;
 

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use self::machine::Machine;
 use self::work::Thing;
-use self::world::{Shared, lock};
+use self::world::Shared;
 use super::coverage::{Coverage, Fault};
 use super::fast::{Outcome, Setting};
 use super::invariants::answers::{answered, check_key};
@@ -34,6 +34,7 @@ use super::invariants::rows::{self, check_names};
 use super::invariants::{Verdict, Violation};
 use super::plant::Plant;
 use super::view::check_engine;
+use crate::panics::lock;
 
 /// How long a node keeps what it has without a renewal.
 const LEASE: Duration = Duration::from_secs(3);

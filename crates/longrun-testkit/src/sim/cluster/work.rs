@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::LEASE;
 use super::machine::Life;
-use super::world::{Shared, lock};
+use super::world::Shared;
+use crate::panics::lock;
 use crate::sim::coverage::{Fault, Situation};
 use crate::sim::invariants::Verdict;
 use crate::sim::invariants::commits::check_owner;

@@ -1,7 +1,7 @@
 //! What the nodes have in common: time, chance, the ledger of effects, and what clients were told.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use longrun::{Caller, Environment, Fence, Operation, OperationId, OperationQuery, Timestamp};
 use longrun_core::{Execution, Phase, Plan};
@@ -9,6 +9,8 @@ use longrun_store::shared::SharedStore;
 use longrun_store::{Direction, KeyRange, Kv, KvError, Store, Table};
 use tokio::time::Instant;
 
+use crate::panics::lock;
+use crate::random::Rng;
 use crate::sim::coverage::{Coverage, Fault, Situation};
 use crate::sim::fast::{Outcome, Setting};
 use crate::sim::invariants::answers::{Answers, check_blocked_as_stored, check_there};
@@ -17,15 +19,11 @@ use crate::sim::invariants::outside::Outside;
 use crate::sim::invariants::rows::Rows;
 use crate::sim::invariants::{Verdict, Violation};
 use crate::sim::plant::Plant;
-use crate::sim::rng::{Rng, Trace};
 use crate::sim::shrink::Trouble;
+use crate::sim::trace::Trace;
 
 /// The wall clock when the world begins, in microseconds since 1970.
 const EPOCH: i64 = 1_700_000_000_000_000;
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// How bad the world is. Rates are in a thousand.
 #[derive(Clone, Debug)]

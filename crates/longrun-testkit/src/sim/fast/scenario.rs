@@ -8,8 +8,8 @@ use longrun_core::{
     StepSpec, Timestamp,
 };
 
+use crate::random::Rng;
 use crate::sim::invariants::rows::Rows;
-use crate::sim::rng::Rng;
 use crate::sim::shrink::{CRASHES_MAX, Reduction, STEPS_MAX, Trouble, at_most};
 
 /// One second of virtual time.

@@ -11,14 +11,15 @@ use longrun_core::{OperationId, Plan, Timestamp};
 use super::disk::Disk;
 use super::driver::Driver;
 use super::scenario::{Draft, EPOCH, Kit, SECOND, Swarm};
+use crate::random::Rng;
 use crate::sim::coverage::{Coverage, Fault, Situation};
 use crate::sim::invariants::answers::Answers;
 use crate::sim::invariants::durable::Story;
 use crate::sim::invariants::outside::Outside;
 use crate::sim::invariants::{Verdict, Violation, calm};
 use crate::sim::plant::Plant;
-use crate::sim::rng::{Rng, Trace};
 use crate::sim::shrink::Reduction;
+use crate::sim::trace::Trace;
 
 /// Events after which a seed is held to hang.
 const EVENTS_MAX: u32 = 20_000;

@@ -10,9 +10,9 @@ use longrun::{
 use longrun_core::{Json, OperationId, Phase};
 use serde::Serialize;
 
-use super::disk::lock;
 use super::kind::{Spec, Thing};
 use super::world::Shared;
+use crate::panics::lock;
 use crate::sim::coverage::{CrashPoint, Fault, Situation};
 use crate::sim::invariants::commits::{check_late_undo, check_owner};
 use crate::sim::invariants::durable::Story;

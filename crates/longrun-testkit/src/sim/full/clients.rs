@@ -9,17 +9,17 @@ use longrun::{
     PageRequest, SubmitError,
 };
 
-use super::disk::lock;
 use super::kind::{Make, Request, Spec};
 use super::state::Floors;
 use super::world::Shared;
+use crate::panics::lock;
+use crate::random::Rng;
 use crate::sim::coverage::{Fault, Situation};
 use crate::sim::invariants::Violation;
 use crate::sim::invariants::answers::{
     check_cancel, check_complete, check_key, check_key_refused, check_once, check_refusal, check_there,
 };
 use crate::sim::invariants::commits::check_owner;
-use crate::sim::rng::Rng;
 use crate::sim::shrink::{OPERATIONS_MAX, STEPS_MAX, at_most};
 
 /// Times that a client asks before it gives up.

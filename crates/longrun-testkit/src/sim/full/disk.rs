@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use longrun_core::{Execution, Operation, OperationId, Phase, ResourceKey, Row, Timestamp};
@@ -13,9 +13,10 @@ use longrun_store::{
 };
 
 use super::world::Shared;
+use crate::panics::lock;
+use crate::random::Rng;
 use crate::sim::coverage::{CrashPoint, Fault, Situation};
 use crate::sim::plant::Plant;
-use crate::sim::rng::Rng;
 
 /// The key that authenticates page tokens here.
 pub(super) const SECRET: [u8; 32] = [7; 32];
@@ -146,10 +147,6 @@ fn scan(tables: &Tables, table: Table, range: &KeyRange, direction: Direction, l
         Direction::Forward => entries.take(limit).collect(),
         Direction::Backward => entries.rev().take(limit).collect(),
     }
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether a batch gives the store another owner. Under another key nobody would ever own it, and all would be S30.

@@ -22,7 +22,7 @@ use longrun_store::intercept::Intercepted;
 
 use self::actor::Actor;
 use self::clients::{Client, Node, Wish};
-use self::disk::{SECRET, SimKv, at_once, lock};
+use self::disk::{SECRET, SimKv, at_once};
 use self::kind::Make;
 use self::slow::Slow;
 use self::steps::{Fed, Lone};
@@ -32,6 +32,7 @@ use super::fast::{Outcome, Setting};
 use super::invariants::Violation;
 use super::invariants::calm::{Calm, check_count, check_counted};
 use super::view::check_engine;
+use crate::panics::lock;
 
 /// Lives after which a seed is held to hang.
 const LIVES_MAX: u32 = 40;

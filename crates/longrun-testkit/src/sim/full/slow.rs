@@ -10,8 +10,8 @@ use longrun_core::{Execution, OperationId};
 use longrun_store::intercept::Intercept;
 use longrun_store::{Commit, CommitError, KvStore, Store, StoreError};
 
-use super::disk::lock;
 use super::world::Shared;
+use crate::panics::lock;
 use crate::sim::coverage::{CrashPoint, Fault};
 
 #[derive(Debug)]

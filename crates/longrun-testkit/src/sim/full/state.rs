@@ -7,13 +7,14 @@ use std::time::Duration;
 use longrun_core::{OperationId, Plan, Revision, Timestamp};
 use tokio::time::Instant;
 
+use crate::random::Rng;
 use crate::sim::coverage::{Coverage, CrashPoint, Fault, Situation};
 use crate::sim::fast::Setting;
 use crate::sim::invariants::answers::Answers;
 use crate::sim::invariants::outside::Outside;
 use crate::sim::invariants::{Verdict, Violation};
-use crate::sim::rng::{Rng, Trace};
 use crate::sim::shrink::{Reduction, Trouble};
+use crate::sim::trace::Trace;
 
 /// The wall clock when the world begins, in microseconds since 1970.
 const EPOCH: i64 = 1_700_000_000_000_000;

@@ -8,8 +8,9 @@ use longrun_core::{Claim, Code, Execution, Operation, OperationId, Phase, Plan, 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::disk::{Inspector, Look, Medium, lock};
+use super::disk::{Inspector, Look, Medium};
 use super::state::{Floors, Op, State};
+use crate::panics::lock;
 use crate::sim::coverage::{Coverage, Fault, Situation};
 use crate::sim::fast::Setting;
 use crate::sim::invariants::answers::{Answers, check_blocked_as_stored, check_there};

@@ -1,7 +1,5 @@
 //! Chance that can be had again: the same seed gives the same numbers, on every machine.
 
-use longrun_store::Batch;
-
 /// A small generator (SplitMix64). Good enough to pick faults, and cheap enough to make one for each seed.
 #[derive(Clone, Debug)]
 pub struct Rng(u64);
@@ -47,47 +45,5 @@ impl Rng {
     /// A rate for a swarm: off in about half of all seeds, else up to `most` in a thousand.
     pub fn rate(&mut self, most: u32) -> u32 {
         if self.chance(500) { 0 } else { u32::try_from(self.between(1, u64::from(most))).unwrap_or(most) }
-    }
-}
-
-/// The digest of everything that happened in a run, in order: the same seed has to give the same (L9).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Trace(u64);
-
-impl Default for Trace {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Trace {
-    /// Takes one fact in.
-    pub const fn add(&mut self, fact: u64) {
-        let mixed = (self.0.rotate_left(5) ^ fact).wrapping_mul(0x517c_c1b7_2722_0a95);
-        self.0 = mixed ^ (mixed >> 29);
-    }
-
-    /// Takes bytes in, and how many they are.
-    pub fn add_bytes(&mut self, bytes: &[u8]) {
-        self.add(bytes.len() as u64);
-        for part in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..part.len()].copy_from_slice(part);
-            self.add(u64::from_le_bytes(word));
-        }
-    }
-
-    /// Takes the changes of a commit in.
-    pub fn add_batch(&mut self, batch: &Batch) {
-        for write in &batch.writes {
-            self.add(write.table.index() as u64);
-            self.add_bytes(&write.key);
-            self.add_bytes(write.value.as_deref().unwrap_or_default());
-        }
-    }
-
-    /// The digest.
-    pub const fn digest(self) -> u64 {
-        self.0
     }
 }
