@@ -6,6 +6,7 @@ pub mod metered;
 pub mod raw;
 pub mod recovery;
 pub mod report;
+pub mod soak;
 pub mod stores;
 pub mod template;
 pub mod workloads;

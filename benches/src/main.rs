@@ -8,6 +8,7 @@
 //! cargo run --release -p longrun-bench -- nodes   --workload happy --store postgres --concurrency 256
 //! cargo run --release -p longrun-bench -- run     --workload recovery --store fjall --unfinished 100000
 //! cargo run --release -p longrun-bench -- memory  --store fjall --unfinished 1000000
+//! cargo run --release -p longrun-bench -- soak    --store fjall --minutes 60
 //! ```
 
 #![allow(clippy::print_stdout)] // The lines are what it is for.
@@ -21,7 +22,7 @@ use longrun_bench::Result;
 use longrun_bench::report::{MemoryLine, Report, memory_mib};
 use longrun_bench::stores::StoreName;
 use longrun_bench::workloads::{Bare, Load, Longrun, Round, Session, Workload};
-use longrun_bench::{memory, recovery};
+use longrun_bench::{memory, recovery, soak};
 use serde::Serialize;
 use tempfile::TempDir;
 
@@ -46,6 +47,8 @@ enum Command {
     Nodes(Options),
     /// What a process takes whose store has many operations that wait, beside one whose store has none.
     Memory(MemoryOptions),
+    /// Whether memory stays bounded over a long time, with a queue that is always full and clients who do not listen.
+    Soak(SoakOptions),
     /// Leave that many unfinished operations, say so, and wait for the end.
     #[command(hide = true)]
     Fill(FillOptions),
@@ -102,6 +105,28 @@ struct MemoryOptions {
 }
 
 #[derive(Clone, Debug, Args)]
+struct SoakOptions {
+    /// Over which store.
+    #[arg(long)]
+    store: StoreName,
+    /// How long it goes on.
+    #[arg(long, default_value_t = 60.0)]
+    minutes: f64,
+    /// Done operations in the store at the beginning.
+    #[arg(long, default_value_t = 1_000_000)]
+    stored: u64,
+    /// Seconds for which done operations are kept.
+    #[arg(long, default_value_t = 600)]
+    retention_seconds: u64,
+    /// Unfinished operations, at the most.
+    #[arg(long, default_value_t = 20_000)]
+    queue: u64,
+    /// A folder on the disk to measure; a temporary one unless said.
+    #[arg(long)]
+    folder: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
 struct FillOptions {
     #[arg(long)]
     store: StoreName,
@@ -137,6 +162,10 @@ async fn main() -> Result<()> {
             let folder = temporary(options.folder.as_deref())?;
             print(&memory::measure(options.store, folder.path(), options.unfinished)?)
         }
+        Command::Soak(options) => {
+            let folder = temporary(options.folder.as_deref())?;
+            print(&soak::run(options.store, &folder.path().join("store"), options.plan()).await?)
+        }
         Command::Fill(options) => recovery::fill(options.store, &options.folder, options.unfinished).await,
         Command::FillWaiting(options) => {
             memory::fill(options.store, &options.folder, options.unfinished).await
@@ -150,6 +179,17 @@ fn temporary(within: Option<&Path>) -> Result<TempDir> {
         Some(folder) => tempfile::tempdir_in(folder)?,
         None => tempfile::tempdir()?,
     })
+}
+
+impl SoakOptions {
+    fn plan(&self) -> soak::Plan {
+        soak::Plan {
+            stored: self.stored,
+            retention: Duration::from_secs(self.retention_seconds),
+            queue: self.queue,
+            time: Duration::from_secs_f64(self.minutes * 60.0),
+        }
+    }
 }
 
 impl Options {

@@ -142,6 +142,12 @@ pub struct Longrun {
     next: Arc<AtomicU64>,
 }
 
+impl std::fmt::Debug for Longrun {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Longrun").field("load", &self.load).finish_non_exhaustive()
+    }
+}
+
 impl Longrun {
     /// Opens the store in an empty folder, fills it, and starts.
     pub async fn start(name: StoreName, folder: &Path, load: Load) -> Result<Self> {
@@ -304,6 +310,12 @@ pub struct Bare {
     template: Arc<Template>,
     load: Load,
     next: Arc<AtomicU64>,
+}
+
+impl std::fmt::Debug for Bare {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bare").field("load", &self.load).finish_non_exhaustive()
+    }
 }
 
 impl Bare {
