@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::error::Error;
+use std::fmt;
 use std::io;
 use std::path::Path;
 
@@ -32,6 +33,12 @@ pub struct Fjall {
     record: Keyspace,
     db: Database,
     persist: PersistMode,
+}
+
+impl fmt::Debug for Fjall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fjall").field("persist", &self.persist).finish_non_exhaustive()
+    }
 }
 
 impl Engine for Fjall {

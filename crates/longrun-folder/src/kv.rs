@@ -1,6 +1,7 @@
 //! [`FolderKv`]: the [`Kv`] trait on an [`Engine`] in a folder.
 
 use std::error::Error;
+use std::fmt;
 use std::fs;
 use std::mem;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,15 @@ pub struct FolderKv<E: Engine> {
     counters: Counters,
     /// Held until all the rest is gone.
     _lock: FolderLock,
+}
+
+impl<E: Engine> fmt::Debug for FolderKv<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FolderKv")
+            .field("engine", &E::NAME)
+            .field("folder", &self.folder)
+            .finish_non_exhaustive()
+    }
 }
 
 enum State<E> {

@@ -20,6 +20,10 @@ use crate::limits::{BATCH_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::options::FolderOptions;
 use crate::record::{FORMAT, TAIL};
 
+mod syncs;
+
+pub use syncs::{a_commit_is_synced_if_it_is_to_survive_a_loss_of_power, commit_and_mark};
+
 /// Makes the options of an engine of those of its folder. Small memory, so that little data is enough to write all kinds
 /// of files.
 pub type MakeOptions<E> = fn(FolderOptions) -> <E as Engine>::Options;
@@ -147,11 +151,15 @@ pub fn a_second_handle_is_refused<E: Engine>(options: MakeOptions<E>, module: &s
     assert!(String::from_utf8_lossy(&output.stdout).contains("OPENED"), "{output:?}");
 }
 
-fn another_process(module: &str, name: &str, folder: &Path) -> Output {
-    // Without the name of the crate.
+/// What a test of a module is called on the command line: without the name of the crate.
+fn test_name(module: &str, name: &str) -> String {
     let module = module.split_once("::").map_or(String::new(), |(_, module)| format!("{module}::"));
+    format!("{module}{name}")
+}
+
+fn another_process(module: &str, name: &str, folder: &Path) -> Output {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", &format!("{module}{name}"), "--ignored", "--nocapture"]);
+    command.args(["--exact", &test_name(module, name), "--ignored", "--nocapture"]);
     command.env(CHILD, folder).stdin(Stdio::null()).output().unwrap()
 }
 
@@ -455,6 +463,7 @@ macro_rules! folder_rules {
         $crate::folder_rules! { $engine, $options;
             close_reopen_and_kill_keep_everything,
             process_crash_durability_keeps_everything,
+            a_commit_is_synced_if_it_is_to_survive_a_loss_of_power,
             a_second_handle_is_refused,
             an_unfinished_creation_is_begun_anew,
             the_folder_is_private,
@@ -473,6 +482,12 @@ macro_rules! folder_rules {
         #[ignore = "run by a_second_handle_is_refused"]
         fn open_in_another_process() {
             $crate::rules::open_in_another_process::<$engine>($options);
+        }
+
+        #[test]
+        #[ignore = "run by a_commit_is_synced_if_it_is_to_survive_a_loss_of_power"]
+        fn commit_and_mark() {
+            $crate::rules::commit_and_mark::<$engine>($options);
         }
 
         #[test]

@@ -1,6 +1,7 @@
 //! [`SledKv`]: the [`Kv`] trait on an open database.
 
 use std::cell::Cell;
+use std::fmt;
 use std::fs;
 use std::mem;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,12 @@ pub struct SledKv {
     counters: Counters,
     /// Held until all the rest is gone.
     _lock: FolderLock,
+}
+
+impl fmt::Debug for SledKv {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SledKv").field("folder", &self.folder).finish_non_exhaustive()
+    }
 }
 
 enum State {
