@@ -230,4 +230,24 @@ mod tests {
         assert!(escaped.iter().all(|key| !key.is_empty()));
         assert!(escaped.iter().zip(&keys).all(|(escaped, key)| unescape(escaped) == key));
     }
+    #[test]
+    fn what_the_system_refuses_is_no_damage() {
+        let place = Path::new("place");
+        let io = |kind: io::ErrorKind| fjall::Error::Io(kind.into());
+        for kind in [io::ErrorKind::PermissionDenied, io::ErrorKind::StorageFull, io::ErrorKind::Other] {
+            let error = open_error("open", place, io(kind));
+            assert!(matches!(&error, OpenError::Io { source, .. } if source.kind() == kind), "{error}");
+            assert!(matches!(kv_error(io(kind)), KvError::Unknown(_)), "{kind}");
+        }
+        for kind in DAMAGE {
+            let error = open_error("open", place, io(kind));
+            assert!(matches!(error, OpenError::Corrupt { .. }), "{error}");
+            assert!(matches!(kv_error(io(kind)), KvError::Corrupt(_)), "{kind}");
+        }
+        assert!(matches!(open_error("open", place, fjall::Error::Locked), OpenError::Locked { .. }));
+        // Neither says anything of the bytes.
+        for error in [fjall::Error::Poisoned, fjall::Error::KeyspaceDeleted] {
+            assert!(matches!(kv_error(error), KvError::Unknown(_)));
+        }
+    }
 }
