@@ -159,3 +159,112 @@ fn read(path: &Path) -> Result<Vec<u8>, OpenError> {
         _ => OpenError::io("read", path)(error),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use tempfile::tempdir;
+
+    use super::*;
+
+    fn is_damage(found: Result<(), OpenError>, what: &str) -> bool {
+        matches!(&found, Err(error @ OpenError::Corrupt { .. }) if error.to_string().contains(what))
+    }
+
+    #[test]
+    fn journals_have_an_order_and_no_gap() {
+        let folder = tempdir().unwrap();
+        let place = folder.path();
+        let found = || journals(place).map(|_| ());
+        assert!(is_damage(found(), "no journal"));
+        for name in ["10.jnl", "9.jnl", "8.jnl", "other.jnl", "7", "lock"] {
+            fs::write(place.join(name), "").unwrap();
+        }
+        assert_eq!(journals(place).unwrap(), ["8.jnl", "9.jnl", "10.jnl"].map(|name| place.join(name)));
+        fs::write(place.join("12.jnl"), "").unwrap();
+        assert!(is_damage(found(), "no journal between 10.jnl and 12.jnl"));
+    }
+
+    #[test]
+    fn a_journal_is_written_up_to_its_last_byte_that_is_not_zero() {
+        let folder = tempdir().unwrap();
+        let path = folder.path().join("0.jnl");
+        let chunk = usize::try_from(CHUNK).unwrap();
+        for (bytes, zeros) in
+            [(0, 0), (0, 3 * chunk), (5, 0), (5, 7), (chunk, chunk), (chunk + 1, 2 * chunk - 1)]
+        {
+            fs::write(&path, [vec![1; bytes], vec![0; zeros]].concat()).unwrap();
+            assert_eq!(written(&File::open(&path).unwrap()).unwrap(), bytes as u64, "{bytes}, {zeros}");
+        }
+    }
+
+    /// All of them but the newest, which is the one that is written to. What was cut is told again with each open, until it is taken
+    /// for lost.
+    #[test]
+    fn a_sealed_journal_that_gets_shorter_is_damage_from_then_on() {
+        let folder = tempdir().unwrap();
+        let place = folder.path();
+        fs::write(place.join("version"), "").unwrap();
+        table(&place.join("keyspaces/0"));
+        for name in ["0.jnl", "1.jnl"] {
+            fs::write(place.join(name), [1, 2, 3, 0, 0]).unwrap();
+        }
+        let open = |cut: &str, to: u64| {
+            let before = Journals::before_open(place)?;
+            File::options().write(true).open(place.join(cut)).unwrap().set_len(to).unwrap();
+            before.after_open(place)
+        };
+        open("1.jnl", 0).unwrap();
+        open("0.jnl", 3).unwrap();
+        assert!(is_damage(open("0.jnl", 2), "of its 3 bytes 2 are left"));
+        assert!(is_damage(open("0.jnl", 2), "of its 3 bytes 2 are left"));
+        forget_cut(place).unwrap();
+        forget_cut(place).unwrap();
+        open("0.jnl", 2).unwrap();
+        // What cannot be forgotten would be told again.
+        fs::create_dir(place.join(CUT)).unwrap();
+        assert!(matches!(forget_cut(place), Err(OpenError::Io { .. })));
+    }
+
+    /// A table as fjall leaves it: a list with its number and its checksum.
+    fn table(path: &Path) {
+        fs::create_dir_all(path).unwrap();
+        fs::write(path.join("v7"), "the list").unwrap();
+        let checksum = xxh3_128(b"the list").to_le_bytes();
+        fs::write(path.join("current"), [&7_u64.to_le_bytes()[..], &checksum, &[0]].concat()).unwrap();
+    }
+
+    #[test]
+    fn a_table_has_a_list_and_its_checksum() {
+        let folder = tempdir().unwrap();
+        let tables = folder.path().join("keyspaces");
+        let (own, other) = (tables.join("0"), tables.join("1"));
+        let anew = || {
+            _ = fs::remove_dir_all(&tables);
+            table(&own);
+            table(&other);
+        };
+        anew();
+        check_tables(folder.path()).unwrap();
+        for table in [&own, &other] {
+            let (current, list) = (table.join("current"), table.join("v7"));
+            fs::write(&list, "the List").unwrap();
+            assert!(is_damage(check_tables(folder.path()), "its checksum is wrong"));
+            fs::remove_file(&list).unwrap();
+            assert!(is_damage(check_tables(folder.path()), "it is missing"));
+            anew();
+            let sound = fs::read(&current).unwrap();
+            for bytes in [&sound[..24], &[&sound[..24], &[1]].concat(), &[&sound[..], &[0]].concat(), &[]] {
+                fs::write(&current, bytes).unwrap();
+                assert!(is_damage(check_tables(folder.path()), "not what fjall writes"), "{bytes:?}");
+            }
+            fs::remove_file(&current).unwrap();
+            assert!(is_damage(check_tables(folder.path()), "it is missing"));
+            anew();
+        }
+        // Its own table of tables must be there whatever else is.
+        fs::remove_dir_all(&own).unwrap();
+        assert!(is_damage(check_tables(folder.path()), "it is missing"));
+    }
+}
