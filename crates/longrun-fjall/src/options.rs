@@ -68,3 +68,20 @@ impl FjallOptions {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_chosen_stays_and_has_a_least_value() {
+        let read =
+            |options: &FjallOptions| (options.cache_bytes, options.memtable_bytes, options.journal_bytes);
+        assert_eq!(read(&FjallOptions::default()), (32 << 20, 8 << 20, 128 << 20));
+        let chosen =
+            FjallOptions::default().cache_bytes(3 << 20).memtable_bytes(2 << 20).journal_bytes(99 << 20);
+        assert_eq!(read(&chosen.folder(FolderOptions::default())), (3 << 20, 2 << 20, 99 << 20));
+        let least = FjallOptions::default().journal_bytes(0).memtable_bytes(0).cache_bytes(0);
+        assert_eq!(read(&least), (1 << 20, 1 << 20, 64 << 20));
+    }
+}

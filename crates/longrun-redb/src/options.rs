@@ -53,3 +53,17 @@ impl RedbOptions {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_chosen_stays_and_has_a_least_value() {
+        let read = |options: &RedbOptions| (options.cache_bytes, options.verify);
+        assert_eq!(read(&RedbOptions::default()), (32 << 20, Verify::Full));
+        let chosen = RedbOptions::default().cache_bytes(3 << 20).verify(Verify::Count);
+        assert_eq!(read(&chosen.folder(FolderOptions::default())), (3 << 20, Verify::Count));
+        assert_eq!(read(&RedbOptions::default().cache_bytes(0)), (1 << 20, Verify::Full));
+    }
+}
