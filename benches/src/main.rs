@@ -120,7 +120,7 @@ struct SoakOptions {
     retention_seconds: u64,
     /// Unfinished operations, at the most.
     #[arg(long, default_value_t = 20_000)]
-    queue: u64,
+    unfinished_max: u64,
     /// A folder on the disk to measure; a temporary one unless said.
     #[arg(long)]
     folder: Option<PathBuf>,
@@ -164,7 +164,7 @@ async fn main() -> Result<()> {
         }
         Command::Soak(options) => {
             let folder = temporary(options.folder.as_deref())?;
-            print(&soak::run(options.store, &folder.path().join("store"), options.plan()).await?)
+            print(&soak::run(options.store, &folder.path().join("store"), options.load()).await?)
         }
         Command::Fill(options) => recovery::fill(options.store, &options.folder, options.unfinished).await,
         Command::FillWaiting(options) => {
@@ -182,12 +182,12 @@ fn temporary(within: Option<&Path>) -> Result<TempDir> {
 }
 
 impl SoakOptions {
-    fn plan(&self) -> soak::Plan {
-        soak::Plan {
+    fn load(&self) -> soak::SoakLoad {
+        soak::SoakLoad {
             stored: self.stored,
             retention: Duration::from_secs(self.retention_seconds),
-            queue: self.queue,
-            time: Duration::from_secs_f64(self.minutes * 60.0),
+            unfinished_max: self.unfinished_max,
+            duration: Duration::from_secs_f64(self.minutes * 60.0),
         }
     }
 }

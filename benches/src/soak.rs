@@ -13,39 +13,45 @@ use serde::Serialize;
 use tokio::time::{sleep, timeout};
 
 use crate::Result;
-use crate::kinds::{self, Barrier, Happy, Rollback};
+use crate::kinds::{self, Barrier, Happy, Held, Rollback};
 use crate::report::{MemoryLine, memory_mib};
 use crate::stores::{self, StoreName};
 use crate::template::Template;
 use crate::workloads::Workload;
 
-/// Who submit, each as soon as it is let.
+/// Clients that submit, each as soon as it may.
 const SUBMITTERS: u64 = 512;
-/// Who wait for an end.
-const LISTENERS: u64 = 1000;
-/// How long a listener does not listen.
-const DEAF: Duration = Duration::from_secs(5);
-/// How long a submitter that was refused stays away.
-const AWAY: Duration = Duration::from_millis(20);
-/// How often memory is looked at.
+/// Clients that wait for an end.
+const LISTENERS: u32 = 1000;
+/// Operations that never end while they are waited for.
+const HELD: u64 = 100;
+/// How long a client that waits does not listen.
+const UNHEARD_FOR: Duration = Duration::from_secs(5);
+/// How long a client rests that was refused, or has nothing to ask for.
+const RETRY_AFTER: Duration = Duration::from_millis(20);
+/// How often memory and the queue are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Into how many parts the time is divided.
 const PARTS: usize = 12;
-/// What the last third of the time may take more than the one before it: caches fill, and an allocator keeps what it has had.
-const GROWTH_MAX: f64 = 1.1;
-const GROWTH_MAX_MIB: f64 = 16.0;
+/// The most that the last third of the time takes, over the most that the third before it takes: caches fill for a while, and an
+/// allocator keeps what it has had.
+const GROWTH_MAX: f64 = 1.05;
+/// The share of the queue that is taken when it counts as full: others end while those who were refused rest.
+const FULL_PERCENT: u64 = 90;
+/// In how many of a hundred looks it has to be full.
+const FULL_LOOKS_PERCENT: u64 = 90;
 
-/// How it is done.
+/// What the engine has to bear, and for how long.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
+pub struct SoakLoad {
     /// Done operations in the store at the beginning.
     pub stored: u64,
     /// How long done operations are kept.
     pub retention: Duration,
     /// Unfinished operations, at the most.
-    pub queue: u64,
+    pub unfinished_max: u64,
     /// How long it goes on.
-    pub time: Duration,
+    pub duration: Duration,
 }
 
 /// What came of it.
@@ -57,7 +63,7 @@ pub struct Soak {
     pub workload: &'static str,
     /// Over which store.
     pub store: &'static str,
-    /// Seconds.
+    /// How long it went on, in seconds.
     pub seconds: u64,
     /// Done operations in the store at the beginning.
     pub stored: u64,
@@ -67,94 +73,124 @@ pub struct Soak {
     pub refused: u64,
     /// Unfinished operations, the most that were counted.
     pub unfinished_peak: u64,
+    /// How often the queue was looked at.
+    pub looks: u64,
+    /// How often it was full then.
+    pub full: u64,
     /// Ends that were asked for, and not listened to for some time.
     pub unheard: u64,
     /// Resident memory, in MiB: the most in each twelfth of the time.
-    pub mib: Vec<f64>,
+    pub peaks_mib: Vec<f64>,
 }
 
-/// What goes on at the same time.
+/// What all clients share.
 struct Shared {
     engine: Engine,
+    /// The operation that was accepted last.
     newest: Mutex<Option<OperationId>>,
+    held: Vec<OperationId>,
     accepted: AtomicU64,
     refused: AtomicU64,
     unheard: AtomicU64,
 }
 
-/// Runs it on an empty folder. An error if memory still grows in the last third.
-pub async fn run(name: StoreName, folder: &Path, plan: Plan) -> Result<Soak> {
+/// Soaks a store in an empty folder. An error if the queue was mostly not full, if more were accepted than it holds, if everybody was
+/// heard, or if memory still grows in the last third of the time.
+pub async fn run(name: StoreName, folder: &Path, load: SoakLoad) -> Result<Soak> {
     let opened = stores::open(name, folder).await?;
-    for batch in Template::of(Workload::Happy).await?.settled(plan.stored) {
+    for batch in Template::of(Workload::Happy).await?.settled(load.stored) {
         opened.kv()?.commit(&batch)?;
     }
-    let builder = Engine::builder_shared(opened.store).unfinished_max(plan.queue).retention(plan.retention);
-    let builder = builder.sweep_every(Duration::from_secs(1));
+    let barrier = Barrier::new(false);
+    let builder = Engine::builder_shared(opened.store).unfinished_max(load.unfinished_max);
+    let builder = builder.retention(load.retention).sweep_every(Duration::from_secs(1));
+    let engine = kinds::register(builder, &barrier).start().await?;
+    let call = Call::by(Caller::new("bench")?);
+    let mut held = Vec::new();
+    for number in 0..HELD {
+        held.push(engine.submit::<Held>(&number, call.clone()).await?.id());
+    }
     let shared = Arc::new(Shared {
-        engine: kinds::register(builder, &Barrier::new(true)).start().await?,
+        engine,
         newest: Mutex::default(),
-        accepted: AtomicU64::new(0),
+        held,
+        accepted: AtomicU64::new(HELD),
         refused: AtomicU64::new(0),
         unheard: AtomicU64::new(0),
     });
-    let mut tasks = tokio::task::JoinSet::new();
+    let mut clients = tokio::task::JoinSet::new();
     for number in 0..SUBMITTERS {
-        let shared = Arc::clone(&shared);
+        let (shared, call) = (Arc::clone(&shared), call.clone());
         if number % 2 == 0 {
-            tasks.spawn(async move { shared.submit::<Happy>().await });
+            clients.spawn(async move { shared.submit::<Happy>(call).await });
         } else {
-            tasks.spawn(async move { shared.submit::<Rollback>().await });
+            clients.spawn(async move { shared.submit::<Rollback>(call).await });
         }
     }
     for number in 0..LISTENERS {
         let shared = Arc::clone(&shared);
-        tasks.spawn(async move { shared.listen(number % 2 == 0).await });
+        clients.spawn(async move { shared.listen(number).await });
     }
-    let (began, mut mib, mut unfinished_peak) = (Instant::now(), vec![0.0; PARTS], 0);
-    while began.elapsed() < plan.time {
+
+    let mut soak = Soak {
+        peer: "longrun",
+        workload: "soak",
+        store: name.name(),
+        seconds: load.duration.as_secs(),
+        stored: load.stored,
+        accepted: 0,
+        refused: 0,
+        unfinished_peak: 0,
+        looks: 0,
+        full: 0,
+        unheard: 0,
+        peaks_mib: vec![0.0; PARTS],
+    };
+    let began = Instant::now();
+    while began.elapsed() < load.duration {
         sleep(LOOK_EVERY).await;
-        let part = began.elapsed().as_millis() * PARTS as u128 / plan.time.as_millis().max(1);
-        let part = usize::try_from(part)?.min(PARTS - 1);
-        mib[part] = memory_mib(MemoryLine::Now)?.max(mib[part]);
-        unfinished_peak = shared.engine.unfinished().max(unfinished_peak);
-        if let Some(ended) = tasks.try_join_next() {
+        let part = began.elapsed().as_millis() * PARTS as u128 / load.duration.as_millis().max(1);
+        let peak = &mut soak.peaks_mib[usize::try_from(part)?.min(PARTS - 1)];
+        *peak = memory_mib(MemoryLine::Now)?.max(*peak);
+        let unfinished = shared.engine.unfinished();
+        soak.unfinished_peak = unfinished.max(soak.unfinished_peak);
+        soak.looks += 1;
+        soak.full += u64::from(unfinished * 100 >= load.unfinished_max * FULL_PERCENT);
+        if let Some(ended) = clients.try_join_next() {
             ended??;
             bail!("a client has nothing to do");
         }
     }
-    tasks.shutdown().await;
-    let soak = Soak {
-        peer: "longrun",
-        workload: "soak",
-        store: name.name(),
-        seconds: plan.time.as_secs(),
-        stored: plan.stored,
-        accepted: shared.accepted.load(Relaxed),
-        refused: shared.refused.load(Relaxed),
-        unfinished_peak,
-        unheard: shared.unheard.load(Relaxed),
-        mib,
-    };
-    soak.judge(plan)?;
+    clients.shutdown().await;
+    soak.accepted = shared.accepted.load(Relaxed);
+    soak.refused = shared.refused.load(Relaxed);
+    soak.unheard = shared.unheard.load(Relaxed);
+    // Its files are removed next.
+    shared.engine.shutdown(Duration::from_secs(60)).await;
+    soak.judge(load)?;
     Ok(soak)
 }
 
 impl Soak {
-    fn judge(&self, plan: Plan) -> Result<()> {
-        ensure!(self.refused > 0, "the queue was never full: {self:?}");
-        ensure!(self.unfinished_peak <= plan.queue, "more were accepted than there is room for: {self:?}");
+    fn judge(&self, load: SoakLoad) -> Result<()> {
+        let mostly_full = self.full * 100 >= self.looks * FULL_LOOKS_PERCENT;
+        ensure!(mostly_full && self.refused > 0, "the queue was mostly not full: {self:?}");
+        ensure!(
+            self.unfinished_peak <= load.unfinished_max,
+            "more were accepted than there is room for: {self:?}"
+        );
+        ensure!(self.unheard > 0, "everybody was heard at once: {self:?}");
         let most = |part: &[f64]| part.iter().copied().fold(0.0, f64::max);
         let third = PARTS / 3;
-        let (before, last) = (most(&self.mib[third..2 * third]), most(&self.mib[2 * third..]));
-        ensure!(last <= before * GROWTH_MAX + GROWTH_MAX_MIB, "memory grows: {self:?}");
+        let (before, last) = (most(&self.peaks_mib[third..2 * third]), most(&self.peaks_mib[2 * third..]));
+        ensure!(last <= before * GROWTH_MAX, "memory grows: {self:?}");
         Ok(())
     }
 }
 
 impl Shared {
     /// Submits without end. What is refused is tried again.
-    async fn submit<K: Kind<Request = u64>>(&self) -> Result<()> {
-        let call = Call::by(Caller::new("bench")?);
+    async fn submit<K: Kind<Request = u64>>(&self, call: Call) -> Result<()> {
         for number in 0.. {
             match self.engine.submit::<K>(&number, call.clone()).await {
                 Ok(accepted) => {
@@ -163,7 +199,7 @@ impl Shared {
                 }
                 Err(error) if error.code() == Code::ResourceExhausted => {
                     self.refused.fetch_add(1, Relaxed);
-                    sleep(AWAY).await;
+                    sleep(RETRY_AFTER).await;
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -171,22 +207,31 @@ impl Shared {
         Ok(())
     }
 
-    /// Asks for the end of one after the other, and does not listen for some time: then to the answer, or never.
-    async fn listen(&self, at_last: bool) -> Result<()> {
+    /// Asks for the end of one after the other, and does not listen for some time. Of four clients two then hear it, one drops what it
+    /// has asked for, and one drops what would never have ended.
+    async fn listen(&self, number: u32) -> Result<()> {
+        // Else all would ask at the same moments, for the same operations.
+        sleep(UNHEARD_FOR * number / LISTENERS).await;
         loop {
-            let newest = *self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(id) = newest else {
-                sleep(AWAY).await;
+            let id = match number % 4 {
+                3 => self.held.get(number as usize % self.held.len()).copied(),
+                _ => *self.newest.lock().unwrap_or_else(PoisonError::into_inner),
+            };
+            let Some(id) = id else {
+                sleep(RETRY_AFTER).await;
                 continue;
             };
             let mut answer = pin!(self.engine.wait_done(id));
-            if timeout(Duration::ZERO, answer.as_mut()).await.is_ok() {
+            // Asks once, so that the engine knows of the client.
+            if let Ok(ended) = timeout(Duration::ZERO, answer.as_mut()).await {
+                ended?;
+                sleep(RETRY_AFTER).await;
                 continue;
             }
             self.unheard.fetch_add(1, Relaxed);
-            sleep(DEAF).await;
-            if at_last {
-                ensure!(answer.await?.done(), "an end that is none");
+            sleep(UNHEARD_FOR).await;
+            if number % 4 < 2 {
+                ensure!(answer.await?.done(), "an answer with an operation that is not done");
             }
         }
     }
@@ -199,25 +244,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn l7_memory_that_grows_and_a_queue_that_is_never_full_are_errors() {
-        let plan = Plan { stored: 0, retention: Duration::ZERO, queue: 100, time: Duration::ZERO };
-        let with = |mib: [f64; 3], refused, unfinished_peak| Soak {
+    fn memory_that_grows_and_a_load_that_is_none_are_errors() {
+        let load =
+            SoakLoad { stored: 0, retention: Duration::ZERO, unfinished_max: 100, duration: Duration::ZERO };
+        let sound = Soak {
             peer: "longrun",
             workload: "soak",
             store: "memory",
             seconds: 0,
             stored: 0,
             accepted: 0,
-            refused,
-            unfinished_peak,
-            unheard: 0,
-            mib: mib.into_iter().flat_map(|part| [part; PARTS / 3]).collect(),
+            refused: 1,
+            unfinished_peak: 100,
+            looks: 100,
+            full: 90,
+            unheard: 1,
+            peaks_mib: parts([50.0, 200.0, 209.0]),
         };
         // What is taken at the beginning is not compared.
-        with([50.0, 200.0, 220.0], 1, 100).judge(plan).unwrap();
-        let said = |soak: Soak| soak.judge(plan).unwrap_err().to_string();
-        assert!(said(with([50.0, 200.0, 240.0], 1, 100)).starts_with("memory grows"));
-        assert!(said(with([50.0, 200.0, 200.0], 0, 100)).starts_with("the queue was never full"));
-        assert!(said(with([50.0, 200.0, 200.0], 1, 101)).starts_with("more were accepted"));
+        sound.judge(load).unwrap();
+        let said = |soak: Soak| soak.judge(load).unwrap_err().to_string();
+        let with = || sound.clone();
+        assert!(said(Soak { peaks_mib: parts([50.0, 200.0, 211.0]), ..with() }).starts_with("memory grows"));
+        assert!(said(Soak { refused: 0, ..with() }).starts_with("the queue was mostly not full"));
+        assert!(said(Soak { full: 89, ..with() }).starts_with("the queue was mostly not full"));
+        assert!(said(Soak { unfinished_peak: 101, ..with() }).starts_with("more were accepted"));
+        assert!(said(Soak { unheard: 0, ..with() }).starts_with("everybody was heard"));
+    }
+
+    fn parts(thirds: [f64; 3]) -> Vec<f64> {
+        thirds.into_iter().flat_map(|peak| [peak; PARTS / 3]).collect()
     }
 }

@@ -230,6 +230,7 @@ mod tests {
         assert!(escaped.iter().all(|key| !key.is_empty()));
         assert!(escaped.iter().zip(&keys).all(|(escaped, key)| unescape(escaped) == key));
     }
+
     #[test]
     fn what_the_system_refuses_is_no_damage() {
         let place = Path::new("place");

@@ -168,22 +168,23 @@ mod tests {
 
     use super::*;
 
-    fn is_damage(found: Result<(), OpenError>, what: &str) -> bool {
-        matches!(&found, Err(error @ OpenError::Corrupt { .. }) if error.to_string().contains(what))
+    fn assert_damage(found: Result<(), OpenError>, what: &str) {
+        let error = found.unwrap_err();
+        assert!(matches!(error, OpenError::Corrupt { .. }) && error.to_string().contains(what), "{error}");
     }
 
     #[test]
-    fn journals_have_an_order_and_no_gap() {
+    fn s15_journals_have_an_order_and_no_gap() {
         let folder = tempdir().unwrap();
         let place = folder.path();
         let found = || journals(place).map(|_| ());
-        assert!(is_damage(found(), "no journal"));
+        assert_damage(found(), "no journal");
         for name in ["10.jnl", "9.jnl", "8.jnl", "other.jnl", "7", "lock"] {
             fs::write(place.join(name), "").unwrap();
         }
         assert_eq!(journals(place).unwrap(), ["8.jnl", "9.jnl", "10.jnl"].map(|name| place.join(name)));
         fs::write(place.join("12.jnl"), "").unwrap();
-        assert!(is_damage(found(), "no journal between 10.jnl and 12.jnl"));
+        assert_damage(found(), "no journal between 10.jnl and 12.jnl");
     }
 
     #[test]
@@ -199,10 +200,9 @@ mod tests {
         }
     }
 
-    /// All of them but the newest, which is the one that is written to. What was cut is told again with each open, until it is taken
-    /// for lost.
+    /// Any but the newest is sealed, which is still written to.
     #[test]
-    fn a_sealed_journal_that_gets_shorter_is_damage_from_then_on() {
+    fn s15_a_sealed_journal_that_gets_shorter_is_damage_from_then_on() {
         let folder = tempdir().unwrap();
         let place = folder.path();
         fs::write(place.join("version"), "").unwrap();
@@ -217,9 +217,11 @@ mod tests {
         };
         open("1.jnl", 0).unwrap();
         open("0.jnl", 3).unwrap();
-        assert!(is_damage(open("0.jnl", 2), "of its 3 bytes 2 are left"));
-        assert!(is_damage(open("0.jnl", 2), "of its 3 bytes 2 are left"));
+        assert_damage(open("0.jnl", 2), "of its 3 bytes 2 are left");
+        // It is told again, though nothing gets shorter any more.
+        assert_damage(open("0.jnl", 2), "of its 3 bytes 2 are left");
         forget_cut(place).unwrap();
+        // Nothing to forget is no error.
         forget_cut(place).unwrap();
         open("0.jnl", 2).unwrap();
         // What cannot be forgotten would be told again.
@@ -236,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_has_a_list_and_its_checksum() {
+    fn s15_a_table_without_its_list_or_with_another_is_damage() {
         let folder = tempdir().unwrap();
         let tables = folder.path().join("keyspaces");
         let (own, other) = (tables.join("0"), tables.join("1"));
@@ -250,21 +252,21 @@ mod tests {
         for table in [&own, &other] {
             let (current, list) = (table.join("current"), table.join("v7"));
             fs::write(&list, "the List").unwrap();
-            assert!(is_damage(check_tables(folder.path()), "its checksum is wrong"));
+            assert_damage(check_tables(folder.path()), "its checksum is wrong");
             fs::remove_file(&list).unwrap();
-            assert!(is_damage(check_tables(folder.path()), "it is missing"));
+            assert_damage(check_tables(folder.path()), "it is missing");
             anew();
             let sound = fs::read(&current).unwrap();
             for bytes in [&sound[..24], &[&sound[..24], &[1]].concat(), &[&sound[..], &[0]].concat(), &[]] {
                 fs::write(&current, bytes).unwrap();
-                assert!(is_damage(check_tables(folder.path()), "not what fjall writes"), "{bytes:?}");
+                assert_damage(check_tables(folder.path()), "not what fjall writes");
             }
             fs::remove_file(&current).unwrap();
-            assert!(is_damage(check_tables(folder.path()), "it is missing"));
+            assert_damage(check_tables(folder.path()), "it is missing");
             anew();
         }
         // Its own table of tables must be there whatever else is.
         fs::remove_dir_all(&own).unwrap();
-        assert!(is_damage(check_tables(folder.path()), "it is missing"));
+        assert_damage(check_tables(folder.path()), "it is missing");
     }
 }

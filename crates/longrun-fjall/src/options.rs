@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_chosen_stays_and_has_a_least_value() {
+    fn options_keep_what_is_set_and_raise_what_is_too_small() {
         let read =
             |options: &FjallOptions| (options.cache_bytes, options.memtable_bytes, options.journal_bytes);
         assert_eq!(read(&FjallOptions::default()), (32 << 20, 8 << 20, 128 << 20));

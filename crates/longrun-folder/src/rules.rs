@@ -22,7 +22,7 @@ use crate::record::{FORMAT, TAIL};
 
 mod syncs;
 
-pub use syncs::{a_commit_is_synced_if_it_is_to_survive_a_loss_of_power, commit_and_mark};
+pub use syncs::{a_commit_syncs_exactly_if_it_is_to_survive_a_loss_of_power, commit_and_mark};
 
 /// Makes the options of an engine of those of its folder. Small memory, so that little data is enough to write all kinds
 /// of files.
@@ -456,14 +456,14 @@ pub fn a_missing_file_never_shows_less<E: Engine>(options: MakeOptions<E>, modul
 }
 
 /// Makes a `#[test]` of each rule for an engine: `folder_rules!(Engine, options)`, where `options` makes the engine's
-/// options of [`FolderOptions`].
+/// options of [`FolderOptions`]. One of them needs `strace`: an engine commits on the thread that it is called on.
 #[macro_export]
 macro_rules! folder_rules {
     ($engine:ty, $options:expr) => {
         $crate::folder_rules! { $engine, $options;
             close_reopen_and_kill_keep_everything,
             process_crash_durability_keeps_everything,
-            a_commit_is_synced_if_it_is_to_survive_a_loss_of_power,
+            a_commit_syncs_exactly_if_it_is_to_survive_a_loss_of_power,
             a_second_handle_is_refused,
             an_unfinished_creation_is_begun_anew,
             the_folder_is_private,
@@ -485,7 +485,7 @@ macro_rules! folder_rules {
         }
 
         #[test]
-        #[ignore = "run by a_commit_is_synced_if_it_is_to_survive_a_loss_of_power"]
+        #[ignore = "run by a_commit_syncs_exactly_if_it_is_to_survive_a_loss_of_power"]
         fn commit_and_mark() {
             $crate::rules::commit_and_mark::<$engine>($options);
         }

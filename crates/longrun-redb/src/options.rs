@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_chosen_stays_and_has_a_least_value() {
+    fn options_keep_what_is_set_and_raise_what_is_too_small() {
         let read = |options: &RedbOptions| (options.cache_bytes, options.verify);
         assert_eq!(read(&RedbOptions::default()), (32 << 20, Verify::Full));
         let chosen = RedbOptions::default().cache_bytes(3 << 20).verify(Verify::Count);

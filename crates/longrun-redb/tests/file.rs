@@ -43,7 +43,7 @@ fn s15_a_table_that_is_missing_is_damage() {
 }
 
 #[test]
-fn s15_a_changed_page_is_noticed_by_full_verification_which_is_what_is_done_unless_said() {
+fn s15_a_changed_page_is_damage_to_full_verification_which_is_the_default() {
     let folder = written();
     let file = folder.path().join(FILE);
     let mut bytes = fs::read(&file).unwrap();

@@ -23,9 +23,10 @@ pub mod chaos;
 #[doc(hidden)]
 pub mod crash;
 mod panics;
+// Public for the tests beside it; it promises nothing.
 #[doc(hidden)]
 pub mod random;
-// This one looks into the engine's insides and changes with them.
+// Looks into the engine's insides and changes with them.
 #[cfg(feature = "sim")]
 #[doc(hidden)]
 pub mod sim;

@@ -179,11 +179,11 @@ pub(crate) fn verify(ground: &Ground, mode: Mode) -> anyhow::Result<(Seen, Vec<S
     Ok((seen, wrong))
 }
 
-/// Waits until the engine of a writer is up. False when that takes longer than `limit`.
-pub(crate) fn await_ready(ground: &Ground, before: u64, limit: Duration) -> anyhow::Result<bool> {
+/// Waits until the facts tell of more than `ready_before` starts. False when that takes longer than [`READY_WITHIN`].
+pub(crate) fn await_ready(ground: &Ground, ready_before: u64) -> anyhow::Result<bool> {
     let began = Instant::now();
-    while began.elapsed() < limit {
-        if ground.read_facts()?.ready > before {
+    while began.elapsed() < READY_WITHIN {
+        if ground.read_facts()?.ready > ready_before {
             return Ok(true);
         }
         thread::sleep(Duration::from_millis(3));

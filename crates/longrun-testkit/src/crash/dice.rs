@@ -1,30 +1,31 @@
-//! Chance that can be had again: everything random in a run follows from its seed.
+//! [`Dice`]: what happens to processes, and when, drawn from the seed.
 
 use std::ops::Range;
 use std::time::Duration;
 
 use crate::random::Rng;
 
-/// Draws what happens to processes, and when.
+/// [`Rng`] for times and places.
 #[derive(Clone, Debug)]
 pub(crate) struct Dice(Rng);
 
 impl Dice {
-    pub(crate) const fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(Rng::new(seed))
     }
 
     /// Dice of their own for a part of the run, so that one part does not shift the chance of another.
-    pub(crate) const fn of_part(seed: u64, number: u64) -> Self {
+    pub(crate) fn of_part(seed: u64, number: u64) -> Self {
         Self::new(seed ^ number.wrapping_mul(0xd134_2543_de82_ef95))
     }
 
-    pub(crate) const fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0.bits()
     }
 
+    /// A number in the range; its start if it is empty.
     pub(crate) fn within(&mut self, range: Range<u64>) -> u64 {
-        range.start + self.0.below(range.end - range.start)
+        range.start + self.0.below(range.end.saturating_sub(range.start))
     }
 
     pub(crate) fn millis(&mut self, range: Range<u64>) -> Duration {

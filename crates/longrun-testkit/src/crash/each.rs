@@ -187,7 +187,7 @@ fn each(
         untouched: 0,
         stuck: Vec::new(),
     };
-    let mut each = Each { store, positions, seed, violations_max, phases, root, shared: Mutex::new(shared) };
+    let each = Each { store, positions, seed, violations_max, phases, root, shared: Mutex::new(shared) };
     let threads = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
         let each = &each;
@@ -347,7 +347,7 @@ impl Each {
     }
 
     /// Prints the matrix; what did not happen was not checked.
-    fn end(&mut self) -> ExitCode {
+    fn end(&self) -> ExitCode {
         let whole = self.shared().report.violations.is_empty();
         for (number, phase) in self.phases.iter().enumerate() {
             say(&format!("  {}: runs in which it happened, of those that were tried", phase.name));

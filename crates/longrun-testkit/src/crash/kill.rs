@@ -7,26 +7,26 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::child::{self, READY_WITHIN, WriterPlan, await_ready};
+use super::child::{self, WriterPlan, await_ready};
 use super::cli::Campaign;
 use super::dice::Dice;
 use super::ground::Ground;
 use super::report::Report;
-use super::rounds;
+use super::rounds::{self, Site};
 
-/// A folder of the machine.
-struct Site {
+/// A folder whose processes are killed.
+struct KilledFolder {
     root: TempDir,
     ground: Ground,
 }
 
 /// Runs the test.
 pub(crate) fn run(campaign: &Campaign, seed: u64) -> anyhow::Result<ExitCode> {
-    rounds::run::<Site>(campaign, Report::new("kill", seed), seed)
+    rounds::run::<KilledFolder>(campaign, Report::new("kill", seed), seed)
 }
 
-impl rounds::Site for Site {
-    const ROUNDS: u64 = 8;
+impl Site for KilledFolder {
+    const ROUNDS_MAX: u64 = 8;
 
     fn new(campaign: &Campaign) -> anyhow::Result<Self> {
         let root = TempDir::with_prefix("longrun-kill-")?;
@@ -38,17 +38,22 @@ impl rounds::Site for Site {
         &self.ground
     }
 
-    fn crash_writer(&mut self, plan: &WriterPlan, dice: &mut Dice) -> anyhow::Result<ExitStatus> {
-        let ready_before = self.ground.read_facts()?.ready;
+    fn crash_writer(
+        &mut self,
+        plan: &WriterPlan,
+        ready_before: u64,
+        dice: &mut Dice,
+    ) -> anyhow::Result<Option<ExitStatus>> {
         let mut writer = child::writer(&self.ground, plan)?;
         if dice.one_in(6) {
             // Within the open and the recovery.
             thread::sleep(dice.millis(0..120));
         } else {
-            await_ready(&self.ground, ready_before, READY_WITHIN)?;
+            await_ready(&self.ground, ready_before)?;
             thread::sleep(dice.millis(0..350));
         }
-        writer.kill()
+        let ended = writer.kill()?;
+        Ok(ended.code().is_some().then_some(ended))
     }
 
     fn crash_verifier(&mut self, after: Duration) -> anyhow::Result<bool> {

@@ -11,16 +11,16 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::child::{self, READY_WITHIN, WriterPlan, await_ready};
+use super::child::{self, WriterPlan, await_ready};
 use super::cli::Campaign;
 use super::dice::Dice;
 use super::disk::{self, Disk};
 use super::ground::Ground;
 use super::report::Report;
-use super::rounds;
+use super::rounds::{self, Site};
 
-/// A folder on a disk that is cut.
-struct Site {
+/// A folder on a disk that loses its power.
+struct CutDisk {
     // Unmounted before its folder is removed.
     disk: Disk,
     root: TempDir,
@@ -35,7 +35,7 @@ pub(crate) fn run(campaign: &Campaign, seed: u64) -> anyhow::Result<ExitCode> {
         report.skip("power", format!("{reason:#}"));
         return Ok(report.end());
     }
-    rounds::run::<Site>(campaign, report, seed)
+    rounds::run::<CutDisk>(campaign, report, seed)
 }
 
 /// One cut of a disk that nobody uses: what is synced stays, what is not goes. Else the test would prove nothing.
@@ -57,8 +57,8 @@ fn rehearse() -> anyhow::Result<()> {
     Ok(())
 }
 
-impl rounds::Site for Site {
-    const ROUNDS: u64 = 5;
+impl Site for CutDisk {
+    const ROUNDS_MAX: u64 = 5;
 
     fn new(campaign: &Campaign) -> anyhow::Result<Self> {
         let root = TempDir::with_prefix("longrun-power-")?;
@@ -72,8 +72,12 @@ impl rounds::Site for Site {
         &self.ground
     }
 
-    fn crash_writer(&mut self, plan: &WriterPlan, dice: &mut Dice) -> anyhow::Result<ExitStatus> {
-        let ready_before = self.ground.read_facts()?.ready;
+    fn crash_writer(
+        &mut self,
+        plan: &WriterPlan,
+        ready_before: u64,
+        dice: &mut Dice,
+    ) -> anyhow::Result<Option<ExitStatus>> {
         let cutter = self.disk.arm()?;
         let mut writer = child::writer(&self.ground, plan)?;
         match dice.within(0..12) {
@@ -82,15 +86,17 @@ impl rounds::Site for Site {
             // So late that the file system has committed its journal by itself.
             2 => thread::sleep(dice.millis(5200..6500)),
             _ => {
-                await_ready(&self.ground, ready_before, READY_WITHIN)?;
+                await_ready(&self.ground, ready_before)?;
                 thread::sleep(dice.millis(0..500));
             }
         }
+        // Only what it does before counts: a thread that is not stopped at once may see the disk fail.
+        let ended = writer.wait(Duration::ZERO)?;
         // Nobody acts when the power is gone, but a process that goes on would: ext4 may answer a sync of a file that grows
         // with success when it was shut down in the midst of it.
         writer.stop()?;
         cutter.cut()?;
-        let ended = writer.kill()?;
+        writer.kill()?;
         self.disk.power_on()?;
         Ok(ended)
     }

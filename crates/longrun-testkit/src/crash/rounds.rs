@@ -1,6 +1,6 @@
-//! Rounds at random moments: a writer works, the ground gives way under it, and a verifier looks at what is left.
+//! Rounds: a writer works, is crashed at a random moment, and a verifier looks at what is left.
 //!
-//! A folder goes for some rounds, so that a store is crashed that has been crashed before, and then makes room for another.
+//! A folder serves several rounds, so that a store is crashed that was crashed before; then comes a new one.
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
@@ -17,17 +17,22 @@ use super::verify::Mode;
 
 /// A folder with a store, and how it is crashed.
 pub(crate) trait Site: Sized {
-    /// Rounds of a folder, at the most.
-    const ROUNDS: u64;
+    /// Rounds in one folder, at the most.
+    const ROUNDS_MAX: u64;
 
     fn new(campaign: &Campaign) -> anyhow::Result<Self>;
 
     fn ground(&self) -> &Ground;
 
-    /// Has a writer work for a while, and crashes it. With how it ended.
-    fn crash_writer(&mut self, plan: &WriterPlan, dice: &mut Dice) -> anyhow::Result<ExitStatus>;
+    /// Has a writer work for a while, and crashes it; facts tell of `ready_before` starts. With how it ended, if that was before.
+    fn crash_writer(
+        &mut self,
+        plan: &WriterPlan,
+        ready_before: u64,
+        dice: &mut Dice,
+    ) -> anyhow::Result<Option<ExitStatus>>;
 
-    /// Crashes a verifier so long after its start. False when it had ended by then.
+    /// Crashes a verifier so long after its start. False when it had ended by then, which is no crash.
     fn crash_verifier(&mut self, after: Duration) -> anyhow::Result<bool>;
 
     /// Leaves the folder for those who look into a violation.
@@ -43,7 +48,8 @@ struct Visited<S> {
     acknowledged: u64,
 }
 
-/// Runs the test.
+/// Crashes folders until as many rounds as the campaign wants were checked, or it has violations enough. An error if most rounds
+/// acknowledge nothing.
 pub(crate) fn run<S: Site>(campaign: &Campaign, mut report: Report, seed: u64) -> anyhow::Result<ExitCode> {
     let mut visited: Option<Visited<S>> = None;
     let mut round = 0;
@@ -53,7 +59,9 @@ pub(crate) fn run<S: Site>(campaign: &Campaign, mut report: Report, seed: u64) -
         let mut dice = Dice::of_part(seed, round);
         let mut current = match visited.take() {
             Some(current) => current,
-            None => Visited { site: S::new(campaign)?, left: dice.within(1..S::ROUNDS + 1), acknowledged: 0 },
+            None => {
+                Visited { site: S::new(campaign)?, left: dice.within(1..S::ROUNDS_MAX + 1), acknowledged: 0 }
+            }
         };
         current.left -= 1;
         let plan = WriterPlan {
@@ -82,15 +90,15 @@ fn one_round<S: Site>(
     report: &mut Report,
 ) -> anyhow::Result<Vec<String>> {
     let ready_before = visited.site.ground().read_facts()?.ready;
-    let ended = visited.site.crash_writer(plan, dice)?;
+    let ended = visited.site.crash_writer(plan, ready_before, dice)?;
     report.kills += 1;
     let facts = visited.site.ground().read_facts()?;
     if facts.ready == ready_before {
         report.in_open += 1;
     }
-    if let Some(code) = ended.code() {
+    if let Some(status) = ended {
         let complaints = child::complaints(visited.site.ground());
-        return Ok(vec![format!("the writer ended by itself with {code}: {complaints}")]);
+        return Ok(vec![format!("the writer ended by itself with {status}: {complaints}")]);
     }
     // Every other time the next writer finds what this one left; the last time all of it is finished.
     let mode = Mode { look: dice.one_in(2) && visited.left > 0, tell: true };

@@ -9,8 +9,8 @@ use super::coverage::Coverage;
 use super::fast::{self, Kit, Outcome, Setting};
 use super::full;
 use super::invariants::Violation;
-use super::panics;
 use super::shrink::Reduction;
+use super::watched::watched;
 use crate::panics::lock;
 
 /// Which simulation.
@@ -81,7 +81,7 @@ const BLOCK: u64 = 64;
 
 /// Runs one seed.
 pub fn run_seed(mode: Mode, seed: u64, kit: &Kit, setting: Setting, coverage: &mut Coverage) -> Outcome {
-    let (mut outcome, panicked) = panics::watched(|| match mode {
+    let (mut outcome, panicked) = watched(|| match mode {
         Mode::Fast => fast::run(seed, kit, setting, coverage),
         Mode::Full => full::run(seed, setting, coverage),
         Mode::Cluster => cluster::run(seed, setting, coverage),

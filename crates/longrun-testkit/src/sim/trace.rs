@@ -1,4 +1,4 @@
-//! What makes two runs comparable.
+//! [`Trace`]: the digest by which two runs are compared.
 
 use longrun_store::Batch;
 

@@ -133,7 +133,6 @@ use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::panics::message_of;
 use async_trait::async_trait;
 pub use fault::{Act, Fault, Point, Strike};
 use life::{Control, Seen};
@@ -143,6 +142,8 @@ pub use report::{Ends, Report, Row, Violation};
 use serde_json::Value;
 use tokio::runtime::Handle;
 use trial::{Reference, Trial};
+
+use crate::panics::message_of;
 
 /// An operation kind, the world that its steps work on, and how to look at it.
 #[async_trait]

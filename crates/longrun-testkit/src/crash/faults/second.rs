@@ -11,7 +11,7 @@ pub(super) fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let ground = bench.ground("second")?;
     let plan = WriterPlan { seed: bench.dice.next(), operations: Some(120), ..WriterPlan::default() };
     let mut writer = child::writer(&ground, &plan)?;
-    ensure!(await_ready(&ground, 0, READY_WITHIN)?, "the writer does not start");
+    ensure!(await_ready(&ground, 0)?, "the writer does not start");
     let mut result = Ok(());
     for _ in 0..5 {
         result = match ground.open_kv() {
