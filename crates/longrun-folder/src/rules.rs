@@ -22,7 +22,9 @@ use crate::record::{FORMAT, TAIL};
 
 mod syncs;
 
-pub use syncs::{a_commit_syncs_exactly_if_it_is_to_survive_a_loss_of_power, commit_and_mark};
+pub use syncs::{
+    a_commit_syncs_exactly_if_it_is_to_survive_a_loss_of_power, commit_and_mark, strace_is_missing,
+};
 
 /// Makes the options of an engine of those of its folder. Small memory, so that little data is enough to write all kinds
 /// of files.

@@ -8,12 +8,12 @@
 mod common;
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
 
 use common::{batch, child, child_folder, holds, open};
+use longrun_folder::rules::strace_is_missing;
 use longrun_sled::{DiskFull, FolderOptions, RESERVE_BYTES, SledKv, SledOptions};
 use longrun_store::{Batch, Kv, KvError, Table};
 use tempfile::tempdir;
@@ -141,16 +141,6 @@ fn after_unknown(kv: &impl Kv, acknowledged: u64) -> u64 {
     let found = last.map_or(0, |bytes| u64::from_be_bytes(bytes.try_into().unwrap()) + 1);
     assert!(found == acknowledged || found == acknowledged + 1, "{found} of {acknowledged}");
     found
-}
-
-fn strace_is_missing(test: &str) -> bool {
-    let missing = !run(Command::new("strace").args(["-f", "-o", "/dev/null", "true"]));
-    if missing {
-        // Not by `eprintln`, which nobody sees when the test passes.
-        let line = format!("SKIPPED {test}: strace is not installed or may not trace\n");
-        std::io::stderr().write_all(line.as_bytes()).unwrap();
-    }
-    missing
 }
 
 const MARK: &str = "/longrun-commit-returned";

@@ -42,10 +42,7 @@ pub fn a_commit_syncs_exactly_if_it_is_to_survive_a_loss_of_power<E: Engine>(
     _: MakeOptions<E>,
     module: &str,
 ) {
-    if !strace_works() {
-        // Not by `println`, which nobody sees when the test passes.
-        let line = format!("SKIPPED {module}: strace is not installed or may not trace\n");
-        std::io::stderr().write_all(line.as_bytes()).unwrap();
+    if strace_is_missing(module) {
         return;
     }
     let durable = trace(module, Durability::PowerLoss);
@@ -54,9 +51,16 @@ pub fn a_commit_syncs_exactly_if_it_is_to_survive_a_loss_of_power<E: Engine>(
     assert_eq!((weaker.marks, weaker.wrote, weaker.syncs), (COMMITS + 1, COMMITS, 0), "{weaker:?}");
 }
 
-fn strace_works() -> bool {
-    let ran = Command::new("strace").args(["-o", "/dev/null", "true"]).output();
-    ran.is_ok_and(|output| output.status.success())
+/// Whether a test that needs `strace` has to be left out, which it then says.
+pub fn strace_is_missing(test: &str) -> bool {
+    let ran = Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).output();
+    let missing = !ran.is_ok_and(|output| output.status.success());
+    if missing {
+        // Not by `println`, which nobody sees when the test passes.
+        let line = format!("SKIPPED {test}: strace is not installed or may not trace\n");
+        std::io::stderr().write_all(line.as_bytes()).unwrap();
+    }
+    missing
 }
 
 /// Has another process commit under strace. With what its trace tells.
